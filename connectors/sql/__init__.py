@@ -1,0 +1,1 @@
+"""SQL databases over SQLAlchemy 2: SQLite, PostgreSQL, MariaDB."""

@@ -1,0 +1,1 @@
+"""The hub: carries records from a far system through a model and back, and proves what happened."""

@@ -1,0 +1,220 @@
+"""The contract between the hub and a connector: its description, its verbs, its roles and what it is given."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any, ClassVar, Literal, Protocol, Self
+
+import polars as pl
+import structlog
+from pydantic import BaseModel, ConfigDict
+from pydantic import Field as _PydanticField
+
+from hub.sdk.types import Changes, Cursor, Entity, Field, Grant, Page, Results, Selection
+
+
+class Config(BaseModel):
+    """Settings and secrets of one connection. Unknown settings are refused; secrets are fields of type `Secret`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, arbitrary_types_allowed=True)
+
+
+def setting(default: Any = ..., *, title: str, **limits: Any) -> Any:
+    """One setting of a `Config`, with the title an admin sees. `limits` are pydantic's (`ge`, `max_length`, …)."""
+    return _PydanticField(default, title=title, description=title, **limits)
+
+
+@dataclass(frozen=True, slots=True)
+class Right:
+    """A right on the far side that the connector may need: its name there, why, and whether nothing works without."""
+
+    name: str
+    why: str
+    mandatory: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class RightStatus:
+    """Whether one right is granted; `subject` is the entity or field it is about, empty for the whole connection."""
+
+    right: str
+    granted: bool
+    subject: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CheckReport:
+    """Who we are at the far side, which rights we hold, and what budget of calls is left (None: it has none)."""
+
+    identity: str
+    product: str
+    rights: tuple[RightStatus, ...] = ()
+    budget_left: int | None = None
+
+    @property
+    def missing(self) -> tuple[str, ...]:
+        """The rights not granted, by name and subject."""
+        return tuple(f"{each.right} {each.subject}".strip() for each in self.rights if not each.granted)
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What the far side bears: records per page and per write call, keys per lookup, calls a day (None: no bound)."""
+
+    page_rows: int = 10_000
+    write_rows: int = 10_000
+    lookup_keys: int = 10_000
+    calls_per_day: int | None = None
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a connector is, readable without importing its client.
+
+    `factory` is `module:Class`, imported when a connection is first opened; the class takes `(config, context)`.
+    `roles` are those some connection of this kind can play.
+    """
+
+    name: str
+    title: str
+    kind: Literal["database", "crm", "erp", "ehr", "file", "message"]
+    config: type[Config]
+    factory: str
+    roles: frozenset[Literal["source", "destination", "live", "provisioner"]]
+    rights: tuple[Right, ...] = ()
+    limits: Limits = field(default_factory=Limits)
+
+
+class Clock(Protocol):
+    """Time, injected: never read from the system by a connector."""
+
+    def now(self) -> datetime:
+        """The moment, aware, in UTC."""
+        ...
+
+    def monotonic(self) -> float:
+        """Seconds that never go back."""
+        ...
+
+
+class SystemClock:
+    """The clock of this machine."""
+
+    def now(self) -> datetime:
+        return datetime.now(UTC)
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+@dataclass(frozen=True)
+class Context:
+    """What the hub gives a connector instance, which belongs to one thread.
+
+    `deadline` is a value of `clock.monotonic()` after which every call should already have ended (None: no deadline);
+    `cancelled` is asked between pages and between write batches.
+    """
+
+    clock: Clock = field(default_factory=SystemClock)
+    deadline: float | None = None
+    cancelled: Callable[[], bool] = lambda: False
+    log: structlog.stdlib.BoundLogger = field(default_factory=lambda: structlog.get_logger("connector"))
+
+    def seconds_left(self, cap: float) -> float:
+        """The smaller of `cap` and what the deadline leaves, never below zero."""
+        if self.deadline is None:
+            return cap
+        return max(0.0, min(cap, self.deadline - self.clock.monotonic()))
+
+
+class Journal(Protocol):
+    """Where a write notes the handle of a far-side job, so that a crash finds it again instead of sending it twice."""
+
+    def note(self, handle: str) -> None:
+        """Durable when it returns."""
+        ...
+
+    def last(self) -> str | None:
+        """The last handle noted for these very changes, by whoever tried them before."""
+        ...
+
+
+class Source(Protocol):
+    """A connection that can be read."""
+
+    def read(self, selection: Selection, *, after: Cursor | None = None) -> Iterator[Page]:
+        """Pages in a repeatable order, the first before the last is made; `after` resumes without loss or repeat."""
+        ...
+
+    def lookup(self, selection: Selection, match: pl.DataFrame) -> Iterator[Page]:
+        """The records whose fields equal some row of `match` (columns named as fields, rows distinct, no nulls)."""
+        ...
+
+    def split(self, selection: Selection, parts: int) -> Sequence[Selection]:
+        """At most `parts` disjoint selections that together are the whole one."""
+        ...
+
+
+class Destination(Protocol):
+    """A connection that can be written."""
+
+    def write(self, changes: Changes, *, journal: Journal) -> Results:
+        """One result per change, in order. Never raises for one bad row."""
+        ...
+
+
+class Live(Protocol):
+    """A connection that tells of changes as they happen."""
+
+    def follow(self, selection: Selection, *, after: Cursor | None) -> Iterator[Page]:
+        """Pages as they come, at least an empty one every ten seconds."""
+        ...
+
+    def acknowledge(self, cursor: Cursor) -> None:
+        """Called after the page's second commit."""
+        ...
+
+
+class Provisioner(Protocol):
+    """A connection that can make the score fields itself."""
+
+    def provision(self, entity: str, fields: Sequence[Field]) -> None:
+        """Creates the missing ones; those that stand with the same type are left alone."""
+        ...
+
+
+class Connector(Protocol):
+    """One configured connection to a far system. A role that is None cannot be played by this connection."""
+
+    spec: ClassVar[Spec]
+
+    def check(self) -> CheckReport:
+        """Logs in. UnauthorizedError for a bad login, UnavailableError for a far side that does not answer."""
+        ...
+
+    def entities(self) -> Sequence[Entity]:
+        """What can be read and written with the rights we hold; a field we may not see is absent."""
+        ...
+
+    def plan(self, grant: Grant) -> str:
+        """What to grant at the far side, in its own terms."""
+        ...
+
+    def source(self) -> Source | None: ...
+
+    def destination(self) -> Destination | None: ...
+
+    def live(self) -> Live | None: ...
+
+    def provisioner(self) -> Provisioner | None: ...
+
+    def close(self) -> None:
+        """Gives back every socket; harmless when repeated."""
+        ...
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *exc: object) -> None: ...

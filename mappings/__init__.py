@@ -1,0 +1,1 @@
+"""Mappings that ship with the hub: documents, and the examples that prove them."""
