@@ -5,10 +5,10 @@ from __future__ import annotations
 import errno
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
-from queue import Empty, Full, Queue
+from queue import Full, Queue
 from typing import Self, TypeVar
 
 import structlog
@@ -18,15 +18,16 @@ from hub.connections import GrantError
 from hub.database import DatabaseError
 from hub.mappings import MappingError
 from hub.runs.installation import Installation
-from hub.runs.pages import Intent, LimitError, Trip, open_trip
+from hub.runs.pages import LimitError, Trip, open_trip
 from hub.runs.planning import differences, finish
-from hub.runs.types import Claim, Counts, LostLeaseError, PageState, RunState, SliceKind, Stage
-from hub.sdk import Page, UnauthorizedError, UnavailableError, UnexpectedError
+from hub.runs.types import Claim, LostLeaseError, PageState, RunState, SliceKind, Stage
+from hub.sdk import UnauthorizedError, UnavailableError, UnexpectedError
 
 SHRINK = 8
 """A page that failed is tried again in pages this many times smaller, down to one record."""
 TRIES_ALONE = 3
 """A record that fails this often on its own is parked."""
+PARKED_BECAUSE = f"carrying this record failed {TRIES_ALONE} times on its own"
 MOST_WAITS = 20
 """How often in a row a far side may be unavailable before a person is asked."""
 LONGEST_WAIT = 300.0
@@ -91,7 +92,7 @@ class Worker:
 
     def _shrunk(self, claim: Claim) -> Claim:
         """The claim with smaller pages, where whoever held the slice before failed on its page."""
-        if claim.attempt == 1 or claim.page_rows == 1 or claim.stage is not Stage.READ:
+        if claim.attempt == 1 or claim.page_rows == 1 or claim.kind is SliceKind.UNDO or claim.stage is not Stage.READ:
             return claim
         rows = max(1, claim.page_rows // SHRINK)
         self._hub.database.retrying(lambda s: self._hub.ledger.shrink(s, claim, rows, claim.page_rows))
@@ -156,26 +157,26 @@ class Carriage:
             decided = [p for p in self._hub.ledger.open_pages(session, self._claim) if p.state is PageState.DECIDED]
         for page in decided:
             self._heartbeat.check()
-            self._trip.land(self._claim, self._trip.recall(page, self._claim), repeated=True)
+            self._trip.land(self._claim, self._trip.recall(page), repeated=True)
             self._number = page.number + 1
             self._claim = replace(self._claim, cursor=page.cursor)
 
     def _read(self) -> None:
-        alone = self._claim.page_rows == 1 and self._claim.attempt > TRIES_ALONE
+        park = PARKED_BECAUSE if self._claim.page_rows == 1 and self._claim.attempt > TRIES_ALONE else None
         ahead = self._trip.run.ahead
         with ThreadPoolExecutor(1, "write") as writer:
             landing: Future[None] | None = None
             pages = self._trip.pages(self._claim, after=self._claim.cursor)
-            for page in prefetched(pages, depth=1 if self._claim.fragile <= 0 else 0):
+            for load in prefetched(pages, depth=1 if self._claim.fragile <= 0 else 0):
                 self._heartbeat.check()
-                intent = self._trip.intend(self._claim, self._number, page, park=alone, after=landing)
+                intent = self._trip.intend(self._claim, self._number, load, park=park, after=landing)
                 self._number += 1
                 if not ahead:
                     if landing is not None:
                         landing.result()
                     landing = writer.submit(self._trip.land, self._claim, intent)
                 if self._claim.fragile > 0:
-                    self._grow(landing, page.frame.height)
+                    self._grow(landing, load.rows)
                     return
             if landing is not None:
                 landing.result()
@@ -200,9 +201,9 @@ class Carriage:
 
     def _read_staged(self) -> None:
         read = 0
-        for page in self._trip.pages(self._claim, after=self._claim.cursor):
+        for load in self._trip.pages(self._claim, after=self._claim.cursor):
             self._heartbeat.check()
-            self._trip.store_features(self._claim, self._number, page)
+            self._trip.store_features(self._claim, self._number, load)
             self._number += 1
             read += 1
             if read == STAGED_PAGES or self._claim.fragile > 0:
@@ -215,7 +216,7 @@ class Carriage:
             else:
                 self._hub.ledger.release(session, self._claim, stage=Stage.DONE.value, exhausted=True)
                 finish(self._hub, session, self._claim.run)
-        self._hub.ring(self._trip.pool)
+        self._hub.ring([self._trip.pool])
 
     def _score(self) -> None:
         with self._hub.database.read() as session:
@@ -226,7 +227,7 @@ class Carriage:
                 self._trip.store_predictions(self._claim, page)
         with self._hub.database.begin() as session:
             self._hub.ledger.release(session, self._claim, stage=Stage.WRITE.value, pool="default")
-        self._hub.ring("default")
+        self._hub.ring(["default"])
 
     def _write(self) -> None:
         with self._hub.database.read() as session:

@@ -107,7 +107,7 @@ def resume(hub: Installation, run: str, actor: str, *, changed_limit: int | None
             raise RunError(f"run {run} is {held.state.value}; only a held run can be resumed")
         if held.kind is not RunKind.UNDO:
             hub.ledger.set_version(session, run, hub.mappings.published(held.mapping).digest)
-        hub.record(session, actor, Action.RUN_RESUME, run, run=run)
+        hub.record(session, actor, Action.RUN_RELEASE, run, run=run)
         pools = hub.ledger.pools(session, run)
     hub.ring(pools)
 

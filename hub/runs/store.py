@@ -377,10 +377,20 @@ class Ledger:
         session.flush()
         return row.tries
 
-    def note(self, session: Session, run: str, slice_number: int, page: int, handle: str) -> None:
+    def page_state(self, session: Session, claim: Claim, page: int) -> PageState | None:
+        """How far a page came; None before its first commit."""
+        row = session.get(PageRow, (claim.run, claim.number, page), populate_existing=True)
+        return None if row is None else PageState(row.state)
+
+    def note(self, session: Session, claim: Claim, page: int, handle: str) -> None:
         """Stores the far side's job handle of a page's write."""
-        mine = and_(PageRow.run == run, PageRow.slice == slice_number, PageRow.number == page)
-        session.execute(update(PageRow).where(mine).values(journal=handle))
+        self._held(session, claim)
+        session.get_one(PageRow, (claim.run, claim.number, page)).journal = handle
+
+    def noted(self, session: Session, claim: Claim, page: int) -> str | None:
+        """The far side's job handle noted for a page, by whoever tried it."""
+        row = session.get(PageRow, (claim.run, claim.number, page))
+        return None if row is None else row.journal
 
     def seen(self, session: Session, run: str) -> list[bytes]:
         """The key hashes that the pages of a full run stored."""

@@ -10,8 +10,6 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
-from typing import TYPE_CHECKING
-
 import numpy as np
 import polars as pl
 from sqlalchemy.orm import Session
@@ -28,9 +26,6 @@ from hub.runs.pages.loading import Load, Loader
 from hub.runs.pages.undoing import undo_segment
 from hub.runs.types import Claim, Counts, PageRecord, PageState, Run, RunError, RunKind, RunState, SliceKind
 from hub.sdk import Changes, Context, Results, Selection
-
-if TYPE_CHECKING:
-    from hub.runs.execution import Heartbeat
 
 MOST_TRIES = 3
 """Times a page's stored changes are written again before their fate is called unknown."""
@@ -68,7 +63,7 @@ class Trip:
         self._version = version
         self._pipeline = Pipeline(compiled)
         self._loader = Loader(compiled, self._pipeline, run, hub.standing)
-        self._open: dict[tuple[str, str], GuardedConnection] = {}
+        self._open: dict[tuple[str, str], tuple[GuardedConnection, Context]] = {}
         self._stack = ExitStack()
         self._flying = np.empty(0, dtype=np.uint64)
         self._judge = Judge(
@@ -104,9 +99,8 @@ class Trip:
         )
 
     @contextmanager
-    def travelling(self, heartbeat: Heartbeat | None = None) -> Iterator[None]:
+    def travelling(self) -> Iterator[None]:
         """While open, the trip may use its connections."""
-        del heartbeat
         with ExitStack() as stack:
             self._stack, self._open = stack, {}
             yield
@@ -200,7 +194,7 @@ class Trip:
             self._hub.ledger.put_page(session, claim, page, seen)
             self._record_read(session, claim, number, judged.counts.read)
             if segment is not None and judged.planned:
-                self._record_write(session, Action.WRITE_INTENT, segment, Outcome.DONE, {"planned": judged.planned})
+                self._record_write(session, Action.WRITE_INTENT, segment, Outcome.STARTED, {"planned": judged.planned})
 
         self._hub.database.retrying(commit)
         return Intent(number, load, cursor, decisions, judged.counts, page.segment, None, rows)
@@ -270,9 +264,8 @@ class Trip:
             self._stand(session, intent, answers)
             if answers is not None and results is not None:
                 hub.log.record_results(session, intent.segment, answers)
-                outcome = Outcome.DONE if set(results.frame["state"]) <= {"applied", "unchanged"} else Outcome.PARTIAL
                 by_state = dict(results.frame["state"].value_counts().iter_rows())
-                self._record_write(session, Action.WRITE_OUTCOME, intent.segment, outcome, by_state)
+                self._record_write(session, Action.WRITE_OUTCOME, intent.segment, Outcome.DONE, by_state)
         if intent.segment is None and not self.run.ahead:
             self._record_read(session, claim, intent.number, counts.read)
         page = PageRecord(
@@ -358,13 +351,13 @@ class Trip:
 
     def _connection(self, name: str, role: str, seconds: float | None = None) -> GuardedConnection:
         """The trip's own connection for one thread role; a deadline counts from each call."""
-        opened = self._open.get((name, role))
-        if opened is None:
-            context = Context(deadline_seconds=seconds)
-            grant = self._compiled.grants[name]
-            opened = self._stack.enter_context(self._hub.connections.open(name, grant, context))
-            self._open[(name, role)] = opened
-        return opened
+        if (name, role) not in self._open:
+            made = Context()
+            opened = self._stack.enter_context(self._hub.connections.open(name, self._compiled.grants[name], made))
+            self._open[(name, role)] = (opened, made)
+        connection, context = self._open[(name, role)]
+        context.deadline = None if seconds is None else context.clock.monotonic() + seconds
+        return connection
 
     def _read_lookup(self, lookup: CompiledLookup, match: pl.DataFrame, now: datetime) -> Iterator[pl.DataFrame]:
         connection = self._connection(lookup.lookup.connection, "lookup")
