@@ -66,6 +66,11 @@ class Installation:
             if self.database.retrying(lambda s, p=pool: self.ledger.wants_ring(s, p, RING_STALE)):  # type: ignore[misc]
                 ring(self.celery, pool)
 
+    def pending(self) -> bool:
+        """Whether some run can still go on without a person."""
+        with self.database.read() as session:
+            return self.ledger.pending(session)
+
     def record(self, session: Session, actor: str, action: Action, subject: str, **more: object) -> None:
         """One audit event in the caller's transaction. `outcome` defaults to done; other names go to the detail."""
         outcome = more.pop("outcome", Outcome.DONE)

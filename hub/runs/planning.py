@@ -48,7 +48,7 @@ def start(hub: Installation, order: Order) -> str:
     if kind is RunKind.INCREMENTAL and (since is None or since.head is None):
         raise RunError(f"mapping {order.mapping} has no earlier full run to continue from; start a full one")
     slices, head = _slices(hub, compiled, kind, now, since.head if since else None)
-    return _add(hub, replace(_plan(hub, order, compiled, kind, now), head=head), slices)
+    return add_run(hub, replace(_plan(hub, order, compiled, kind, now), head=head), slices)
 
 
 def undo(hub: Installation, run: str, actor: str) -> str:
@@ -73,7 +73,7 @@ def undo(hub: Installation, run: str, actor: str) -> str:
         expected=undone.changed,
     )
     slices = [SlicePlan(SliceKind.UNDO, 0, subject=tuple(str(each) for each in reversed(segments)))]
-    return _add(hub, plan, slices)
+    return add_run(hub, plan, slices)
 
 
 def replay(hub: Installation, mapping: str, actor: str, states: tuple[str, ...]) -> str:
@@ -85,7 +85,7 @@ def replay(hub: Installation, mapping: str, actor: str, states: tuple[str, ...])
         now = hub.database.now(session)
     plan = _plan(hub, Order(mapping, actor), compiled, RunKind.REPLAY, now)
     slices = [SlicePlan(SliceKind.DUE, 0, subject=states, page_rows=hub.settings.page_rows)]
-    return _add(hub, plan, slices)
+    return add_run(hub, plan, slices)
 
 
 def cancel(hub: Installation, run: str, actor: str) -> None:
@@ -195,7 +195,8 @@ def _last_tick(schedule: str, timezone: str, now: datetime) -> datetime:
     return next(CronSim(schedule, local, reverse=True)).astimezone(now.tzinfo)
 
 
-def _add(hub: Installation, plan: RunPlan, slices: list[SlicePlan]) -> str:
+def add_run(hub: Installation, plan: RunPlan, slices: list[SlicePlan]) -> str:
+    """Stores a run with its slices and its audit event, and rings for it; its id."""
     with hub.database.begin() as session:
         run = hub.ledger.add(session, plan, slices, pool="default")
         detail = {"mapping": plan.mapping, "version": plan.version, "kind": plan.kind.value, "dry": plan.dry}

@@ -84,14 +84,24 @@ def unanswered(count: int, reason: str) -> Results:
     """Results for changes whose fate nobody knows."""
     return Results(
         pl.DataFrame(
-            {"state": [UNKNOWN] * count, "field": [None] * count, "reason": [reason] * count, "version": [None] * count},
+            {
+                "state": [UNKNOWN] * count,
+                "field": [None] * count,
+                "reason": [reason] * count,
+                "version": [None] * count,
+            },
             schema={"state": pl.String, "field": pl.String, "reason": pl.String, "version": pl.String},
         )
     )
 
 
 def standing_after(
-    decisions: pl.DataFrame, results: pl.DataFrame | None, stood: pl.DataFrame, segment: int, terms: Terms, now: datetime
+    decisions: pl.DataFrame,
+    results: pl.DataFrame | None,
+    stood: pl.DataFrame,
+    segment: int,
+    terms: Terms,
+    now: datetime,
 ) -> pl.DataFrame:
     """Where each decided record stands now: the key columns and every column of the standing.
 
@@ -108,6 +118,23 @@ def standing_after(
     if terms.undo:
         frame = frame.with_columns(_answer=pl.col("_answer").replace(APPLIED, "undone"))
     return _columns(frame, stood, segment, terms, now)
+
+
+def shown_after(decisions: pl.DataFrame, stood: pl.DataFrame, segment: int, now: datetime) -> pl.DataFrame:
+    """Where records stand that were scored and not written: as before, with the newest decision and no digest.
+
+    Without a digest the next run looks at the record again, since its far side was not told.
+    """
+    moment = pl.Datetime("us", "UTC")
+    kept = stood.select("state", "values", "version", "written_at", "due", "why", "attempts")
+    keys = decisions.get_column("_key").struct.unnest()
+    return pl.concat([keys, kept], how="horizontal").with_columns(
+        digest=pl.lit(None, pl.Binary),
+        state=pl.col("state").fill_null(UNCHANGED),
+        segment=pl.lit(segment, pl.Int64),
+        row=pl.Series(range(decisions.height), dtype=pl.UInt32),
+        at=pl.lit(now).cast(moment),
+    )
 
 
 def _columns(frame: pl.DataFrame, stood: pl.DataFrame, segment: int, terms: Terms, now: datetime) -> pl.DataFrame:

@@ -67,16 +67,16 @@ class Loader:
         )
         for frame in standing:
             for part in frame.iter_slices(claim.page_rows):
-                yield self._fetch(source, part.select(self._entity.key), forced=True)
+                yield self.fetch(source, part.select(self._entity.key), forced=True)
 
     def _absent(self, source: Source, claim: Claim, seen: list[bytes]) -> Iterator[Load]:
         hashes = np.unique(np.concatenate([np.frombuffer(each, dtype=np.uint64) for each in seen] or [np.empty(0)]))
         for frame in self._standing.unseen(self._run.mapping, hashes.astype(np.uint64)):
             left = frame.filter(pl.col("state") != LEFT)
             for part in left.iter_slices(claim.page_rows):
-                yield self._fetch(source, part.select(self._entity.key), forced=False)
+                yield self.fetch(source, part.select(self._entity.key), forced=False)
 
-    def _fetch(self, source: Source, keys: pl.DataFrame, *, forced: bool) -> Load:
+    def fetch(self, source: Source, keys: pl.DataFrame, *, forced: bool) -> Load:
         """The records of these keys as they stand now, whether selected or not."""
         selection = replace(
             self._pipeline.selection(self._run.logical_at, incremental=False, page_rows=max(1, keys.height)), where=None
