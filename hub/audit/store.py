@@ -48,38 +48,50 @@ SEALED_COLUMNS = "writer, seq, leaf, leaf_hash, at, actor, action, subject, outc
 _REFUSE = "BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END"
 _EXECUTE = "EXECUTE FUNCTION audit_event_refuse()"
 
-SQLITE_TRIGGERS = (
-    f"CREATE TRIGGER audit_event_no_delete BEFORE DELETE ON audit_event {_REFUSE}",
-    f"CREATE TRIGGER audit_event_no_update BEFORE UPDATE OF {SEALED_COLUMNS} ON audit_event {_REFUSE}",
-    f"""CREATE TRIGGER audit_event_no_reseal BEFORE UPDATE OF log_index ON audit_event
-    WHEN OLD.log_index IS NOT NULL {_REFUSE}""",
-)
+FUNCTION = """CREATE OR REPLACE FUNCTION audit_event_refuse() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN RAISE EXCEPTION 'the audit trail is append-only'; END $$"""
+TRIGGERS: Mapping[str, Mapping[str, str]] = {
+    "sqlite": {
+        "audit_event_no_delete": f"BEFORE DELETE ON audit_event {_REFUSE}",
+        "audit_event_no_update": f"BEFORE UPDATE OF {SEALED_COLUMNS} ON audit_event {_REFUSE}",
+        "audit_event_no_reseal": (
+            f"BEFORE UPDATE OF log_index ON audit_event WHEN OLD.log_index IS NOT NULL {_REFUSE}"
+        ),
+    },
+    "postgresql": {
+        "audit_event_no_delete": f"BEFORE DELETE OR TRUNCATE ON audit_event FOR EACH STATEMENT {_EXECUTE}",
+        "audit_event_no_update": f"BEFORE UPDATE OF {SEALED_COLUMNS} ON audit_event FOR EACH STATEMENT {_EXECUTE}",
+        "audit_event_no_reseal": (
+            f"BEFORE UPDATE OF log_index ON audit_event FOR EACH ROW WHEN (OLD.log_index IS NOT NULL) {_EXECUTE}"
+        ),
+    },
+}
+_EXISTING = {
+    "sqlite": "select name from sqlite_master where type = 'trigger' and tbl_name = 'audit_event'",
+    "postgresql": "select tgname from pg_trigger where tgrelid = 'audit_event'::regclass and not tgisinternal",
+}
 
-POSTGRESQL_TRIGGERS = (
-    """CREATE FUNCTION audit_event_refuse() RETURNS trigger LANGUAGE plpgsql AS
-    $$ BEGIN RAISE EXCEPTION 'the audit trail is append-only'; END $$""",
-    f"""CREATE TRIGGER audit_event_no_delete BEFORE DELETE OR TRUNCATE ON audit_event
-    FOR EACH STATEMENT {_EXECUTE}""",
-    f"""CREATE TRIGGER audit_event_no_update BEFORE UPDATE OF {SEALED_COLUMNS} ON audit_event
-    FOR EACH STATEMENT {_EXECUTE}""",
-    f"""CREATE TRIGGER audit_event_no_reseal BEFORE UPDATE OF log_index ON audit_event
-    FOR EACH ROW WHEN (OLD.log_index IS NOT NULL) {_EXECUTE}""",
-)
-TRIGGERS = {"sqlite": SQLITE_TRIGGERS, "postgresql": POSTGRESQL_TRIGGERS}
+
+def make_append_only(connection: Connection) -> None:
+    """Puts the triggers in place that are missing. A speed bump: who owns the database can drop them again."""
+    dialect = connection.dialect.name
+    existing = set(connection.exec_driver_sql(_EXISTING[dialect]).scalars())
+    missing = {name: rest for name, rest in TRIGGERS[dialect].items() if name not in existing}
+    if missing and dialect == "postgresql":
+        connection.exec_driver_sql(FUNCTION)
+    for name, rest in missing.items():
+        connection.exec_driver_sql(f"CREATE TRIGGER {name} {rest}")
 
 
-def _create_triggers(_table: Table, connection: Connection, **_: object) -> None:
-    for statement in TRIGGERS[connection.dialect.name]:
-        connection.exec_driver_sql(statement)
+@event.listens_for(AuditEventRow.__table__, "after_create")
+def _guard_new_table(_table: Table, connection: Connection, **_: object) -> None:
+    make_append_only(connection)
 
 
+@event.listens_for(AuditEventRow.__table__, "after_drop")
 def _drop_function(_table: Table, connection: Connection, **_: object) -> None:
     if connection.dialect.name == "postgresql":
         connection.exec_driver_sql("DROP FUNCTION IF EXISTS audit_event_refuse()")
-
-
-event.listen(AuditEventRow.__table__, "after_create", _create_triggers)
-event.listen(AuditEventRow.__table__, "after_drop", _drop_function)
 
 
 def add_events(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
