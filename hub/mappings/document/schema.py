@@ -32,6 +32,8 @@ def _without_nulls(node: Any) -> Any:
         return node
     kept = {name: _without_nulls(each) for name, each in node.items() if not (name == "default" and each is None)}
     kept.pop("title", None) if isinstance(kept.get("title"), str) else None
+    if "patternProperties" in kept:
+        kept["additionalProperties"] = False
     options = kept.get("anyOf")
     if isinstance(options, list):
         options = [each for each in options if each != {"type": "null"}]
@@ -43,7 +45,7 @@ def _without_nulls(node: Any) -> Any:
 
 
 def node_at(path: Sequence[str | int]) -> dict[str, Any]:
-    """The schema of what stands at a path, references and choices resolved; empty where the document knows no such place."""
+    """The schema of what stands at a path, its references and choices resolved; empty where there is none."""
     node = document_schema()
     for step in path:
         node = _step(node, step)
@@ -56,7 +58,7 @@ def _step(node: dict[str, Any], step: str | int) -> dict[str, Any]:
     if isinstance(step, int):
         found = node.get("items", {})
     else:
-        rest = node.get("additionalProperties", {})
+        rest = next(iter(node.get("patternProperties", {}).values()), node.get("additionalProperties", {}))
         found = node.get("properties", {}).get(step, rest if isinstance(rest, dict) else {})
     return _resolved(found)
 
