@@ -157,6 +157,14 @@ class Source(Protocol):
         """At most `parts` disjoint selections that together are the whole one."""
         ...
 
+    def head(self, selection: Selection) -> Cursor | None:
+        """Where an incremental read of this selection would start if all that stands now had been read.
+
+        Taken before a read begins, so that nothing that moves meanwhile is lost; a far side whose stamps can appear
+        late (a transaction still in flight) answers a cursor that much earlier. None: nothing there yet.
+        """
+        ...
+
 
 class Destination(Protocol):
     """A connection that can be written."""
