@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from hub.sdk import Entity, FieldType, Grant, Json, Mode, Value
 
 if TYPE_CHECKING:
-    from hub.mappings.expressions import Expression
+    from hub.mappings.expressions import Aggregate, Expression, Order, ValueType
     from hub.models import ModelVersion
 
 
@@ -185,6 +185,9 @@ class CompiledLookup:
     fields: tuple[str, ...]
     match: Mapping[str, Expression]
     where: Expression | None
+    order: Order | None = None
+    aggregate: Mapping[str, Aggregate] | None = None
+    columns: Mapping[str, ValueType] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -254,6 +257,10 @@ class Problem:
 
     def __str__(self) -> str:
         return f"line {self.line}: {self.path}: {self.message}"
+
+
+Taken: TypeAlias = Mapping[tuple[str, str, str], str]
+"""Which published mapping writes a target field, by connection, entity and field."""
 
 
 class MappingError(Exception):

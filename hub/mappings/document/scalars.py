@@ -19,7 +19,7 @@ NAME = r"[a-z][a-z0-9_]*"
 _DURATION = r"[1-9][0-9]{0,8}(ms|s|m|h|d|w)"
 _SHARE = r"[0-9]{1,3}(\.[0-9]{1,6})?%"
 _LONGEST = timedelta(days=3660)
-MAX_NAME, MAX_TEXT, MAX_EXPRESSION = 63, 500, 10_000
+MAX_NAME, MAX_TEXT, MAX_EXPRESSION = 63, 500, 4_000
 NAME_RULE = f"small letters, digits and _, a letter first, at most {MAX_NAME} characters"
 RESERVED = frozenset({"_key", "_version", "_deleted", "_invalid", "_before", "_clear", "_state", "_reason"})
 
@@ -141,11 +141,7 @@ def _field_name(value: str) -> str:
 def _expression(value: str) -> str:
     if not value.strip() or len(value) > MAX_EXPRESSION:
         raise wrong(f"expected an expression of 1 to {MAX_EXPRESSION} characters")
-    return value.strip()
-
-
-def _missing(value: Any) -> Any:
-    return "null" if value is None else value
+    return value.rstrip()  # what stands in front stays, so that a place in the text is a place in the line
 
 
 def _spec(**schema: Any) -> WithJsonSchema:
