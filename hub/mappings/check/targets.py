@@ -136,7 +136,7 @@ def literal_results(
             yield from literal_results(each, decided, depth + 1)
 
 
-def misfit(value: str | int | float | Decimal, field: Field) -> str:
+def misfit(value: str | float | Decimal, field: Field) -> str:
     """Why a field can never hold this constant; empty where it can."""
     if isinstance(value, str):
         if field.values and value not in field.values:
