@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from hub.sdk import Entity, Grant, Json, Mode, Value
+from hub.sdk import Entity, FieldType, Grant, Json, Mode, Value
 
 if TYPE_CHECKING:
-    from hub.mappings.expressions import Expression
+    from hub.mappings.expressions import Aggregate, Expression, Order, ValueType
     from hub.models import ModelVersion
 
 
@@ -134,6 +134,24 @@ class RunPolicy:
     deadline: timedelta | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Where a key and its value begin in the text, as 1-based line and column.
+
+    `inset` is how many characters stand before the text itself (a quote, or none); None where offsets into the text
+    are no offsets into the line (block scalars, escapes, folded lines).
+    """
+
+    key: tuple[int, int]
+    value: tuple[int, int]
+    inset: int | None = None
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """The value where it stands on the line of its key, else the key, which is what a reader looks for."""
+        return self.value if self.value[0] == self.key[0] else self.key
+
+
 @dataclass(frozen=True)
 class Document:
     """A mapping as an admin wrote it; `digest` is the SHA-256 of its canonical JSON and names the version."""
@@ -152,6 +170,7 @@ class Document:
     run: RunPolicy
     digest: str
     source: Mapping[str, Json]
+    marks: Mapping[tuple[str | int, ...], Mark] = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +185,9 @@ class CompiledLookup:
     fields: tuple[str, ...]
     match: Mapping[str, Expression]
     where: Expression | None
+    order: Order | None = None
+    aggregate: Mapping[str, Aggregate] | None = None
+    columns: Mapping[str, ValueType] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -235,6 +257,28 @@ class Problem:
 
     def __str__(self) -> str:
         return f"line {self.line}: {self.path}: {self.message}"
+
+
+Taken: TypeAlias = Mapping[tuple[str, str, str], str]
+"""Which published mapping writes a target field, by connection, entity and field."""
+
+
+class MappingError(Exception):
+    """A document that cannot be used, with everything that is wrong with it, in the order of its lines."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__("\n".join(str(each) for each in problems))
+        self.problems = tuple(problems)
+
+
+WRITTEN_NAMES: Mapping[str, FieldType] = {
+    "scored_at": FieldType.INSTANT,
+    "model": FieldType.TEXT,
+    "model_version": FieldType.INTEGER,
+    "mapping_version": FieldType.TEXT,
+    "because": FieldType.TEXT,
+}
+"""What `set` and `with` may use beside features, outputs and decided names; `because` is null without a fallback."""
 
 
 READY, INVALID, HELD = "ready", "invalid", "held"
