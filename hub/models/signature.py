@@ -47,9 +47,7 @@ class Inputs:
     def stack(parts: Sequence[Inputs]) -> Inputs:
         """All rows, one part after the other."""
         texts = zip(*(each.texts for each in parts), strict=True)
-        return Inputs(
-            np.concatenate([each.numbers for each in parts]), tuple(pl.concat(list(each)) for each in texts)
-        )
+        return Inputs(np.concatenate([each.numbers for each in parts]), tuple(pl.concat(list(each)) for each in texts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +105,9 @@ def unscorable(inputs: Inputs, fields: Sequence[InputField]) -> NDArray[np.bool_
     numbers = inputs.numbers
     with np.errstate(invalid="ignore"):
         bad: NDArray[np.bool_] = (np.abs(numbers) > LARGEST).any(axis=1)
-    strict = [place.at for place, each in zip(places(fields), fields, strict=True) if not place.text and not each.nullable]
+    strict = [
+        place.at for place, each in zip(places(fields), fields, strict=True) if not place.text and not each.nullable
+    ]
     if strict:
         bad |= np.isnan(numbers[:, strict]).any(axis=1)
     for place, field in zip(places(fields), fields, strict=True):

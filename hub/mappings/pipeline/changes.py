@@ -28,9 +28,7 @@ class Passengers:
         self._shortened = [_Shortened(compiled, each, prefix) for each, prefix in both]
         self._titles = {each.name: each.title for each in compiled.document.features}
 
-    def passengers(
-        self, decided: pl.DataFrame, reasons: pl.Series | None, now: datetime, facts: Facts
-    ) -> pl.DataFrame:
+    def passengers(self, decided: pl.DataFrame, reasons: pl.Series | None, now: datetime, facts: Facts) -> pl.DataFrame:
         """`with.<field>` and the `set.<field>` that show reasons or facts, with `_state` and `_reason` as they now are.
 
         `reasons` is aligned with `decided`: lists of {feature, effect}, best first.
@@ -108,9 +106,7 @@ class Writes:
 
     def _held(self, decided: pl.DataFrame, last_written: pl.Series | None) -> pl.DataFrame:
         if self._compiled.in_place:
-            known = decided.select(
-                pl.col(BEFORE).struct.field(name).alias(_HELD + name) for name in self._compared
-            )
+            known = decided.select(pl.col(BEFORE).struct.field(name).alias(_HELD + name) for name in self._compared)
             return known.with_columns(pl.lit(value=False).alias(_UNKNOWN))
         schema = self._compiled.target.schema(self._compared)
         if last_written is None:
@@ -118,12 +114,16 @@ class Writes:
             return blank.clear(decided.height).with_columns(pl.lit(value=True).alias(_UNKNOWN))
         present = last_written.struct.fields
         column = pl.col("last")
-        return last_written.alias("last").to_frame().select(
-            *(
-                (column.struct.field(name) if name in present else pl.lit(None)).cast(dtype).alias(_HELD + name)
-                for name, dtype in schema.items()
-            ),
-            column.is_null().alias(_UNKNOWN),
+        return (
+            last_written.alias("last")
+            .to_frame()
+            .select(
+                *(
+                    (column.struct.field(name) if name in present else pl.lit(None)).cast(dtype).alias(_HELD + name)
+                    for name, dtype in schema.items()
+                ),
+                column.is_null().alias(_UNKNOWN),
+            )
         )
 
     def _differs(self, name: str) -> pl.Expr:
@@ -163,10 +163,10 @@ class Writes:
 
         `keys` are those of the target; `before` holds the values to be replaced, as structs of the fields written.
         """
-        frame = pl.DataFrame({KEY: keys, BEFORE: before if before is not None else pl.Series([None] * len(keys), dtype=self._struct)})
+        frame = pl.DataFrame(
+            {KEY: keys, BEFORE: before if before is not None else pl.Series([None] * len(keys), dtype=self._struct)}
+        )
         nothing = [pl.lit(None, dtype=each.dtype).alias(each.name) for each in self._struct.fields]
         cleared = pl.lit(pl.Series([list(self._fields)], dtype=pl.List(pl.String)))
-        frame = frame.select(
-            KEY, pl.lit(None, dtype=pl.String).alias(VERSION), BEFORE, cleared.alias(CLEAR), *nothing
-        )
+        frame = frame.select(KEY, pl.lit(None, dtype=pl.String).alias(VERSION), BEFORE, cleared.alias(CLEAR), *nothing)
         return Changes(self._compiled.target.name, Mode.UPDATE, self._fields, frame)

@@ -93,7 +93,9 @@ class Featuring:
         self._shown = [each.value.alias(name) for name, each in fitted.items()]
         self._shown += _target(compiled, keys)
         misfits = [
-            pl.lit(f"{name}: ") + each.reason for name, each in (*fitted.items(), *keys.items()) if each.reason is not None
+            pl.lit(f"{name}: ") + each.reason
+            for name, each in (*fitted.items(), *keys.items())
+            if each.reason is not None
         ]
         self._misfit = pl.coalesce(misfits) if misfits else None
         self._rules = list(_rules(compiled, inputs))
@@ -101,9 +103,13 @@ class Featuring:
             {"state": [each[2] for each in self._rules], "reason": [each[1] for each in self._rules]},
             schema={"state": pl.String, "reason": pl.String},
         )
-        self._broken = pl.coalesce(
-            pl.when(broken).then(pl.lit(at, dtype=pl.UInt32)) for at, (broken, _, _) in enumerate(self._rules)
-        ) if self._rules else pl.lit(None, dtype=pl.UInt32)
+        self._broken = (
+            pl.coalesce(
+                pl.when(broken).then(pl.lit(at, dtype=pl.UInt32)) for at, (broken, _, _) in enumerate(self._rules)
+            )
+            if self._rules
+            else pl.lit(None, dtype=pl.UInt32)
+        )
 
     def features(self, frame: pl.DataFrame, now: datetime) -> pl.DataFrame:
         """`_key _version _before _state _reason` and, where another record is written, `_target`; then the features.

@@ -117,7 +117,9 @@ class Decisions:
             return frame
         fine = pl.all_horizontal(pl.col(self._numbers).is_finite().fill_null(value=False))
         answered = frame.select(fine.alias("fine")).to_series()
-        return frame if answered.all() else frame.with_columns(marked(pl.when(~pl.lit(answered)).then(pl.lit(NO_NUMBER))))
+        return (
+            frame if answered.all() else frame.with_columns(marked(pl.when(~pl.lit(answered)).then(pl.lit(NO_NUMBER))))
+        )
 
     def _fallen(self, frame: pl.DataFrame, now: datetime) -> pl.DataFrame:
         """`fallback` where its condition holds; an unknown condition does not hold."""

@@ -74,9 +74,7 @@ class Pipeline:
         """Featured records with the model's outputs, the decided names, `_because` and `set.<field>`."""
         return self._decisions.decide(featured, predictions, now)
 
-    def passengers(
-        self, decided: pl.DataFrame, reasons: pl.Series | None, now: datetime, facts: Facts
-    ) -> pl.DataFrame:
+    def passengers(self, decided: pl.DataFrame, reasons: pl.Series | None, now: datetime, facts: Facts) -> pl.DataFrame:
         """`_state`, `_reason`, `with.<field>` and the `set.<field>` that show reasons or facts."""
         return self._passengers.passengers(decided, reasons, now, facts)
 

@@ -34,7 +34,9 @@ def difference(truth: Answer, other: Answer, task: Task, tolerance: float) -> tu
         return float("inf"), False
     scale = np.maximum(1.0, np.abs(expected)) if task is Task.REGRESSION else 1.0
     with np.errstate(invalid="ignore"):
-        gap = np.where((expected == found) | (np.isnan(expected) & np.isnan(found)), 0.0, np.abs(expected - found) / scale)
+        gap = np.where(
+            (expected == found) | (np.isnan(expected) & np.isnan(found)), 0.0, np.abs(expected - found) / scale
+        )
     largest = float(np.where(np.isnan(gap), np.inf, gap).max(initial=0.0))
     return largest, largest <= tolerance and bool(_same_labels(truth, other, task, tolerance).all())
 
@@ -106,7 +108,9 @@ def _prove(
                 "signature": signature.to_json(),
                 "native": native.to_json(),
                 "by_predict": by_predict,
-                "offset": float(getattr(estimator, "offset_", _last(estimator, "offset_"))) if task is Task.ANOMALY else None,
+                "offset": float(getattr(estimator, "offset_", _last(estimator, "offset_")))
+                if task is Task.ANOMALY
+                else None,
                 "linear": linear_weights(loaded, each.parts, task),
             }
             parts = {"manifest.json": json.dumps(manifest).encode(), "model.skops": content, **each.parts}
@@ -161,7 +165,9 @@ def _candidates(
     rest = behind[1]
     stored.strip_names(rest)
     splits = pull_back(plan, thresholds(rest))
-    found = [Candidate(Way.COLUMNS, stored.Behind(plan, rest, task, by_predict), {"plan.json": plan.to_bytes()}, splits)]
+    found = [
+        Candidate(Way.COLUMNS, stored.Behind(plan, rest, task, by_predict), {"plan.json": plan.to_bytes()}, splits)
+    ]
     if not by_predict:
         try:
             graph = to_graph(rest, task, len(plan.columns))

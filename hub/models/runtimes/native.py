@@ -64,7 +64,9 @@ def _from_array(values: Any, name: str) -> pl.Series:
 
 
 def _missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and value != value) or type(value).__name__ in {"NAType", "NaTType"}
+    return (
+        value is None or (isinstance(value, float) and value != value) or type(value).__name__ in {"NAType", "NaTType"}
+    )
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,9 @@ class Native:
         """What the sample's columns are; `named` says that the estimator was fitted on a frame with column names."""
         if not named:
             frame = to_polars(sample)
-            return cls("numpy", tuple(str(frame.schema[each]) for each in names), ((),) * len(names), (True,) * len(names))
+            return cls(
+                "numpy", tuple(str(frame.schema[each]) for each in names), ((),) * len(names), (True,) * len(names)
+            )
         if isinstance(sample, pl.DataFrame):
             dtypes = [sample.schema[each] for each in names]
             kinds = tuple("Enum" if isinstance(each, pl.Enum | pl.Categorical) else str(each) for each in dtypes)
@@ -102,15 +106,11 @@ class Native:
 
     def build(self, inputs: Inputs, fields: Sequence[InputField]) -> Any:
         """The frame or array that the estimator takes, rows in order."""
-        columns = [
-            inputs.texts[place.at] if place.text else inputs.numbers[:, place.at] for place in places(fields)
-        ]
+        columns = [inputs.texts[place.at] if place.text else inputs.numbers[:, place.at] for place in places(fields)]
         if self.kind == "numpy":
             return self._array(columns, fields)
         if self.kind == "polars":
-            return pl.DataFrame(
-                {field.name: self._polars(at, field, columns[at]) for at, field in enumerate(fields)}
-            )
+            return pl.DataFrame({field.name: self._polars(at, field, columns[at]) for at, field in enumerate(fields)})
         import pandas as pd
 
         return pd.DataFrame({field.name: self._pandas(at, field, columns[at]) for at, field in enumerate(fields)})

@@ -35,9 +35,7 @@ class UnreadableError(Exception):
 
 def compile_pipeline(estimator: Any, fields: Sequence[InputField]) -> tuple[Plan, Any] | None:
     """The longest part of the preprocessing that reads as columns, and the fitted rest; None where texts remain."""
-    columns: list[Column] = [
-        Text(place) if place.text else Number(place) for place in places(fields)
-    ]
+    columns: list[Column] = [Text(place) if place.text else Number(place) for place in places(fields)]
     names: Sequence[str] = [each.name for each in fields]
     steps = list(estimator.steps) if isinstance(estimator, Pipeline) else [("", estimator)]
     while len(steps) > 1:

@@ -8,7 +8,7 @@ from datetime import datetime
 
 import polars as pl
 
-from hub.decisions import HELD, INVALID, LEFT, PARKED, PLANNED, RELEASED, UNCHANGED, Standing, View
+from hub.decisions import HELD, INVALID, LEFT, PARKED, PLANNED, RELEASED, UNCHANGED, Standing
 from hub.mappings import READY, Compiled, CompiledLookup, Facts, Pipeline
 from hub.models import Scorer
 from hub.runs.pages.loading import Load
@@ -39,8 +39,6 @@ class Sifted:
     fresh: pl.DataFrame
     lost: pl.DataFrame
     idle: Counts
-    keys: pl.DataFrame
-    view: View
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +56,6 @@ class Judged:
     decisions: pl.DataFrame
     counts: Counts
     planned: int
-    view: View
 
 
 class Judge:
@@ -101,8 +98,9 @@ class Judge:
         outside = featured.outside.with_columns(_gone=pl.lit(value=False))
         lost = pl.concat([outside, featured.gone.with_columns(_gone=pl.lit(value=True))]).unique(self._keys)
         keys = pl.concat([self._key_columns(frame), lost.select(self._keys)])
-        view = self._standing.view(self._compiled.document.mapping, keys)
-        stands = view.frame.drop(self._keys, strict=False).rename(lambda name: f"_st_{name}")
+        fields = self._compiled.target.schema(self._targets)
+        view = self._standing.view(self._compiled.document.mapping, keys, fields)
+        stands = view.frame.rename(lambda name: f"_st_{name}")
         here = self._marked(pl.concat([frame, stands.head(frame.height)], how="horizontal"), featured.forced)
         idle: dict[str, int] = {}
         for state, number in here.filter(~pl.col("_fresh"))["_st_state"].value_counts().iter_rows():
@@ -111,7 +109,7 @@ class Judge:
         stood = pl.concat([lost, stands.tail(lost.height)], how="horizontal").filter(
             pl.col("_st_state").is_not_null() & ~pl.col("_st_state").is_in([LEFT, "dropped"])
         )
-        return Sifted(here.filter(pl.col("_fresh")), stood, Counts(sum(idle.values()), idle), keys, view)
+        return Sifted(here.filter(pl.col("_fresh")), stood, Counts(sum(idle.values()), idle))
 
     def score(self, fresh: pl.DataFrame) -> Scored:
         """What the model says of the ready records, with reasons for all of them: for a stage of its own."""
@@ -138,7 +136,7 @@ class Judge:
                 continue
             outcome = "unchanged" if state == LEFT else state
             by[outcome] = by.get(outcome, 0) + number
-        return Judged(decisions, Counts(sum(by.values()) + planned, by), planned, sifted.view)
+        return Judged(decisions, Counts(sum(by.values()) + planned, by), planned)
 
     def _key_columns(self, frame: pl.DataFrame) -> pl.DataFrame:
         return frame.select(pl.col("_key").struct.field(name) for name in self._keys)

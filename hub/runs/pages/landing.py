@@ -127,8 +127,7 @@ def shown_after(decisions: pl.DataFrame, stood: pl.DataFrame, segment: int, now:
     """
     moment = pl.Datetime("us", "UTC")
     kept = stood.select("state", "values", "version", "written_at", "due", "why", "attempts")
-    keys = decisions.get_column("_key").struct.unnest()
-    return pl.concat([keys, kept], how="horizontal").with_columns(
+    return pl.concat([decisions.select("_key"), kept], how="horizontal").with_columns(
         digest=pl.lit(None, pl.Binary),
         state=pl.col("state").fill_null(UNCHANGED),
         segment=pl.lit(segment, pl.Int64),
@@ -166,10 +165,9 @@ def _columns(frame: pl.DataFrame, stood: pl.DataFrame, segment: int, terms: Term
         .otherwise(pl.lit(None))
     )
     why = pl.when(failed).then(pl.col("_answer")).when(due.is_not_null()).then(pl.lit("expired"))
-    keys = frame.get_column("_key").struct.unnest().columns
     settled = frame.with_columns(state=state, values=values, _due=due.cast(moment), _why=why, _attempts=attempts)
     return settled.select(
-        *(pl.col("_key").struct.field(name) for name in keys),
+        "_key",
         pl.col("_digest").alias("digest"),
         "state",
         "values",

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Session
 
 from hub.audit import Action, Outcome
 from hub.connections import GuardedConnection, GuardedSource
-from hub.decisions import Segment, SegmentFacts
+from hub.decisions import Prepared, Segment, SegmentFacts, View, key_hash
 from hub.mappings import Compiled, CompiledLookup, Facts, Pipeline
 from hub.models import Scorer
 from hub.runs.installation import Installation
@@ -184,13 +184,13 @@ class Trip:
             return decisions, None
         shown = pl.when(pl.col("_state") == "planned").then(pl.lit("unchanged")).otherwise(pl.col("_state"))
         frame = decisions.with_columns(_state=shown)
-        facts = self._facts("request", 0, 0)
-        segment = self._hub.log.write(facts, frame)
+        segment = self._hub.log.write(self._facts("request", 0, 0), frame)
+        view = self._view(frame)
+        after = self._hub.standing.prepare(view, shown_after(frame, view.frame, segment.id, self.run.logical_at))
 
         def commit(session: Session) -> None:
             self._hub.log.catalogue(session, segment)
-            view = self._hub.standing.view(self.run.mapping, frame.get_column("_key").struct.unnest())
-            self._hub.standing.put(session, view, shown_after(frame, view.frame, segment.id, self.run.logical_at))
+            self._hub.standing.put(session, view, after)
             subject, digest = f"mapping:{self.run.mapping}", segment.root.hex()
             detail = {"records": frame.height, "segment": str(segment.id)}
             self._hub.record(session, self.run.actor, Action.SCORE_REQUEST, subject, digest=digest, **detail)
@@ -217,7 +217,7 @@ class Trip:
         return self._store(claim, number, judged, load, seen.tobytes() if keep else None)
 
     def _await_overlap(self, featured: Featured, after: Future[None] | None) -> np.ndarray:
-        hashes = self._hub.standing.key_hash(featured.frame.get_column("_key").struct.unnest())
+        hashes = key_hash(featured.frame["_key"])
         if after is not None and np.intersect1d(hashes, self._flying).size:
             after.result()
         self._flying = hashes
@@ -228,9 +228,7 @@ class Trip:
         assert self.run.subject is not None
         targets = [(column.removesuffix(name), name) for name, column in self.terms.columns.items()]
         decisions = undo_segment(self._hub.log, load.segment, self.run.subject, targets)
-        keys = decisions.get_column("_key").struct.unnest()
-        view = self._hub.standing.view(self.run.mapping, keys)
-        judged = Judged(decisions, Counts(decisions.height, {}), decisions.height, view)
+        judged = Judged(decisions, Counts(decisions.height, {}), decisions.height)
         return self._store(claim, number, judged, load, None)
 
     def _store(self, claim: Claim, number: int, judged: Judged, load: Load | None, seen: bytes | None) -> Intent:
@@ -284,7 +282,10 @@ class Trip:
         changes = changes_of(intent.decisions, self.terms) if intent.segment is not None else None
         if changes is not None:
             results = self._write(claim, intent, changes, repeated=repeated)
-        self._hub.database.retrying(lambda s: self._settle(s, claim, intent, results), repeatable=True)
+        stand = None
+        if intent.segment is not None and intent.decisions.height:
+            stand = self._stand(intent.decisions, intent.segment, results)
+        self._hub.database.retrying(lambda s: self._settle(s, claim, intent, results, stand), repeatable=True)
         if results is not None:
             self._judge_rejects(claim, results)
 
@@ -321,20 +322,24 @@ class Trip:
         asked = changes.frame.filter(results.frame["state"] == "unknown")["_key"].struct.unnest()
         return read_back(changes, results, self._lookup_targets(connection, asked, changes.fields))
 
-    def _settle(self, session: Session, claim: Claim, intent: Intent, results: Results | None) -> None:
+    def _settle(
+        self,
+        session: Session,
+        claim: Claim,
+        intent: Intent,
+        results: Results | None,
+        stand: tuple[View, Prepared | None] | None,
+    ) -> None:
         hub = self._hub
         if hub.ledger.page_state(session, claim, intent.number) is PageState.WRITTEN:
             return
         counts = intent.counts
         if results is not None:
             counts = counts.but(dict(results.frame["state"].value_counts().iter_rows()))
-        if intent.segment is not None and intent.decisions.height:
-            answers = results.frame.with_columns(row=rows_of(intent.decisions)) if results is not None else None
-            self._stand(session, intent, answers)
-            if answers is not None and results is not None:
-                hub.log.record_results(session, intent.segment, answers)
-                by_state = dict(results.frame["state"].value_counts().iter_rows())
-                self._record_write(session, Action.WRITE_OUTCOME, intent.segment, Outcome.DONE, by_state)
+        if intent.segment is not None and results is not None:
+            hub.log.record_results(session, intent.segment, _by_row(intent.decisions, results))
+            by_state = dict(results.frame["state"].value_counts().iter_rows())
+            self._record_write(session, Action.WRITE_OUTCOME, intent.segment, Outcome.DONE, by_state)
         if intent.segment is None and not self.run.ahead:
             self._record_read(session, claim, intent.number, counts.read)
         page = PageRecord(
@@ -348,13 +353,19 @@ class Trip:
         )
         hub.ledger.put_page(session, claim, page, intent.seen)
         hub.ledger.advance(session, claim, counts, cursor=intent.cursor, pages=intent.number + 1)
+        if stand is not None:
+            hub.standing.put(session, *stand)
 
-    def _stand(self, session: Session, intent: Intent, answers: pl.DataFrame | None) -> None:
-        assert intent.segment is not None
-        keys = intent.decisions.get_column("_key").struct.unnest()
-        view = self._hub.standing.view(self.run.mapping, keys)
-        after = standing_after(intent.decisions, answers, view.frame, intent.segment, self.terms, self.run.logical_at)
-        self._hub.standing.put(session, view, after)
+    def _stand(self, decisions: pl.DataFrame, segment: int, results: Results | None) -> tuple[View, Prepared | None]:
+        """Where the decided records stand now, ready to be stored."""
+        answers = _by_row(decisions, results) if results is not None else None
+        view = self._view(decisions)
+        after = standing_after(decisions, answers, view.frame, segment, self.terms, self.run.logical_at)
+        return view, self._hub.standing.prepare(view, after)
+
+    def _view(self, decisions: pl.DataFrame) -> View:
+        fields = self._compiled.target.schema(self.terms.fields)
+        return self._hub.standing.view(self.run.mapping, decisions["_key"], fields)
 
     def _judge_rejects(self, claim: Claim, results: Results) -> None:
         rejected = int((results.frame["state"] == "rejected").sum())
@@ -370,7 +381,7 @@ class Trip:
     def store_features(self, claim: Claim, number: int, load: Load) -> None:
         """Reads and sifts a page for a model that another pool scores."""
         featured = self._judge.features(load)
-        seen = self._hub.standing.key_hash(featured.frame.get_column("_key").struct.unnest())
+        seen = key_hash(featured.frame["_key"])
         sifted = self._judge.sift(featured)
         fresh = sifted.fresh.select(featured.frame.columns)
         lost = sifted.lost
@@ -489,7 +500,7 @@ class Trip:
         self, session: Session, action: Action, segment: Segment | int, outcome: Outcome, counts: dict[str, int]
     ) -> None:
         write = self._compiled.document.write
-        known = segment if isinstance(segment, Segment) else self._hub.log.segment(session, segment)
+        known = segment if isinstance(segment, Segment) else self._hub.log.segment(segment)
         self._hub.record(
             session,
             self.run.actor,
@@ -528,6 +539,10 @@ def open_trip(hub: Installation, run: str) -> Trip:
         found = hub.ledger.run(session, run)
     published = hub.mappings.version(found.mapping, found.version)
     return Trip(hub, found, hub.mappings.compile_published(published), published.number)
+
+
+def _by_row(decisions: pl.DataFrame, results: Results) -> pl.DataFrame:
+    return results.frame.with_columns(row=rows_of(decisions))
 
 
 def _identity(claim: Claim, number: int, kind: str) -> dict[str, str]:
