@@ -1,17 +1,18 @@
 """One run of bytes per row that says exactly what its values are, so that a digest over it binds every one of them.
 
-A row is a part of fixed width and a part of texts. Each value has a flag (0: null) in the fixed part; integers, dates
-(days), times (nanoseconds) and moments (microseconds since 1970) follow as eight bytes, reals as their IEEE 754 bits
-with one NaN, all big-endian; texts as their length, four bytes, and their UTF-8 in the part of texts; decimals as the
-text of their digits, bytes as hexadecimal text, lists as one text of tagged items. So null, the empty text and NaN
-differ, no length of one value moves into the next, and nothing depends on how a library prints a number. The types are
-bound by `kind`, once for all rows.
+A row is flags, numbers and texts. First one bit per value, set where it is not null, filled up to whole bytes. Then
+eight bytes big-endian per value: integers, dates (days), times (nanoseconds) and moments (microseconds since 1970) as
+they are, reals as their IEEE 754 bits with one NaN, texts as their length in bytes; zero for null. Last the texts' UTF-8
+one after the other: decimals are the text of their digits, bytes hexadecimal text, lists one text of tagged items. A
+struct has its own flag and then its fields in their order. So null, the empty text and NaN differ, no length of one value
+moves into the next, and nothing depends on how a library prints a number. `kind` binds the types, once for all rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from operator import concat
 
 import numpy as np
 import polars as pl
@@ -51,68 +52,81 @@ _KINDS: dict[type[pl.DataType], str] = {
 }
 
 
-def canonical_rows(frame: pl.DataFrame, columns: Sequence[str], prefix: Bytes | None = None) -> list[bytes]:
-    """The bytes of each row over the named columns, in the order given; `prefix` (rows by width) stands before them."""
-    plan, schema = _Plan(), frame.schema
+def canonical_rows(frame: pl.DataFrame, columns: Sequence[str], prefix: Sequence[Bytes] = ()) -> list[bytes]:
+    """The bytes of each row over the named columns, in the order given; `prefix` (each rows by width) stands before."""
+    plan, schema, height = _Plan(), frame.schema, frame.height
     for name in columns:
-        plan.add(pl.col(name), schema[name], frame[name].null_count(), frame.height)
+        plan.add(pl.col(name), schema[name], _seen(frame[name]))
     # All columns in one query: polars' cost for each is otherwise more than the work.
-    made = frame.select([each.alias(str(at)) for at, each in enumerate(plan.expressions)])
-    fixed = [] if prefix is None else [prefix]
-    fixed += [_fixed(made[str(at)], width) for at, width in enumerate(plan.widths) if width]
-    matrix = np.concatenate(fixed, axis=1) if fixed else np.empty((frame.height, 0), np.uint8)
-    width, flat = matrix.shape[1], matrix.tobytes()
-    heads = [flat[at : at + width] for at in range(0, len(flat), width)] if width else [b""] * frame.height
-    texts = [pl.col(str(at)) for at, width in enumerate(plan.widths) if not width]
-    if not texts or frame.is_empty():
+    flags, numbers, texts = plan.flags, plan.numbers, plan.texts
+    made = frame.select([each.alias(str(at)) for at, each in enumerate((*flags, *numbers, *texts))])
+    fixed = [*prefix, *_flagged(made, len(flags), height)]
+    fixed += [_eight(made[str(at)], height) for at in range(len(flags), len(flags) + len(numbers))]
+    matrix = np.concatenate(fixed, axis=1) if fixed else np.empty((height, 0), np.uint8)
+    width, whole = matrix.shape[1], matrix.tobytes()
+    heads = [whole[at : at + width] for at in range(0, len(whole), width)] if width else [b""] * height
+    if not texts or not height:
         return heads
-    strung = made.select(pl.concat_str(texts).cast(pl.Binary)).to_series().to_list()
-    return [head + text for head, text in zip(heads, strung, strict=True)]
+    strung = pl.concat_str([pl.col(str(at)) for at in range(len(flags) + len(numbers), made.width)])
+    return list(map(concat, heads, made.select(strung.cast(pl.Binary)).to_series().to_list()))
+
+
+def _seen(values: pl.Series) -> str:
+    """What is known of a column as a whole, to spare work: no null, nothing but nulls, only empty lists."""
+    nulls = values.null_count()
+    if nulls == len(values) and not isinstance(values.dtype, pl.Struct):
+        return "absent"
+    if nulls == 0 and isinstance(values.dtype, pl.List) and values.explode(empty_as_null=False).is_empty():
+        return "empty"
+    return "present" if nulls == 0 else "mixed"
 
 
 @dataclass
 class _Plan:
-    """The expressions of all parts in order, and the width of each in the fixed part; 0 goes to the texts."""
+    """The expressions of all parts, in order: one flag per value, eight bytes per number, and the texts."""
 
-    expressions: list[pl.Expr] = field(default_factory=list)
-    widths: list[int] = field(default_factory=list)
+    flags: list[pl.Expr] = field(default_factory=list)
+    numbers: list[pl.Expr] = field(default_factory=list)
+    texts: list[pl.Expr] = field(default_factory=list)
 
-    def add(self, value: pl.Expr, dtype: pl.DataType, nulls: int | None, height: int) -> None:
-        if isinstance(dtype, pl.Null) or (nulls == height and not isinstance(dtype, pl.Struct)):
-            self._absent(dtype, height)
+    def add(self, value: pl.Expr, dtype: pl.DataType, seen: str = "mixed") -> None:
+        if isinstance(dtype, pl.Null) or seen == "absent":
+            self.flags.append(pl.lit(False))
+            if not isinstance(dtype, pl.Null):
+                # As the long way has it: zero for the value, or for the length of its text.
+                self.numbers.append(pl.lit(0, pl.Int64))
             return
-        self._put(pl.repeat(True, height, dtype=pl.Boolean) if nulls == 0 else value.is_not_null(), 1)
+        self.flags.append(pl.lit(True) if seen in {"present", "empty"} else value.is_not_null())
         if isinstance(dtype, pl.Struct):
             for each in dtype.fields:
-                self.add(value.struct.field(each.name), _instance(each.dtype), None, height)
+                self.add(value.struct.field(each.name), _instance(each.dtype))
         elif dtype.is_float():
-            self._put(value.cast(pl.Float64).fill_null(0.0), 8)
+            self.numbers.append(value.cast(pl.Float64).fill_null(0.0))
         elif _is_text(dtype):
-            text = _text(value, dtype).fill_null("")
-            self._put(text.str.len_bytes(), 4)
-            self._put(text, 0)
+            text = pl.lit("0:") if seen == "empty" else _text(value, dtype).fill_null("")
+            self.numbers.append(text.str.len_bytes().cast(pl.Int64))
+            self.texts.append(text)
         else:
-            self._put(_whole(value, dtype).fill_null(0), 8)
-
-    def _absent(self, dtype: pl.DataType, height: int) -> None:
-        # The same bytes as the long way: a flag of zero, and zero for the value or for the length of its text.
-        self._put(pl.repeat(False, height, dtype=pl.Boolean), 1)
-        if not isinstance(dtype, pl.Null):
-            width = 4 if _is_text(dtype) else 8
-            self._put(pl.repeat(0, height, dtype=pl.UInt32 if width == 4 else pl.Int64), width)
-
-    def _put(self, expression: pl.Expr, width: int) -> None:
-        self.expressions.append(expression)
-        self.widths.append(width)
+            self.numbers.append(_whole(value, dtype).fill_null(0))
 
 
-def _fixed(values: pl.Series, width: int) -> Bytes:
+def _flagged(made: pl.DataFrame, count: int, height: int) -> list[Bytes]:
+    """One bit per value, the first the highest of its byte."""
+    if not count:
+        return []
+    bits = np.empty((count, height), np.bool_)
+    for at in range(count):
+        bits[at] = made[str(at)].to_numpy()
+    return [np.ascontiguousarray(np.packbits(bits, axis=0).T)]
+
+
+def _eight(values: pl.Series, height: int) -> Bytes:
     numbers = values.to_numpy()
-    if width == 1:
-        return numbers.view(np.uint8).reshape(-1, 1)
     if numbers.dtype.kind == "f":
-        return np.where(np.isnan(numbers), np.nan, numbers).astype(">f8").view(np.uint8).reshape(-1, 8)
-    return numbers.astype(f">i{width}").view(np.uint8).reshape(-1, width)
+        numbers = np.where(np.isnan(numbers), np.nan, numbers).astype(">f8")
+    else:
+        numbers = numbers.astype(">i8")
+    return np.broadcast_to(numbers, (height,)).copy().view(np.uint8).reshape(-1, 8)
 
 
 def _is_text(dtype: pl.DataType) -> bool:

@@ -9,12 +9,14 @@ import secrets
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 import polars as pl
+import rfc8785
 from sqlalchemy.orm import Session
 
 from hub.database import Database
@@ -87,16 +89,19 @@ class DecisionLog:
         segment_id = self._ids.next()
         columns = tuple((name, kind(dtype)) for name, dtype in rows.schema.items())
         salts = os.urandom(merkle.SALT_BYTES * rows.height)
-        leaves = _leaves(rows, salts, _header(segment_id, facts, columns))
         salt_rows = [salts[at : at + merkle.SALT_BYTES] for at in range(0, len(salts), merkle.SALT_BYTES)]
         stored = rows.with_columns(pl.Series(SALT, salt_rows, pl.Binary), pl.lit(None, pl.Binary).alias(LEAF))
-        file = self._store(segment_id, stored)
+        # polars compresses and the disk writes without the interpreter's lock, while this thread hashes.
+        with ThreadPoolExecutor(1) as beside:
+            storing = beside.submit(self._store, segment_id, stored)
+            root = merkle.root([_head(segment_id, facts, columns), *_leaves(rows, salts)])
+            file = storing.result()
         return Segment(
             id=segment_id,
             facts=facts,
             rows=rows.height,
             counts=_counts(rows[STATE]),
-            root=merkle.root(leaves),
+            root=root,
             columns=columns,
             size=file.size,
             created_at=self._clock.now(),
@@ -158,7 +163,8 @@ class DecisionLog:
             raise IntegrityError(
                 f"segment {segment_id} has {erased.sum()} erased rows, its catalogue row says {segment.erased}"
             )
-        if merkle.root(self._proof(segment, rows)) != segment.root:
+        head = _head(segment.id, segment.facts, segment.columns)
+        if merkle.root([head, *self._proof(segment, rows)]) != segment.root:
             raise IntegrityError(f"the rows of segment {segment_id} do not add up to its root")
         if not segment.erased and _counts(rows[STATE]) != segment.counts:
             raise IntegrityError(f"segment {segment_id} does not hold the states its catalogue row counts")
@@ -168,7 +174,7 @@ class DecisionLog:
         if tuple((name, kind(rows.schema[name])) for name in covered) != segment.columns:
             raise IntegrityError(f"segment {segment.id} does not have the columns its catalogue row names")
         salts = b"".join(rows[SALT].fill_null(b"\x00" * merkle.SALT_BYTES).to_list())
-        computed = _leaves(rows.select(covered), salts, _header(segment.id, segment.facts, segment.columns))
+        computed = _leaves(rows.select(covered), salts)
         return [kept or fresh for kept, fresh in zip(rows[LEAF].to_list(), computed, strict=True)]
 
     def sweep(self, older_than: datetime) -> int:
@@ -297,20 +303,19 @@ def _is_category(dtype: pl.DataType) -> bool:
     return isinstance(dtype, pl.Categorical | pl.Enum)
 
 
-def _leaves(rows: pl.DataFrame, salts: bytes, header: bytes) -> list[bytes]:
-    """The Merkle leaves of the rows: SHA-256(0x00 ‖ salt ‖ header ‖ canonical row)."""
+def _leaves(rows: pl.DataFrame, salts: bytes) -> list[bytes]:
+    """The Merkle leaves of the rows: SHA-256(0x00 ‖ salt ‖ canonical row)."""
     start = np.zeros((rows.height, 1), np.uint8)
     salt = np.frombuffer(salts, np.uint8).reshape(rows.height, merkle.SALT_BYTES)
-    fixed = np.broadcast_to(np.frombuffer(header, np.uint8), (rows.height, len(header)))
-    prefix = np.concatenate([start, salt, fixed], axis=1)
-    return [sha256(each).digest() for each in canonical_rows(rows, rows.columns, prefix)]
+    return [sha256(each).digest() for each in canonical_rows(rows, rows.columns, [start, salt])]
 
 
-def _header(segment_id: int, facts: SegmentFacts, columns: Sequence[tuple[str, str]]) -> bytes:
-    """What every leaf of a segment has in common: its number, its facts and its columns."""
+def _head(segment_id: int, facts: SegmentFacts, columns: Sequence[tuple[str, str]]) -> bytes:
+    """The first leaf of a segment: what all its rows share (number, facts and columns), as canonical JSON."""
     named = {name: getattr(facts, name) for name in SegmentFacts.__slots__ if name != "at"}
-    listed = {"segment": segment_id, **named, "at": facts.at.isoformat(), "columns": [list(each) for each in columns]}
-    return sha256(json.dumps(listed, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()).digest()
+    moment = facts.at.astimezone(UTC).isoformat(timespec="microseconds")
+    listed = {"segment": str(segment_id), **named, "at": moment, "columns": [list(each) for each in columns]}
+    return sha256(b"\x00" + rfc8785.dumps(listed)).digest()
 
 
 def _counts(states: pl.Series) -> dict[str, int]:
@@ -319,7 +324,14 @@ def _counts(states: pl.Series) -> dict[str, int]:
 
 
 def _bounds(rows: pl.DataFrame) -> list[str]:
-    texts = rows[ORDER] if ORDER in rows.columns else key_text(rows.select(KEY).filter(pl.col(KEY).is_not_null())[KEY])
+    """Lowest and highest key text."""
+    if ORDER in rows.columns:
+        texts = rows[ORDER].drop_nulls()
+    else:
+        keys = rows.select(KEY).filter(pl.col(KEY).is_not_null()).unnest(KEY)
+        if keys.width == 1:
+            keys = pl.concat([keys.select(pl.all().min()), keys.select(pl.all().max())])
+        texts = key_text(keys.to_struct(KEY)).drop_nulls()
     return ["", ""] if texts.is_empty() else [str(texts.min()), str(texts.max())]
 
 

@@ -6,13 +6,7 @@ from collections.abc import Sequence
 from hashlib import sha256
 
 SALT_BYTES = 16
-HASH_BYTES = 32
 EMPTY_ROOT = sha256(b"").digest()
-
-
-def leaf(salt: bytes, header: bytes, row: bytes) -> bytes:
-    """The leaf of one row: SHA-256(0x00 ‖ salt ‖ header ‖ row). Without its salt it tells nothing of the row."""
-    return sha256(b"\x00" + salt + header + row).digest()
 
 
 def root(leaf_hashes: Sequence[bytes]) -> bytes:
