@@ -123,6 +123,7 @@ class Registry:
                         note=note,
                         pool=pool,
                         created_at=self._database.now(session),
+                        tried=proven.tried,
                         aliases=(alias,) if alias else (),
                     )
                     self._insert(session, version, content, actor)

@@ -31,6 +31,7 @@ class Proven:
     way: Way
     largest_difference: float
     rows_compared: int
+    tried: Mapping[str, str]
 
 
 def prove(model: Any, sample: Any, wish: Wish) -> Proven:
