@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from hub.models.proving.proof import Proven, Wish
 from hub.models.proving.rows import UNKNOWN, pull_back, verification_rows
 from hub.models.runtimes.answer import Answer, Runtime, ask
-from hub.models.runtimes.native import Native, to_polars
+from hub.models.runtimes.native import Native, Sample
 from hub.models.signature import Inputs, Layout, Place, infer_fields, places
 from hub.models.types import InputField, Label, ModelRefusedError, SampleError, Signature, Task, Way
 from hub.sdk import FieldType
@@ -51,18 +51,18 @@ def _same_labels(truth: Answer, other: Answer, task: Task, tolerance: float) -> 
     return (one == two) | near
 
 
-def prove_estimator(estimator: Any, sample: Any, wish: Wish) -> Proven:
+def prove_estimator(estimator: Any, sample: Sample, wish: Wish) -> Proven:
     """Stores a fitted estimator and finds its best proven way. ModelRefusedError and SampleError say what to change."""
     estimator = getattr(estimator, "best_estimator_", estimator)
     check_fitted(estimator)
     task = find_task(estimator, wish.task)
-    frame = to_polars(sample)
-    names = input_names(estimator, frame)
-    fields = infer_fields(frame, names)
-    native = Native.describe(sample, names, named=hasattr(estimator, "feature_names_in_"))
+    names = input_names(estimator, sample.frame)
+    fields = infer_fields(sample.frame, names)
+    positions = [sample.frame.get_column_index(each) for each in names]
+    native = sample.native.select(positions, named=hasattr(estimator, "feature_names_in_"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return _prove(estimator, Layout(fields).inputs(frame), fields, native, task, wish)
+        return _prove(estimator, Layout(fields).inputs(sample.frame), fields, native, task, wish)
 
 
 def _prove(
@@ -114,7 +114,7 @@ def _prove(
                 "linear": linear_weights(loaded, each.parts, task),
             }
             parts = {"manifest.json": json.dumps(manifest).encode(), "model.skops": content, **each.parts}
-            return Proven(parts, signature, "sklearn", each.way, largest, rows.height, tried)
+            return Proven(parts, signature, "sklearn", each.way, largest, rows.height, tried, {})
     raise ModelRefusedError(
         f"the model read back from its file {tried[Way.AS_IS.value]}: fit it with the installed scikit-learn"
     )
