@@ -181,9 +181,7 @@ class Registry:
             store.find_alias(session, name, alias, lock=True)
             before = _before(store.find_changes(session, name, alias))
             if before is None:
-                raise ModelNotFoundError(
-                    f"alias {alias} of model {name} pointed at nothing before version {current.number}"
-                )
+                raise ModelNotFoundError(f"alias {alias} of model {name} pointed at nothing before version {current.number}")
             version = self._find(session, name, before)
             self._point(session, version, alias, actor, rollback=True)
             return self._find(session, name, before)
@@ -348,3 +346,5 @@ def register(name: str, model: Any, sample: Any, *, owner: str, **stated: Any) -
         return registry.register(name, model, sample, owner=owner, actor=actor, **stated)
     finally:
         database.close()
+
+

@@ -103,7 +103,9 @@ class Scorer:
         if self.signature.task is Task.BINARY:
             positive = np.ascontiguousarray(values[:, self.signature.positive_index])
             return pl.DataFrame({"probability": positive, "label": labels, "confidence": confidence})
-        each = {name: np.ascontiguousarray(values[:, at]) for at, name in enumerate(self.signature.probability_names)}
+        each = {
+            name: np.ascontiguousarray(values[:, at]) for at, name in enumerate(self.signature.probability_names)
+        }
         return pl.DataFrame({"label": labels, "confidence": confidence, **each})
 
     def _labels(self, codes: NDArray[np.intp], unknown: NDArray[np.bool_]) -> pl.Series:
@@ -187,9 +189,7 @@ class Scorer:
         )
         rows = pl.DataFrame({"row": np.arange(len(effects))})
         joined = rows.join(listed, on="row", how="left", maintain_order="left").get_column("reasons")
-        return (
-            joined.fill_null(pl.lit([], dtype=REASON)).cast(REASON) if len(joined) else pl.Series("reasons", [], REASON)
-        )
+        return joined.fill_null(pl.lit([], dtype=REASON)).cast(REASON) if len(joined) else pl.Series("reasons", [], REASON)
 
 
 def _column_type(each: InputField) -> pl.DataType:

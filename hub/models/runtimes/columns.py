@@ -184,12 +184,7 @@ class Plan:
         described = [
             {"text": each.place.text, "at": each.place.at, "steps": [list(step) for step in each.steps]}
             if isinstance(each, Number)
-            else {
-                "text": each.place.text,
-                "at": each.place.at,
-                "lookup": _group(self.tables, each),
-                "values": each.values,
-            }
+            else {"text": each.place.text, "at": each.place.at, "lookup": _group(self.tables, each), "values": each.values}
             for each in self.columns
         ]
         listed = [list(each.categories) for each in self.tables]

@@ -126,12 +126,7 @@ class Wiring:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return {
-            "feeds": [list(each) for each in self.feeds],
-            "matrix": self.matrix,
-            "values": self.values,
-            "label": self.label,
-        }
+        return {"feeds": [list(each) for each in self.feeds], "matrix": self.matrix, "values": self.values, "label": self.label}
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Self:
@@ -219,9 +214,7 @@ def find_classes(model: onnx.ModelProto) -> tuple[Label, ...]:
     return ()
 
 
-def wire(
-    model: onnx.ModelProto, names: Sequence[str], fields: Sequence[InputField], task: Task | None
-) -> tuple[Wiring, Task]:
+def wire(model: onnx.ModelProto, names: Sequence[str], fields: Sequence[InputField], task: Task | None) -> tuple[Wiring, Task]:
     """How to feed the graph with a sample's columns, and which task its outputs show. SampleError, ModelRefusedError."""
     known = {each.name for each in model.graph.initializer}
     given = [each for each in model.graph.input if each.name not in known]
@@ -245,9 +238,7 @@ def _check_width(given: Any, fields: Sequence[InputField]) -> None:
     dims = given.type.tensor_type.shape.dim
     width = dims[1].dim_value if len(dims) == 2 else 0
     if len(dims) != 2 or (width and width != len(fields)):
-        raise SampleError(
-            f"the ONNX graph takes {width or 'an unknown number of'} columns, the sample has {len(fields)}"
-        )
+        raise SampleError(f"the ONNX graph takes {width or 'an unknown number of'} columns, the sample has {len(fields)}")
 
 
 def _outputs(model: onnx.ModelProto) -> tuple[str | None, str, Task]:

@@ -31,7 +31,8 @@ _SKLEARN = {
     "sklearn.dummy": "DummyClassifier DummyRegressor",
     "sklearn.ensemble._bagging": "BaggingClassifier BaggingRegressor",
     "sklearn.ensemble._forest": (
-        "ExtraTreesClassifier ExtraTreesRegressor RandomForestClassifier RandomForestRegressor RandomTreesEmbedding"
+        "ExtraTreesClassifier ExtraTreesRegressor RandomForestClassifier RandomForestRegressor "
+        "RandomTreesEmbedding"
     ),
     "sklearn.ensemble._gb": "GradientBoostingClassifier GradientBoostingRegressor",
     "sklearn.ensemble._hist_gradient_boosting.binning": "_BinMapper",
