@@ -33,6 +33,7 @@ from hub.sdk.testing.suite.steps import (
     needs_source,
     opened,
     pages,
+    raising,
     readable,
     reading,
     rows,
@@ -50,6 +51,7 @@ POISON = {
     **dict.fromkeys(("PGUSER", "PGPASSWORD", "PGDATABASE", "MYSQL_PWD", "PGSERVICE"), "poisoned"),
     **dict.fromkeys(("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "NETRC", "ODBCINI"), "/nonexistent"),
 }
+_THROUGH = ("os", "_collections_abc", "collections.abc")
 _TESTING = str(Path(__file__).parents[1])
 
 
@@ -124,7 +126,7 @@ class HygieneGroup:
     def test_the_config_refuses_to_be_pickled_or_copied(self, harness: Harness) -> None:
         config = _planted(harness)
         for act in (pickle.dumps, copy.deepcopy):
-            with pytest.raises(TypeError):
+            with raising(TypeError):
                 act(config)
 
     def test_sockets_and_files_are_given_back(self, harness: Harness) -> None:
@@ -204,7 +206,7 @@ def _asked(package: str) -> Iterator[list[str]]:
     class Heard(plain):  # type: ignore[valid-type, misc]
         def __getitem__(self, name: str) -> str:
             frame = sys._getframe(1)
-            while frame.f_back is not None and frame.f_globals.get("__name__") in ("os", "_collections_abc"):
+            while frame.f_back is not None and frame.f_globals.get("__name__") in _THROUGH:
                 frame = frame.f_back
             if str(frame.f_globals.get("__name__", "")).startswith(package):
                 asked.append(name)

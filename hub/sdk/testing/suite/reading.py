@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import polars as pl
-import pytest
 
 from hub.sdk import (
     AllOf,
@@ -31,6 +30,7 @@ from hub.sdk.testing.suite.steps import (
     keys,
     lacks,
     pages,
+    raising,
     readable,
     reading,
     rows,
@@ -308,7 +308,7 @@ class ReadGroup:
                 Selection(harness.entity.name, ("no_such_field",)),
                 Selection("no_such_entity", (harness.entity.fields[0].name,)),
             ):
-                with pytest.raises(UnexpectedError):
+                with raising(UnexpectedError):
                     pages(source, wanted)
 
 
