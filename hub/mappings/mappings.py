@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,8 +19,8 @@ from hub.keys import KeyRing
 from hub.mappings import store
 from hub.mappings.check import compile_mapping
 from hub.mappings.document import read_document
-from hub.mappings.publication import bind, check_approval, published_of, refuse_alteration
 from hub.mappings.nearest import near
+from hub.mappings.publication import bind, check_approval, published_of, refuse_alteration
 from hub.mappings.types import (
     ApprovalError,
     Compiled,
@@ -146,7 +147,7 @@ class Mappings:
         return published_of(mapping, row)
 
     def get(self, name: str) -> Published:
-        """The published version. UnknownMappingError names the nearest; AlteredMappingError where it was tampered with."""
+        """The published version. UnknownMappingError names the nearest one; AlteredMappingError."""
         with self._database.read() as session:
             mapping, row = self._current(session, name)
             refuse_alteration(self._keys, row)
@@ -157,7 +158,7 @@ class Mappings:
         with self._database.read() as session:
             return [self._standing(session, each) for each in store.mappings(session)]
 
-    def versions(self, name: str) -> list[Published]:
+    def versions(self, name: str) -> builtins.list[Published]:
         """Every version that was ever published, oldest first."""
         with self._database.read() as session:
             mapping = self._known(session, name)
@@ -313,7 +314,7 @@ class Mappings:
 
 
 def model_users(session: Session, version: ModelVersion) -> Iterable[str]:
-    """The published mappings that use a model version by its number, for `Registry(users=…)`; aliases it knows itself."""
+    """The published mappings that name a model version by its number, for `Registry(users=…)`."""
     return [
         f"mapping {name}" for name, use in store.users_of_model(session, version.name) if use == str(version.number)
     ]

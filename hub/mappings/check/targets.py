@@ -8,9 +8,10 @@ from decimal import Decimal
 from hub.mappings.check.findings import Findings, Scope, listed
 from hub.mappings.check.results import Results
 from hub.mappings.check.sources import Reading, Systems
-from hub.mappings.expressions import Expression, Node
+from hub.mappings.expressions import Expression
+from hub.mappings.expressions.types import Node
 from hub.mappings.nearest import near
-from hub.mappings.pipeline import fits
+from hub.mappings.pipeline.fit import fits
 from hub.mappings.types import Document, Taken
 from hub.sdk import Entity, Field, FieldType
 
