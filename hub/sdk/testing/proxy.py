@@ -101,17 +101,15 @@ class FaultProxy:
                 self._welcome(client)
 
     def _welcome(self, client: socket.socket) -> None:
-        with self._lock:
-            behaviour = self._behaviour
         try:
-            if behaviour.refuse:
+            if self._behaviour.refuse:
                 raise ConnectionRefusedError
             far = socket.create_connection(self._target, timeout=10.0)
         except OSError:
             _reset(client)
             return
-        link = _Link(self, client, far, behaviour)
-        with self._lock:
+        with self._lock:  # together with `behave`, which may have been called since the connection came
+            link = _Link(self, client, far, self._behaviour)
             self._links.add(link)
         link.thread.start()
 
