@@ -112,8 +112,7 @@ class Scorer:
         elif len(codes) == 1:
             labels = pl.Series("label", [str(classes[codes[0]])])
         else:
-            labels = pl.Series("label", codes.astype(np.uint32)).cast(pl.Enum([str(each) for each in classes]))
-            labels = labels.cast(pl.String)
+            labels = pl.Series("label", [str(each) for each in classes]).gather(codes.astype(np.uint32))
         return labels.set(pl.Series(unknown), None) if unknown.any() else labels
 
     def _margin(self, answer: Answer, codes: NDArray[np.intp]) -> NDArray[np.float64]:

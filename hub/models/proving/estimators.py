@@ -156,7 +156,7 @@ def _offset(case: _Case) -> float | None:
     """What scikit-learn takes off its anomaly score to get the decision."""
     if case.task is not Task.ANOMALY:
         return None
-    return float(getattr(facts.last_step(case.estimator), "offset_", 0.0))
+    return float(np.ravel(getattr(facts.last_step(case.estimator), "offset_", 0.0))[0])
 
 
 def _compare(runtime: Runtime, rows: Inputs, expected: Answer, task: Task, tolerance: float) -> tuple[float, str]:
