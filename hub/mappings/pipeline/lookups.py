@@ -9,11 +9,11 @@ from typing import Protocol, TypeAlias
 
 import polars as pl
 
-from hub.mappings.expressions import First, Fold, prepare
+from hub.mappings.expressions import prepare
 from hub.mappings.pipeline.fit import fit
 from hub.mappings.pipeline.intake import STATE, marked, with_reasons
 from hub.mappings.types import HELD, INVALID, READY, CompiledLookup
-from hub.sdk import DELETED, KEY
+from hub.sdk.types import DELETED, KEY
 from hub.sdk.types import INVALID as BROKEN
 
 ReadLookup: TypeAlias = Callable[[CompiledLookup, pl.DataFrame, datetime], Iterator[pl.DataFrame]]
@@ -147,6 +147,8 @@ class _One:
 
 
 def _folding(compiled: CompiledLookup) -> _Folding:
+    from hub.mappings.expressions import First, Fold
+
     if compiled.aggregate is not None:
         return Fold(compiled.aggregate)
     if compiled.order is not None:
