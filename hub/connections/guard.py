@@ -117,6 +117,11 @@ class GuardedSource:
             raise UnexpectedError(f"a part of {selection.entity} selects something else than the whole")
         return made
 
+    def head(self, selection: Selection) -> Cursor | None:
+        """As `Source.head`."""
+        self._rules.check_read(selection)
+        return self._source.head(selection)
+
 
 class GuardedDestination:
     """A destination that writes what is granted and answers every change."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from hub.sdk import Entity, FieldType, Grant, Json, Mode, Value
+from hub.sdk import Cursor, Entity, FieldType, Grant, Json, Mode, Value
 
 if TYPE_CHECKING:
     from hub.mappings.expressions import Aggregate, Expression, Order, ValueType
@@ -224,7 +225,7 @@ class Compiled:
         return max((each.reasons for each in (*self.set.values(), *self.with_.values())), default=0)
 
 
-class MappingState:
+class MappingState(StrEnum):
     """Where a version of a mapping stands: the names are stored."""
 
     DRAFT = "draft"
@@ -244,6 +245,29 @@ class Published:
     published_at: datetime
     published_by: str
     paused: bool
+    author: str = ""
+    approved_by: str = ""
+    pause_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a mapping stands: its published version, if any, and the newest version handed in."""
+
+    mapping: str
+    published: Published | None
+    newest_digest: str
+    newest_state: str
+
+
+@dataclass(frozen=True, slots=True)
+class Watermark:
+    """What the last complete run of a mapping version read up to, and when everything was last read."""
+
+    digest: str
+    cursor: Cursor | None
+    at: datetime
+    full_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -257,6 +281,26 @@ class Problem:
 
     def __str__(self) -> str:
         return f"line {self.line}: {self.path}: {self.message}"
+
+
+class MappingsError(Exception):
+    """A mapping cannot be used as asked; the message names the fix."""
+
+
+class UnknownMappingError(MappingsError):
+    """There is no mapping, or no published version, of that name."""
+
+
+class ApprovalError(MappingsError):
+    """A version may not be published yet: it was not previewed, or nobody but its author approved it."""
+
+
+class AlteredMappingError(MappingsError):
+    """A published version is not what was published."""
+
+
+class PausedMappingError(MappingsError):
+    """The mapping is paused: a person has to resume it."""
 
 
 Taken: TypeAlias = Mapping[tuple[str, str, str], str]

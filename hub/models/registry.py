@@ -78,7 +78,7 @@ class Registry:
         faster way may differ from the estimator on any row. `alias` is pointed at the new version at once.
         ModelRefusedError and SampleError say what to change.
         """
-        from hub.models.proving.proof import Wish, measure, prove
+        from hub.models.proving.proof import Wish, prove
 
         check_name(name, "model")
         if alias is not None:
@@ -86,9 +86,10 @@ class Registry:
         wish = Wish(_task(task), positive, tolerance)
         rows, truth = _split(sample, target)
         content = _read(model)
-        proven = prove(model if content is None else content, rows, wish)
-        found = dict(metrics) if metrics is not None else measure(proven, rows, truth)
-        _check_metrics(found)
+        if metrics is not None:
+            _check_metrics(metrics)
+        proven = prove(model if content is None else content, rows, truth, wish)
+        found = dict(proven.measured if metrics is None else metrics)
         return self._store(name, proven, wish, owner, actor, found, note, pool, alias)
 
     def _store(
@@ -123,6 +124,7 @@ class Registry:
                         note=note,
                         pool=pool,
                         created_at=self._database.now(session),
+                        tried=proven.tried,
                         aliases=(alias,) if alias else (),
                     )
                     self._insert(session, version, content, actor)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hub.models.runtimes.answer import Answer, Runtime
 from hub.models.runtimes.columns import Plan
-from hub.models.signature import Inputs, places, settle, to_inputs, unscorable
+from hub.models.signature import Inputs, Layout
 from hub.models.types import InputField, Signature, Task, Way
 from hub.sdk import FieldType
 
@@ -22,7 +22,6 @@ EDGE: Final = 1e-9
 """Probabilities are kept this far from 0 and 1 before their log-odds are taken."""
 STACKED_ROWS: Final = 100_000
 
-_LABELS: Final = {FieldType.TEXT: pl.String(), FieldType.INTEGER: pl.Int64(), FieldType.BOOLEAN: pl.Boolean()}
 
 
 @dataclass(frozen=True)
@@ -43,12 +42,14 @@ class Scorer:
     offset: float = 0.0
     linear: Linear | None = None
     way: Way = Way.AS_IS
+    _layout: Layout = field(init=False, repr=False)
     _reference: Inputs = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         row = {each.name: [each.reference] for each in self.signature.inputs}
         types = {each.name: _column_type(each) for each in self.signature.inputs}
-        object.__setattr__(self, "_reference", to_inputs(pl.DataFrame(row, schema=types), self.signature.inputs))
+        object.__setattr__(self, "_layout", Layout(self.signature.inputs))
+        object.__setattr__(self, "_reference", self._layout.inputs(pl.DataFrame(row, schema=types)))
 
     def predict(self, features: pl.DataFrame) -> pl.DataFrame:
         """One row per row of `features`, in order; the columns are exactly `signature.outputs()`.
@@ -76,9 +77,9 @@ class Scorer:
         return self._list(effects, n)
 
     def _inputs(self, features: pl.DataFrame) -> tuple[Inputs, NDArray[np.bool_]]:
-        inputs = to_inputs(features, self.signature.inputs)
-        bad = unscorable(inputs, self.signature.inputs)
-        return settle(inputs, self.signature.inputs, bad), bad
+        inputs = self._layout.inputs(features)
+        bad = self._layout.unscorable(inputs)
+        return self._layout.settle(inputs, bad), bad
 
     def _answer(self, inputs: Inputs) -> Answer:
         if inputs.height:
@@ -108,11 +109,15 @@ class Scorer:
         return pl.DataFrame({"label": labels, "confidence": confidence, **each})
 
     def _labels(self, codes: NDArray[np.intp], unknown: NDArray[np.bool_]) -> pl.Series:
-        classes = pl.Series("label", list(self.signature.classes), dtype=_LABELS[self.signature.label_type])
-        where = pl.Series(codes.astype(np.int64))
-        if unknown.any():
-            where = where.set(pl.Series(unknown), None)
-        return classes.gather(where)
+        classes = self.signature.classes
+        if self.signature.label_type is not FieldType.TEXT:
+            labels = pl.Series("label", np.array(classes)[codes])
+        elif len(codes) == 1:
+            labels = pl.Series("label", [str(classes[codes[0]])])
+        else:
+            labels = pl.Series("label", codes.astype(np.uint32)).cast(pl.Enum([str(each) for each in classes]))
+            labels = labels.cast(pl.String)
+        return labels.set(pl.Series(unknown), None) if unknown.any() else labels
 
     def _margin(self, answer: Answer, codes: NDArray[np.intp]) -> NDArray[np.float64]:
         """The scale on which effects are told."""
@@ -136,7 +141,7 @@ class Scorer:
         watched = self._watched(answer)
         margin = self._margin(answer, watched)
         effects = np.zeros((inputs.height, len(self.signature.inputs)))
-        for at, (place, each) in enumerate(zip(places(self.signature.inputs), self.signature.inputs, strict=True)):
+        for at, (place, each) in enumerate(zip(self._layout.places, self.signature.inputs, strict=True)):
             rows = self._moved(inputs, at)
             for start in range(0, len(rows), STACKED_ROWS):
                 part = rows[start : start + STACKED_ROWS]
@@ -146,7 +151,7 @@ class Scorer:
 
     def _moved(self, inputs: Inputs, at: int) -> NDArray[np.intp]:
         """The rows whose value of an input is not its reference: only these can have an effect."""
-        place = places(self.signature.inputs)[at]
+        place = self._layout.places[at]
         if place.text:
             same = inputs.texts[place.at].eq_missing(self._reference.texts[place.at][0]).to_numpy()
         else:
@@ -158,7 +163,7 @@ class Scorer:
         plan = self.linear.plan
         moved = (plan.matrix(inputs) - plan.matrix(self._reference)) * (self.linear.weights * self.linear.sign)
         effects = np.zeros((inputs.height, len(self.signature.inputs)))
-        order = {place: at for at, place in enumerate(places(self.signature.inputs))}
+        order = {place: at for at, place in enumerate(self._layout.places)}
         for at, column in enumerate(plan.columns):
             effects[:, order[column.place]] += moved[:, at]
         return effects
@@ -228,7 +233,6 @@ def _open_runtime(
         return stored.AsIs(estimator, native, fields, task, manifest["by_predict"])
     from hub.models.runtimes.preprocessing import compile_pipeline
 
-    compiled = compile_pipeline(estimator, fields)
-    assert compiled is not None
-    stored.strip_names(compiled[1])
-    return stored.Behind(plan, compiled[1], task, manifest["by_predict"])
+    _, rest = compile_pipeline(estimator, fields)
+    stored.strip_names(rest)
+    return stored.Behind(plan, rest, task, manifest["by_predict"])

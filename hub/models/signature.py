@@ -17,6 +17,8 @@ LARGEST: Final = float(np.finfo(np.float32).max)
 """Beyond this scikit-learn's trees refuse a number, so the hub does for every model: such a row is invalid."""
 
 MAX_CATEGORIES: Final = 10_000
+FEW: Final = 64
+"""Up to so many rows a dictionary finds categories faster than polars does."""
 
 
 @dataclass(frozen=True)
@@ -71,19 +73,85 @@ def places(fields: Sequence[InputField]) -> tuple[Place, ...]:
     return tuple(found)
 
 
-def to_inputs(frame: pl.DataFrame, fields: Sequence[InputField]) -> Inputs:
-    """A frame's columns cast as the signature says. FeaturesError names every missing column, or one of a wrong type."""
-    if missing := [each.name for each in fields if each.name not in frame.columns]:
-        raise FeaturesError(f"the features lack {_listed(missing)}, which the model takes as input")
-    numbers = np.empty((frame.height, sum(each.type is not FieldType.TEXT for each in fields)), np.float64, order="F")
-    texts: list[pl.Series] = []
-    for place, field in zip(places(fields), fields, strict=True):
-        series = frame.get_column(field.name)
-        if place.text:
-            texts.append(_text(series, field))
-        else:
-            numbers[:, place.at] = _number(series, field).to_numpy()
-    return Inputs(numbers, tuple(texts))
+class Domain:
+    """A list of known texts, and where in it the texts of a column stand."""
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self.count = len(texts)
+        self._order: dict[str | None, int] = {each: at for at, each in enumerate(texts)}
+        self._order[None] = self.count
+        self._enum = pl.Enum(texts)
+
+    def codes(self, series: pl.Series) -> NDArray[np.intp]:
+        """The position of each text in the list; `count` for a null, `count` + 1 for what is not in it."""
+        if len(series) <= FEW:
+            get, unknown = self._order.get, self.count + 1
+            return np.array([get(each, unknown) for each in series.to_list()], dtype=np.intp)
+        found = series.cast(self._enum, strict=False).to_physical().to_numpy()
+        if found.dtype.kind == "u":
+            return found.astype(np.intp)
+        known = ~np.isnan(found)
+        codes = np.full(len(found), self.count + 1, dtype=np.intp)
+        codes[known] = found[known].astype(np.intp)
+        if series.null_count():
+            codes[series.is_null().to_numpy()] = self.count
+        return codes
+
+
+class Layout:
+    """A signature's inputs made ready to receive frames: built once per model, shared by threads."""
+
+    def __init__(self, fields: Sequence[InputField]) -> None:
+        self.fields = tuple(fields)
+        self.places = places(fields)
+        pairs = list(zip(self.places, self.fields, strict=True))
+        self._width = sum(not place.text for place in self.places)
+        self._strict = [place.at for place, each in pairs if not place.text and not each.nullable]
+        self._required = [place.at for place, each in pairs if place.text and not each.nullable]
+        self._closed = [(place.at, Domain(each.categories)) for place, each in pairs if place.text and each.closed]
+
+    def inputs(self, frame: pl.DataFrame) -> Inputs:
+        """A frame's columns cast as the signature says. FeaturesError names what is missing or of a wrong type."""
+        present = set(frame.columns)
+        if missing := [each.name for each in self.fields if each.name not in present]:
+            raise FeaturesError(f"the features lack {_listed(missing)}, which the model takes as input")
+        numbers = np.empty((frame.height, self._width), np.float64, order="F")
+        texts: list[pl.Series] = []
+        for place, each in zip(self.places, self.fields, strict=True):
+            series = frame.get_column(each.name)
+            if place.text:
+                texts.append(_text(series, each))
+            else:
+                numbers[:, place.at] = _number(series, each).to_numpy()
+        return Inputs(numbers, tuple(texts))
+
+    def unscorable(self, inputs: Inputs) -> NDArray[np.bool_]:
+        """Rows the model cannot score: null where it takes none, a value outside a closed list, a number too large."""
+        with np.errstate(invalid="ignore"):
+            bad: NDArray[np.bool_] = (np.abs(inputs.numbers) > LARGEST).any(axis=1)
+        if self._strict:
+            bad |= np.isnan(inputs.numbers[:, self._strict]).any(axis=1)
+        for at in self._required:
+            if inputs.texts[at].null_count():
+                bad |= inputs.texts[at].is_null().to_numpy()
+        for at, domain in self._closed:
+            bad |= domain.codes(inputs.texts[at]) > domain.count
+        return bad
+
+    def settle(self, inputs: Inputs, bad: NDArray[np.bool_]) -> Inputs:
+        """The same rows, bad ones replaced by the reference row, so that the good ones are scored in one go."""
+        if not bad.any():
+            return inputs
+        numbers = inputs.numbers.copy()
+        texts = list(inputs.texts)
+        mask = pl.Series(bad)
+        for place, each in zip(self.places, self.fields, strict=True):
+            if place.text:
+                filler = pl.repeat(each.reference, inputs.height, dtype=pl.String, eager=True)
+                texts[place.at] = filler.zip_with(mask, texts[place.at])
+            else:
+                numbers[bad, place.at] = np.nan if each.reference is None else float(each.reference)
+        return Inputs(numbers, tuple(texts))
 
 
 def _text(series: pl.Series, field: InputField) -> pl.Series:
@@ -100,43 +168,6 @@ def _number(series: pl.Series, field: InputField) -> pl.Series:
     if series.dtype.is_numeric() or isinstance(series.dtype, pl.Boolean | pl.Null):
         return series.cast(pl.Float64)
     raise FeaturesError(f"input {field.name} is {field.type}, but the feature is {series.dtype}: cast it to a number")
-
-
-def unscorable(inputs: Inputs, fields: Sequence[InputField]) -> NDArray[np.bool_]:
-    """Rows that the model cannot score: null where it takes none, a value outside a closed list, a number too large."""
-    numbers = inputs.numbers
-    with np.errstate(invalid="ignore"):
-        bad: NDArray[np.bool_] = (np.abs(numbers) > LARGEST).any(axis=1)
-    strict = [place.at for place, each in zip(places(fields), fields, strict=True) if not place.text and not each.nullable]
-    if strict:
-        bad |= np.isnan(numbers[:, strict]).any(axis=1)
-    for place, field in zip(places(fields), fields, strict=True):
-        if not place.text:
-            continue
-        series = inputs.texts[place.at]
-        null = series.is_null().to_numpy()
-        if not field.nullable:
-            bad |= null
-        if field.closed:
-            known = series.cast(pl.Enum(field.categories), strict=False)
-            bad |= known.is_null().to_numpy() & ~null
-    return bad
-
-
-def settle(inputs: Inputs, fields: Sequence[InputField], bad: NDArray[np.bool_]) -> Inputs:
-    """The same rows with the bad ones replaced by the reference row, so that the good ones can be scored in one go."""
-    if not bad.any():
-        return inputs
-    numbers = inputs.numbers.copy()
-    texts = list(inputs.texts)
-    mask = pl.Series(bad)
-    for place, field in zip(places(fields), fields, strict=True):
-        if place.text:
-            filler = pl.repeat(field.reference, inputs.height, dtype=pl.String, eager=True)
-            texts[place.at] = filler.zip_with(mask, texts[place.at])
-        else:
-            numbers[bad, place.at] = np.nan if field.reference is None else float(field.reference)
-    return Inputs(numbers, tuple(texts))
 
 
 def infer_fields(sample: pl.DataFrame, names: Sequence[str]) -> tuple[InputField, ...]:

@@ -14,7 +14,7 @@ from hub.models.types import ModelVersion, Signature, Way
 
 
 class ModelVersionRow(Base):
-    """One immutable version. `artefact` is false once it was removed; its number is never given again."""
+    """One immutable version. A removed one keeps its row, so that its number is never given again."""
 
     __tablename__ = "model_version"
     __table_args__ = (UniqueConstraint("name", "number"), Index(None, "digest"))
@@ -29,6 +29,7 @@ class ModelVersionRow(Base):
     largest_difference: Mapped[float]
     rows_compared: Mapped[int]
     tolerance: Mapped[float]
+    tried: Mapped[Any] = mapped_column(JsonDocument)
     metrics: Mapped[Any] = mapped_column(JsonDocument)
     owner: Mapped[str]
     note: Mapped[str]
@@ -92,6 +93,7 @@ def add_version(session: Session, version: ModelVersion) -> int:
         largest_difference=version.largest_difference,
         rows_compared=version.rows_compared,
         tolerance=version.tolerance,
+        tried=dict(version.tried),
         metrics=dict(version.metrics),
         owner=version.owner,
         note=version.note,
@@ -161,6 +163,7 @@ def _version(row: ModelVersionRow, aliases: Sequence[str]) -> ModelVersion:
         note=row.note,
         pool=row.pool,
         created_at=row.created_at,
+        tried=row.tried,
         aliases=tuple(aliases),
     )
 

@@ -159,7 +159,8 @@ class ModelVersion:
 
     `digest` is the SHA-256 of the stored artefact, in hex. `runtime` is `sklearn` or `onnx`. `largest_difference` is
     the largest one seen between `way` and the fitted estimator over `rows_compared` rows, in units of the output
-    (relative above 1 for regression); `tolerance` is what was allowed. `pool` names the workers that score it.
+    (relative above 1 for regression); `tolerance` is what was allowed. `tried` says per faster way why it was not
+    taken. `pool` names the workers that score it.
     """
 
     name: str
@@ -176,7 +177,8 @@ class ModelVersion:
     note: str
     pool: str
     created_at: datetime
-    aliases: tuple[str, ...] = field(default=())
+    tried: Mapping[str, str] = field(default_factory=dict)
+    aliases: tuple[str, ...] = ()
 
 
 class ModelError(Exception):

@@ -110,12 +110,12 @@ class SystemClock:
         return time.monotonic()
 
 
-@dataclass(frozen=True)
+@dataclass
 class Context:
     """What the hub gives a connector instance, which belongs to one thread.
 
-    `deadline` is a value of `clock.monotonic()` after which every call should already have ended (None: no deadline);
-    `cancelled` is asked between pages and between write batches.
+    `deadline` is a value of `clock.monotonic()` by which the call under way should have ended (None: no deadline); the
+    hub sets it before a call. `cancelled` is asked between pages and between write batches.
     """
 
     clock: Clock = field(default_factory=SystemClock)

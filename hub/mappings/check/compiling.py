@@ -67,7 +67,12 @@ def _looked_at(
             seen[*path, "match", name] = each.columns
         if (parts.lookup.connection, parts.lookup.entity) == (read.connection, read.entity):
             prefix = f"{parts.lookup.name}."
-            used = {name.removeprefix(prefix) for each in features.values() for name in each.columns if name.startswith(prefix)}
+            used = {
+                name.removeprefix(prefix)
+                for each in features.values()
+                for name in each.columns
+                if name.startswith(prefix)
+            }
             seen[path] = frozenset(parts.own | (used if parts.aggregate is None else set()))
     return seen
 

@@ -4,21 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from hub.connections import ConnectionsError
 from hub.mappings.check.findings import Findings, Scope, listed
-from hub.mappings.expressions import (
-    Aggregate,
-    Expression,
-    ExpressionError,
-    Order,
-    ValueType,
-    compile_aggregate,
-    compile_order,
-)
+from hub.mappings.expressions import Expression, ExpressionError, ValueType
 from hub.mappings.nearest import near
 from hub.mappings.types import CompiledLookup, Lookup
 from hub.sdk import Entity, FieldType
+
+if TYPE_CHECKING:
+    from hub.mappings.expressions import Aggregate, Order
 
 Entities = Callable[[str], Sequence[Entity]]
 
@@ -185,6 +181,8 @@ def comparable(ours: FieldType | None, theirs: FieldType) -> bool:
 def _order(findings: Findings, lookup: Lookup, theirs: Scope) -> Order | None:
     if lookup.order is None:
         return None
+    from hub.mappings.expressions import compile_order
+
     try:
         return compile_order(lookup.order, theirs.names)
     except ExpressionError as error:
@@ -195,6 +193,8 @@ def _order(findings: Findings, lookup: Lookup, theirs: Scope) -> Order | None:
 def _aggregate(findings: Findings, lookup: Lookup, theirs: Scope) -> dict[str, Aggregate] | None:
     if lookup.aggregate is None:
         return None
+    from hub.mappings.expressions import compile_aggregate
+
     made: dict[str, Aggregate] = {}
     for name, text in lookup.aggregate.items():
         try:

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from hub.models.proving.proof import Proven, Wish
 from hub.models.proving.rows import UNKNOWN, pull_back, verification_rows
 from hub.models.runtimes.answer import Answer, Runtime, ask
-from hub.models.runtimes.native import Native, to_polars
-from hub.models.signature import Inputs, Place, infer_fields, places, settle, to_inputs, unscorable
+from hub.models.runtimes.native import Native, Sample
+from hub.models.signature import Inputs, Layout, Place, infer_fields, places
 from hub.models.types import InputField, Label, ModelRefusedError, SampleError, Signature, Task, Way
 from hub.sdk import FieldType
 
@@ -51,18 +51,18 @@ def _same_labels(truth: Answer, other: Answer, task: Task, tolerance: float) -> 
     return (one == two) | near
 
 
-def prove_estimator(estimator: Any, sample: Any, wish: Wish) -> Proven:
+def prove_estimator(estimator: Any, sample: Sample, wish: Wish) -> Proven:
     """Stores a fitted estimator and finds its best proven way. ModelRefusedError and SampleError say what to change."""
     estimator = getattr(estimator, "best_estimator_", estimator)
     check_fitted(estimator)
     task = find_task(estimator, wish.task)
-    frame = to_polars(sample)
-    names = input_names(estimator, frame)
-    fields = infer_fields(frame, names)
-    native = Native.describe(sample, names, named=hasattr(estimator, "feature_names_in_"))
+    names = input_names(estimator, sample.frame)
+    fields = infer_fields(sample.frame, names)
+    positions = [sample.frame.get_column_index(each) for each in names]
+    native = sample.native.select(positions, named=hasattr(estimator, "feature_names_in_"))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return _prove(estimator, to_inputs(frame, fields), fields, native, task, wish)
+        return _prove(estimator, Layout(fields).inputs(sample.frame), fields, native, task, wish)
 
 
 def _prove(
@@ -86,10 +86,12 @@ def _prove(
         by_predict = not bool((answer.labels() == answer.values.argmax(axis=1)).all())
     content = stored.dump(estimator)
     loaded = stored.load(content)
-    candidates = list(_candidates(loaded, content, fields, native, task, by_predict=by_predict))
+    tried: dict[str, str] = {}
+    candidates = _candidates(loaded, content, fields, native, task, tried, by_predict=by_predict)
     splits = candidates[0].splits if candidates else []
     rows = verification_rows(sample, fields, splits)
-    rows = settle(rows, fields, unscorable(rows, fields))
+    layout = Layout(fields)
+    rows = layout.settle(rows, layout.unscorable(rows))
     expected = truth(rows, fields)
     if not np.isfinite(expected.values).any():
         raise SampleError("the model answers no number on any row of the sample")
@@ -97,8 +99,10 @@ def _prove(
     signature = Signature(task, fields, classes, positive_class(classes, task, wish.positive))
     as_is = Candidate(Way.AS_IS, stored.AsIs(loaded, native, fields, task, by_predict), {}, [])
     for each in [*candidates, as_is]:
-        largest, agrees = difference(expected, _try(each.runtime, rows), task, wish.tolerance)
-        if agrees:
+        largest, why_not = _compare(each.runtime, rows, expected, task, wish.tolerance)
+        if why_not:
+            tried[each.way.value] = why_not
+        else:
             manifest = {
                 "format": 1,
                 "runtime": "sklearn",
@@ -110,9 +114,9 @@ def _prove(
                 "linear": linear_weights(loaded, each.parts, task),
             }
             parts = {"manifest.json": json.dumps(manifest).encode(), "model.skops": content, **each.parts}
-            return Proven(parts, signature, "sklearn", each.way, largest, rows.height)
+            return Proven(parts, signature, "sklearn", each.way, largest, rows.height, tried, {})
     raise ModelRefusedError(
-        f"the model read back from its file differs by {largest:.3g} from the one given: fit it with the installed scikit-learn"
+        f"the model read back from its file {tried[Way.AS_IS.value]}: fit it with the installed scikit-learn"
     )
 
 
@@ -123,12 +127,16 @@ def _last(estimator: Any, name: str) -> Any:
     return getattr(last, name, 0.0)
 
 
-def _try(runtime: Runtime, rows: Inputs) -> Answer:
-    """A way that fails on some row is no way."""
+def _compare(
+    runtime: Runtime, rows: Inputs, expected: Answer, task: Task, tolerance: float
+) -> tuple[float, str]:
+    """The largest difference, and why this way is not taken (empty: it agrees on every row)."""
     try:
-        return runtime.run(rows)
-    except Exception:  # noqa: BLE001  (whatever it is, another way is taken)
-        return Answer(np.empty(0))
+        answer = runtime.run(rows)
+    except Exception as error:  # noqa: BLE001  (a way that fails on some row is no way; the reason is kept)
+        return float("inf"), f"fails on some row: {type(error).__name__}"
+    largest, agrees = difference(expected, answer, task, tolerance)
+    return largest, "" if agrees else f"differs by up to {largest:.3g} from the fitted estimator"
 
 
 @dataclass(frozen=True)
@@ -142,35 +150,47 @@ class Candidate:
 
 
 def _candidates(
-    loaded: Any, content: bytes, fields: Sequence[InputField], native: Native, task: Task, *, by_predict: bool
-) -> Sequence[Candidate]:
+    loaded: Any,
+    content: bytes,
+    fields: Sequence[InputField],
+    native: Native,
+    task: Task,
+    tried: dict[str, str],
+    *,
+    by_predict: bool,
+) -> list[Candidate]:
+    """The faster ways there are, fastest first; `tried` is told why there are no others."""
     from hub.models.runtimes import sklearn as stored
     from hub.models.runtimes.convert import InconvertibleError, thresholds, to_graph
     from hub.models.runtimes.onnx import Converted
-    from hub.models.runtimes.preprocessing import compile_pipeline
+    from hub.models.runtimes.preprocessing import UnreadableError, compile_pipeline
 
-    # scikit-learn computes 32-bit columns in 32 bits; the columns here are 64.
     if native.single:
+        tried[Way.COLUMNS.value] = "the sample has 32-bit numbers, in which scikit-learn computes and columns do not"
         return []
-    compiled = compile_pipeline(loaded, fields)
-    if compiled is None:
+    try:
+        # From a copy of its own, since names are taken off what stands behind the columns.
+        plan, rest = compile_pipeline(stored.load(content), fields)
+    except UnreadableError as error:
+        tried[Way.COLUMNS.value] = f"no reading as columns: {error}"
         return []
-    plan, _ = compiled
-    behind = compile_pipeline(stored.load(content), fields)
-    assert behind is not None
-    rest = behind[1]
     stored.strip_names(rest)
     splits = pull_back(plan, thresholds(rest))
-    found = [Candidate(Way.COLUMNS, stored.Behind(plan, rest, task, by_predict), {"plan.json": plan.to_bytes()}, splits)]
-    if not by_predict:
-        try:
-            graph = to_graph(rest, task, len(plan.columns))
-            runtime = Converted.of(plan, graph, task)
-        except InconvertibleError:
-            return found
-        parts = {"plan.json": plan.to_bytes(), "graph.onnx": graph}
-        found.insert(0, Candidate(Way.ONNX, runtime, parts, splits))
-    return found
+    parts = {"plan.json": plan.to_bytes()}
+    behind = Candidate(Way.COLUMNS, stored.Behind(plan, rest, task, by_predict), parts, splits)
+    if by_predict:
+        tried[Way.ONNX.value] = "the estimator chooses labels otherwise than by the highest probability"
+        return [behind]
+    try:
+        graph = to_graph(rest, task, len(plan.columns))
+        runtime = Converted.of(plan, graph, task)
+    except InconvertibleError as error:
+        tried[Way.ONNX.value] = f"no graph: {error}"
+        return [behind]
+    except Exception as error:  # noqa: BLE001  (ONNX Runtime refuses a graph with errors of its own; kept)
+        tried[Way.ONNX.value] = f"the graph does not open: {type(error).__name__}"
+        return [behind]
+    return [Candidate(Way.ONNX, runtime, {**parts, "graph.onnx": graph}, splits), behind]
 
 
 def probe(

@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from typing import Any, Final, Self, TypeAlias
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
-from hub.models.signature import Inputs, Place
+from hub.models.signature import Domain, Inputs, Place
 
 Floats: TypeAlias = NDArray[np.float64]
 Step: TypeAlias = tuple[str, float]
@@ -94,15 +93,39 @@ class _Arithmetic:
     sources: NDArray[np.intp]
     names: tuple[str, ...]
     by: Floats
-    targets: NDArray[np.intp]
+    targets: NDArray[np.intp] | slice
 
 
 @dataclass(frozen=True)
 class _Table:
     place: Place
     categories: tuple[Any, ...]
+    domain: Domain | _Numbers
     table: Floats
-    targets: NDArray[np.intp]
+    targets: NDArray[np.intp] | slice
+
+    def codes(self, inputs: Inputs) -> NDArray[np.intp]:
+        """Which row of the table each input row takes."""
+        if isinstance(self.domain, Domain):
+            return self.domain.codes(inputs.texts[self.place.at])
+        return self.domain.codes(inputs.numbers[:, self.place.at])
+
+
+class _Numbers:
+    """A list of known numbers, as `Domain` is of texts."""
+
+    def __init__(self, numbers: Sequence[float]) -> None:
+        self._count = len(numbers)
+        known = np.array(numbers, dtype=np.float64)
+        self._order = np.argsort(known)
+        self._sorted = known[self._order]
+
+    def codes(self, values: Floats) -> NDArray[np.intp]:
+        """The position of each number in the list; the count for NaN, one more for what is not in it."""
+        at = np.minimum(np.searchsorted(self._sorted, values), self._count - 1)
+        codes = np.where(self._sorted[at] == values, self._order[at], self._count + 1)
+        codes[np.isnan(values)] = self._count
+        return codes
 
 
 @dataclass(frozen=True)
@@ -128,7 +151,7 @@ class Plan:
                 np.array([columns[at].place.at for at in targets], dtype=np.intp),
                 names,
                 np.array([[by for _, by in _steps(columns[at])] for at in targets], dtype=np.float64).T,
-                np.array(targets, dtype=np.intp),
+                _slice(targets),
             )
             for names, targets in numbers.items()
         )
@@ -136,8 +159,9 @@ class Plan:
             _Table(
                 place,
                 categories,
+                Domain(categories) if place.text else _Numbers(categories),
                 np.array([_values(columns[at]) for at in targets], dtype=np.float64).T.copy(),
-                np.array(targets, dtype=np.intp),
+                _slice(targets),
             )
             for (place, categories), targets in lookups.items()
         )
@@ -150,9 +174,9 @@ class Plan:
             block = inputs.numbers[:, group.sources]
             for name, by in zip(group.names, group.by, strict=True):
                 block = apply_step(block, name, by)
-            out[:, _slice(group.targets)] = block
+            out[:, group.targets] = block
         for each in self.tables:
-            out[:, _slice(each.targets)] = each.table[_codes(inputs, each.place, each.categories)]
+            out[:, each.targets] = each.table[each.codes(inputs)]
         return out
 
     def to_bytes(self) -> bytes:
@@ -197,25 +221,6 @@ def _values(column: Column) -> tuple[float, ...]:
     return column.values
 
 
-def _slice(targets: NDArray[np.intp]) -> slice | NDArray[np.intp]:
-    first, last = int(targets[0]), int(targets[-1])
-    return slice(first, last + 1) if last - first + 1 == len(targets) else targets
-
-
-def _codes(inputs: Inputs, place: Place, categories: tuple[Any, ...]) -> NDArray[np.intp]:
-    """Which category each row holds: its position, then one for null, then one for unknown."""
-    count = len(categories)
-    if place.text:
-        series = inputs.texts[place.at]
-        found = series.cast(pl.Enum(categories), strict=False).to_physical().cast(pl.Int64)
-        codes = found.fill_null(count + 1).to_numpy().astype(np.intp)
-        if series.null_count():
-            codes[series.is_null().to_numpy()] = count
-        return codes
-    values = inputs.numbers[:, place.at]
-    known = np.array(categories, dtype=np.float64)
-    order = np.argsort(known)
-    at = np.minimum(np.searchsorted(known[order], values), count - 1)
-    codes = np.where(known[order][at] == values, order[at], count + 1)
-    codes[np.isnan(values)] = count
-    return codes
+def _slice(targets: Sequence[int]) -> slice | NDArray[np.intp]:
+    first, last = targets[0], targets[-1]
+    return slice(first, last + 1) if last - first + 1 == len(targets) else np.array(targets, dtype=np.intp)

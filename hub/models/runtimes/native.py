@@ -68,6 +68,19 @@ def _missing(value: Any) -> bool:
 
 
 @dataclass(frozen=True)
+class Sample:
+    """A registration sample: as polars, and how it was before."""
+
+    frame: pl.DataFrame
+    native: Native
+
+    @classmethod
+    def of(cls, given: Any) -> Self:
+        """From a polars or pandas frame, or a numpy matrix. SampleError names a column that holds a mixture."""
+        return cls(to_polars(given), Native.describe(given))
+
+
+@dataclass(frozen=True)
 class Native:
     """How to build the estimator's own frame: its kind, and per input its type there and how it marks a null."""
 
@@ -77,22 +90,30 @@ class Native:
     none: tuple[bool, ...]
 
     @classmethod
-    def describe(cls, sample: Any, names: Sequence[str], *, named: bool) -> Self:
-        """What the sample's columns are; `named` says that the estimator was fitted on a frame with column names."""
-        if not named:
-            frame = to_polars(sample)
-            return cls("numpy", tuple(str(frame.schema[each]) for each in names), ((),) * len(names), (True,) * len(names))
+    def describe(cls, sample: Any) -> Self:
+        """What the columns of a sample are, all of them."""
         if isinstance(sample, pl.DataFrame):
-            dtypes = [sample.schema[each] for each in names]
-            kinds = tuple("Enum" if isinstance(each, pl.Enum | pl.Categorical) else str(each) for each in dtypes)
-            listed = tuple(_polars_categories(sample.get_column(each)) for each in names)
-            return cls("polars", kinds, listed, (True,) * len(names))
-        columns = [sample[each] for each in names]
+            kinds = ("Enum" if isinstance(each, pl.Enum | pl.Categorical) else str(each) for each in sample.dtypes)
+            listed = tuple(_polars_categories(each) for each in sample.get_columns())
+            return cls("polars", tuple(kinds), listed, (True,) * sample.width)
+        if not is_pandas(sample):
+            frame = to_polars(sample)
+            return cls("numpy", tuple(map(str, frame.dtypes)), ((),) * frame.width, (True,) * frame.width)
+        columns = [sample[each] for each in sample.columns]
         return cls(
             "pandas",
             tuple(str(each.dtype) for each in columns),
             tuple(tuple(each.cat.categories.tolist()) if hasattr(each, "cat") else () for each in columns),
             tuple(str(each.dtype) == "object" and any(value is None for value in each) for each in columns),
+        )
+
+    def select(self, positions: Sequence[int], *, named: bool) -> Native:
+        """These columns in this order; as a plain array where the estimator was fitted without names."""
+        return Native(
+            self.kind if named else "numpy",
+            tuple(self.dtypes[at] for at in positions),
+            tuple(self.categories[at] for at in positions),
+            tuple(self.none[at] for at in positions),
         )
 
     @property
@@ -121,7 +142,7 @@ class Native:
             for at, column in enumerate(columns):
                 wide[:, at] = column.to_list() if isinstance(column, pl.Series) else column
             return wide
-        all_single = all(each == "Float32" for each in self.dtypes)
+        all_single = all(each.lower() == "float32" for each in self.dtypes)
         return np.column_stack(columns).astype(np.float32 if all_single else np.float64)
 
     def _polars(self, at: int, field: InputField, column: Any) -> pl.Series:

@@ -33,25 +33,28 @@ class UnreadableError(Exception):
     """A step that has no reading as columns; the message names it."""
 
 
-def compile_pipeline(estimator: Any, fields: Sequence[InputField]) -> tuple[Plan, Any] | None:
-    """The longest part of the preprocessing that reads as columns, and the fitted rest; None where texts remain."""
-    columns: list[Column] = [
-        Text(place) if place.text else Number(place) for place in places(fields)
-    ]
+def compile_pipeline(estimator: Any, fields: Sequence[InputField]) -> tuple[Plan, Any]:
+    """The longest part of the preprocessing that reads as columns, and the fitted rest.
+
+    UnreadableError names the step at which texts are left over.
+    """
+    columns: list[Column] = [Text(place) if place.text else Number(place) for place in places(fields)]
     names: Sequence[str] = [each.name for each in fields]
     steps = list(estimator.steps) if isinstance(estimator, Pipeline) else [("", estimator)]
+    stopped = type(steps[0][1]).__name__
     while len(steps) > 1:
         try:
             columns = read_step(steps[0][1], columns, names)
-        except UnreadableError:
+        except UnreadableError as error:
+            stopped = str(error)
             break
         names = ()
         steps.pop(0)
     if sum(len(each.values) for each in columns if isinstance(each, Lookup)) > MAX_TABLE:
-        return None
+        raise UnreadableError("too many categories")
     ready = [each for each in columns if not isinstance(each, Text)]
     if len(ready) < len(columns) or not ready:
-        return None
+        raise UnreadableError(stopped)
     return Plan.of(ready), steps[0][1] if len(steps) == 1 else Pipeline(steps)
 
 
