@@ -13,7 +13,7 @@ from hub.mappings.expressions import First, Fold, prepare
 from hub.mappings.pipeline.fit import fit
 from hub.mappings.pipeline.intake import STATE, marked, with_reasons
 from hub.mappings.types import HELD, INVALID, READY, CompiledLookup
-from hub.sdk.types import DELETED, KEY
+from hub.sdk.types import DELETED
 from hub.sdk.types import INVALID as BROKEN
 
 ReadLookup: TypeAlias = Callable[[CompiledLookup, pl.DataFrame, datetime], Iterator[pl.DataFrame]]
@@ -103,7 +103,7 @@ class _Answer:
         return pl.concat(self._failures).unique().with_columns(pl.lit(why).alias(_WHY))
 
     def found(self) -> pl.DataFrame:
-        """Every key that has a match: the key fields, `value.<column>`, `_found` (true) and `_why` it cannot be used."""
+        """Every key that has a match: the key fields, `value.<column>`, `_found`, and `_why` it is of no use."""
         name = self._compiled.lookup.name
         if not self._filled:
             found = self._keys.with_columns(pl.lit(None, dtype=pl.String).alias(_WHY))
@@ -129,7 +129,7 @@ class _Answer:
             if none.get(name) is not None:
                 value = pl.when(pl.lit(absent)).then(pl.lit(none[name])).otherwise(value)
             columns.append(value.cast(kind.dtype).alias(dotted))
-        return rows.select(columns)
+        return rows.with_columns(columns).select(list(self._compiled.columns))
 
 
 def _exactly(compiled: CompiledLookup, name: str, timezone: str) -> pl.Expr:

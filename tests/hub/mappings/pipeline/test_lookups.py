@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import date
 from decimal import Decimal
+from itertools import pairwise
 from typing import Any
 
 import polars as pl
@@ -145,7 +146,7 @@ ROWS = st.lists(
 def test_a_fold_is_the_same_however_the_rows_are_paged(rows: list[dict[str, Any]], cuts: list[int]) -> None:
     every = accounts(*rows)
     ends = sorted({min(cut, len(rows)) for cut in cuts} | {0, len(rows)})
-    pages = [every[start:end] for start, end in zip(ends, ends[1:], strict=False)]
+    pages = [every[start:end] for start, end in pairwise(ends)]
     pipeline = Pipeline(Draft(lookups={"acc": Look({"Domain": "Email"}, aggregate=SUMS)}).compile())
     admitted = pipeline.admit(leads(3, Email=["a", "b", "z"]), NOW).frame
 
