@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import polars as pl
@@ -11,7 +11,8 @@ from hub.mappings.expressions import REASONS, Expression, Prepared, prepare
 from hub.mappings.pipeline.intake import REASON, STATE, TARGET, target_fields, with_reasons
 from hub.mappings.pipeline.outcome import BECAUSE, SET, WITH, Facts, Targets, late
 from hub.mappings.types import READY, Compiled
-from hub.sdk import BEFORE, CLEAR, KEY, VERSION, Changes, FieldType, Mode
+from hub.sdk import Changes, FieldType, Mode
+from hub.sdk.types import BEFORE, CLEAR, KEY, VERSION
 
 _NO_REASONS = pl.List(pl.String)
 _HELD, _UNKNOWN = "held.", "_unknown"
@@ -155,7 +156,7 @@ class Writes:
             pl.col(key).alias(KEY),
             version.alias(VERSION),
             pl.col(BEFORE),
-            pl.lit(pl.Series([self._cleared], dtype=pl.List(pl.String))).alias(CLEAR),
+            _names(self._cleared).alias(CLEAR),
             *(pl.col((SET if name in compiled.set else WITH) + name).alias(name) for name in self._fields),
         ]
         write = compiled.document.write
@@ -170,6 +171,12 @@ class Writes:
             {KEY: keys, BEFORE: before if before is not None else pl.Series([None] * len(keys), dtype=self._struct)}
         )
         nothing = [pl.lit(None, dtype=each.dtype).alias(each.name) for each in self._struct.fields]
-        cleared = pl.lit(pl.Series([list(self._fields)], dtype=pl.List(pl.String)))
-        frame = frame.select(KEY, pl.lit(None, dtype=pl.String).alias(VERSION), BEFORE, cleared.alias(CLEAR), *nothing)
+        frame = frame.select(
+            KEY, pl.lit(None, dtype=pl.String).alias(VERSION), BEFORE, _names(self._fields).alias(CLEAR), *nothing
+        )
         return Changes(self._compiled.target.name, Mode.UPDATE, self._fields, frame)
+
+
+def _names(fields: Sequence[str]) -> pl.Expr:
+    """The same list of names in every row."""
+    return pl.lit(pl.Series([list(fields)], dtype=pl.List(pl.String))).first()

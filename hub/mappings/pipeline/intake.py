@@ -13,7 +13,8 @@ from hub.mappings.expressions import Expression, Prepared, prepare
 from hub.mappings.pipeline.fit import fit
 from hub.mappings.types import HELD, INVALID, READY, Compiled, Expectation
 from hub.models import InputField
-from hub.sdk import BEFORE, DELETED, KEY, VERSION, Field, FieldType
+from hub.sdk import Field, FieldType
+from hub.sdk.types import BEFORE, DELETED, KEY, VERSION
 from hub.sdk.types import INVALID as BROKEN
 
 STATE, REASON, TARGET = "_state", "_reason", "_target"
@@ -203,14 +204,18 @@ def _expected(rule: Expectation, wanted: InputField | None) -> Iterator[_Rule]:
     if rule.required:
         yield value.is_null(), f"{name}: missing", state
     if rule.minimum is not None:
-        yield value < rule.minimum, f"{name}: less than {rule.minimum:g}", state
+        yield value < rule.minimum, f"{name}: less than {_plain(rule.minimum)}", state
     if rule.maximum is not None:
-        yield value > rule.maximum, f"{name}: more than {rule.maximum:g}", state
+        yield value > rule.maximum, f"{name}: more than {_plain(rule.maximum)}", state
     if rule.among is not None:
         listed = pl.Series([each for each in rule.among if each is not None], strict=False)
         if wanted is not None:
             listed = listed.cast(Field(name, wanted.type).dtype)
         yield ~value.is_in(listed.implode()), f"{name}: not among the expected values", state
+
+
+def _plain(bound: float) -> str:
+    return str(int(bound)) if bound == int(bound) else repr(bound)
 
 
 def _scorable(name: str, wanted: InputField) -> Iterator[_Rule]:
