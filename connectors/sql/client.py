@@ -14,9 +14,19 @@ from sqlalchemy.sql.elements import ClauseElement
 
 from connectors.sql.config import SqlConfig
 from connectors.sql.tables import Column, Table
-from hub.sdk import CheckReport, Context, Field, FieldType, Operator, UnavailableError, Value
+from hub.sdk import (
+    CheckReport,
+    ConnectorError,
+    Context,
+    Field,
+    FieldType,
+    Operator,
+    RejectedError,
+    UnavailableError,
+    Value,
+)
 
-Expression: TypeAlias = "sa.ColumnElement[object]"
+Expression: TypeAlias = "sa.ColumnElement[Any]"
 Parameter: TypeAlias = "int | float | str | bytes | pl.Series | None"
 
 NULLS = frozenset({Operator.IS_NULL, Operator.NOT_NULL})
@@ -43,13 +53,14 @@ class Client(ABC):
     """
 
     dialect: Dialect
-    begin = "BEGIN"
+    begin: Sequence[str]
     conditional = False
     """Whether UPDATE … RETURNING tells in one statement which rows met the condition."""
 
     def __init__(self, config: SqlConfig, context: Context) -> None:
         self.config = config
         self.context = context
+        self.connection: Any = None
 
     # --- the wire ---------------------------------------------------------------------------------------------
 
@@ -93,7 +104,7 @@ class Client(ABC):
         """Runs one statement within the deadline of the context."""
         if self.context.seconds_left(1.0) <= 0:
             raise UnavailableError("the time for this call is over")
-        compiled = statement.compile(dialect=self.dialect)
+        compiled = statement.compile(dialect=self.dialect, compile_kwargs={"render_postcompile": True})
         values = compiled.params
         names = getattr(compiled, "positiontup", None) or ()
         return self.send(str(compiled), [values[name] for name in names])
@@ -101,23 +112,26 @@ class Client(ABC):
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """One transaction. LostError before the commit means that nothing was done; after it, nobody knows."""
-        self.send(self.begin, ())
         try:
+            for statement in self.begin:
+                self.send(statement, ())
             yield
         except BaseException:
             self.roll_back()
             raise
         try:
             self.send("COMMIT", ())
-        except ContentionError:
+        except (ContentionError, RejectedError):
             self.roll_back()
             raise
-        except UnavailableError as error:
+        except ConnectorError as error:
             self.close()
             raise UnknownOutcomeError(error.message, detail=error.detail) from error
 
     def roll_back(self) -> None:
         """Ends a transaction that failed; a connection that cannot even do that is closed."""
+        if self.connection is None:
+            return
         try:
             self.send("ROLLBACK", ())
         except Exception as error:  # noqa: BLE001 - the first error is the one to tell; this one goes to the log
@@ -130,7 +144,7 @@ class Client(ABC):
         self.send("SAVEPOINT hub_row", ())
         try:
             yield
-        except LostError:
+        except (LostError, ContentionError):
             raise
         except Exception:
             self.send("ROLLBACK TO SAVEPOINT hub_row", ())
@@ -184,6 +198,10 @@ class Client(ABC):
     @abstractmethod
     def taken(self, expression: Expression, column: Column) -> Expression:
         """A column of a rowset as the type of the table's column."""
+
+    def matched(self, left: Expression, right: Expression, column: Column) -> Expression:
+        """Whether a key of the table is that of a rowset."""
+        return left == self.taken(right, column)
 
     def same(self, left: Expression, right: Expression, column: Column) -> Expression:
         """Whether two values of a column are the same, null included."""

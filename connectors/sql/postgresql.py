@@ -105,11 +105,8 @@ class PostgresClient(Client):
     """One ADBC connection in autocommit; transactions are opened by statement."""
 
     dialect = postgresql.dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
+    begin = ("BEGIN", "SET CONSTRAINTS ALL IMMEDIATE")
     conditional = True
-
-    def __init__(self, config: SqlConfig, context: Context) -> None:
-        super().__init__(config, context)
-        self._connection: Any = None
 
     @property
     def default_schema(self) -> str:
@@ -118,10 +115,10 @@ class PostgresClient(Client):
     # --- the wire ---------------------------------------------------------------------------------------------
 
     def send(self, sql: str, parameters: Sequence[Parameter]) -> pl.DataFrame | None:
-        if self._connection is None:
-            self._connection = self._connect()
+        if self.connection is None:
+            self.connection = self._connect()
         try:
-            with self._connection.cursor() as cursor:
+            with self.connection.cursor() as cursor:
                 cursor.execute(sql, _record(parameters) if parameters else None)
                 if not cursor.description:
                     return None
@@ -198,7 +195,7 @@ class PostgresClient(Client):
         return UnexpectedError("the database refused the statement", detail=state)
 
     def close(self) -> None:
-        connection, self._connection = self._connection, None
+        connection, self.connection = self.connection, None
         if connection is not None:
             connection.close()
 

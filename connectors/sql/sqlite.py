@@ -89,11 +89,10 @@ class SqliteClient(Client):
     """One ADBC connection in autocommit to one file; it is never created."""
 
     dialect = sqlite.dialect(paramstyle="qmark")  # type: ignore[no-untyped-call]
-    begin = "BEGIN IMMEDIATE"
+    begin = ("BEGIN IMMEDIATE",)
 
     def __init__(self, config: SqlConfig, context: Context) -> None:
         super().__init__(config, context)
-        self._connection: Any = None
         self._names = count()
 
     # --- the wire ---------------------------------------------------------------------------------------------
@@ -110,7 +109,7 @@ class SqliteClient(Client):
             raise _translated(str(error)) from None
 
     def _connected(self) -> Any:
-        if self._connection is None:
+        if self.connection is None:
             path = Path(str(self.config.path))
             if not path.is_file():
                 raise UnavailableError("path: there is no such file, or it cannot be reached")
@@ -128,11 +127,11 @@ class SqliteClient(Client):
                 if connection is not None:
                     connection.close()
                 raise _translated(str(error)) from None
-            self._connection = connection
-        return self._connection
+            self.connection = connection
+        return self.connection
 
     def close(self) -> None:
-        connection, self._connection = self._connection, None
+        connection, self.connection = self.connection, None
         if connection is not None:
             connection.close()
 
@@ -153,7 +152,7 @@ class SqliteClient(Client):
     def matches(self, frame: pl.DataFrame, columns: Mapping[str, Column | None]) -> Iterator[sa.FromClause]:
         name = f"hub_match_{next(self._names)}"
         yield self._ingested(name, frame, columns)
-        if self._connection is not None:
+        if self.connection is not None:
             self.send(f"DROP TABLE IF EXISTS temp.{name}", ())
 
     def _ingested(self, table: str, frame: pl.DataFrame, columns: Mapping[str, Column | None]) -> sa.FromClause:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import polars as pl
 import sqlalchemy as sa
@@ -47,6 +48,8 @@ class Column:
     digits: int = 6
     low: int | None = None
     high: int | None = None
+    charset: str | None = None
+    collation: str | None = None
 
     @property
     def name(self) -> str:
@@ -76,7 +79,7 @@ class Table:
         columns = [sa.column(quoted_name(each.name, True), Native(each.native)) for each in self.columns]
         return sa.table(quoted_name(self.name, True), *columns, schema=schema)
 
-    def column(self, name: str) -> sa.ColumnElement[object]:
+    def column(self, name: str) -> sa.ColumnElement[Any]:
         """The named column, qualified by the table."""
         return self.clause.c[name]
 
@@ -110,7 +113,7 @@ class Relation:
             raise UnexpectedError(f"{self.entity.name} has no field {name!r} that this login may see")
         return found
 
-    def column(self, name: str) -> sa.ColumnElement[object]:
+    def column(self, name: str) -> sa.ColumnElement[Any]:
         """The named field in a statement."""
         self.meta(name)
         return self.home(name).column(name)

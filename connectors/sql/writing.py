@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from threading import Event
 
 import polars as pl
@@ -52,6 +52,12 @@ class SqlDestination:
                     return batch.apply()
             except UnknownOutcomeError as error:
                 return batch.answer(batch.rows, UNKNOWN, error.message)
+            except RejectedError as error:  # by a rule that is only looked at when the transaction ends
+                if batch.rows.height == 1:
+                    return batch.answer(batch.rows, REJECTED, error.message, error.field)
+                half = batch.rows.height // 2
+                parts = (batch.rows.head(half), batch.rows.tail(-half))
+                return pl.concat([self._settled(replace(batch, rows=part)) for part in parts])
             except ContentionError:
                 wait = random.uniform(0.5, 1.5) * 0.05 * 2**attempt  # noqa: S311 - jitter, no secret
                 if attempt == _TRIES - 1 or self._client.context.seconds_left(wait) < wait:
@@ -159,7 +165,7 @@ class Batch:
         assert home is not None
         metas = [(home.column(name), self.relation.meta(name)) for name in self.relation.entity.key]
         return sa.and_(
-            *(column == self.client.taken(rowset.c[f"k{i}"], meta) for i, (column, meta) in enumerate(metas))
+            *(self.client.matched(column, rowset.c[f"k{i}"], meta) for i, (column, meta) in enumerate(metas))
         )
 
     def _wanted(self, rowset: sa.FromClause, i: int) -> Expression:
