@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from hub.sdk import Cursor, Entity, FieldType, Grant, Json, Mode, Value
 
 if TYPE_CHECKING:
-    from hub.mappings.expressions import Aggregate, Expression, Order, ValueType
+    from hub.mappings.expressions import Aggregate, Expression, OrderKey, ValueType
     from hub.models import ModelVersion
 
 
@@ -186,7 +186,7 @@ class CompiledLookup:
     fields: tuple[str, ...]
     match: Mapping[str, Expression]
     where: Expression | None
-    order: Order | None = None
+    order: tuple[OrderKey, ...] | None = None
     aggregate: Mapping[str, Aggregate] | None = None
     columns: Mapping[str, ValueType] = field(default_factory=dict)
 

@@ -106,9 +106,27 @@ def test_the_digest_is_the_same_on_every_machine(good: str) -> None:
 
 
 words = st.sampled_from(
-    ["format", "mapping", "read", "features", "decide", "write", "run", "model", "set", "x", "1", "a b", "=", "null", "~"]
+    [
+        "format",
+        "mapping",
+        "read",
+        "features",
+        "decide",
+        "write",
+        "run",
+        "model",
+        "set",
+        "x",
+        "1",
+        "a b",
+        "=",
+        "null",
+        "~",
+    ]
 )
-leaves = st.one_of(words, st.integers(-5, 2**60), st.floats(allow_nan=True), st.booleans(), st.none(), st.text(max_size=8))
+leaves = st.one_of(
+    words, st.integers(-5, 2**60), st.floats(allow_nan=True), st.booleans(), st.none(), st.text(max_size=8)
+)
 trees = st.recursive(leaves, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(words, inner, max_size=4))
 
 
