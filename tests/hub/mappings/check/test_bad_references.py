@@ -1,14 +1,19 @@
-"""A drawer of documents in good form that name what does not exist or does not fit: each gives its sentence and line."""
+"""A drawer of documents that name what does not exist or does not fit: each gives its own sentence and line."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hub.mappings.types import Compiled, MappingError
+from hub.mappings.check import compile_mapping
+from hub.mappings.document import read_document
+from hub.mappings.types import Compiled, MappingError, Problem
+from hub.models import ModelVersion
+from hub.sdk import Entity
 
 Problems = Callable[..., list[str]]
 
@@ -31,16 +36,6 @@ DRAWER: dict[str, tuple[str, str, list[str]]] = {
         "entity: Lead",
         "entity: Leads",
         ["line 9: read.entity: connection crm has no entity Leads; did you mean Lead?"],
-    ),
-    "an entity without a key": (
-        'entity: Lead\n  where: "IsConverted = false"\n  changed_by: Modified',
-        "entity: Activity",
-        [
-            (
-                "line 9: read.entity: Activity has no key, so a score could not find its record again;"
-                " declare one on the connection"
-            ),
-        ],
     ),
     "a field that cannot tell what changed": (
         "changed_by: Modified",
@@ -70,7 +65,7 @@ DRAWER: dict[str, tuple[str, str, list[str]]] = {
     "an unknown field of a lookup": (
         "account.Seats",
         "account.Seat",
-        ["line 29: features.company_size: unknown field account.Seat: did you mean account.Seats? (at character 21)"],
+        ["line 29: features.company_size: unknown field account.Seat: did you mean account.Seats? (at character 29)"],
     ),
     "an unknown entity of a lookup, and no shadow of it": (
         "entity: Account",
@@ -171,7 +166,7 @@ DRAWER: dict[str, tuple[str, str, list[str]]] = {
     "a name decided later": (
         '"round(100 * probability)"',
         '"round(100 * probability) + length(band)"',
-        ["line 42: decide.score: unknown field band: did you mean label? (at character 35)"],
+        ["line 42: decide.score: unknown field band (at character 35)"],
     ),
     "a fallback of another type": (
         "set: { band: \"'Review'\" }",
@@ -228,11 +223,6 @@ DRAWER: dict[str, tuple[str, str, list[str]]] = {
         "when_changed: { Band: 1 }",
         ["line 51: write.when_changed.Band: Band holds text; a difference needs a number"],
     ),
-    "reasons in a decision": (
-        '"round(100 * probability)"',
-        '"length(reasons(2))"',
-        ["line 42: decide.score: REASONS"],
-    ),
     "a score that feeds itself": (
         '"coalesce(orders.spent, 0)"',
         '"coalesce(orders.spent, Score, 0)"',
@@ -283,7 +273,7 @@ def test_a_lookup_of_the_same_entity_must_not_read_the_score(good: str, problems
         .replace("account.Seats", "account.Score")
     )
     assert problems_of(text) == [
-        "line 17: lookups.account: reads Score, which this mapping writes: a score must not feed itself"
+        "line 16: lookups.account: reads Score, which this mapping writes: a score must not feed itself"
     ]
 
 
@@ -310,6 +300,25 @@ def test_a_field_of_another_published_mapping_is_refused(good: str, problems_of:
     ]
 
 
+def test_reasons_belong_to_what_is_written(good: str, problems_of: Problems) -> None:
+    (said,) = problems_of(good.replace('"round(100 * probability)"', '"length(reasons(2))"'))
+    assert said.startswith("line 42: decide.score: reasons(n) is allowed only where outputs are written")
+
+
+def test_an_entity_without_a_key_cannot_be_mapped(
+    good: str, systems: Mapping[str, Sequence[Entity]], version: ModelVersion
+) -> None:
+    keyless = {**systems, "crm": [replace(each, key=()) for each in systems["crm"]]}
+    with pytest.raises(MappingError) as caught:
+        compile_mapping(read_document(good), keyless.__getitem__, lambda _name, _use: version)
+    assert [str(each) for each in caught.value.problems] == [
+        (
+            "line 9: read.entity: Lead has no key, so a score could not find its record again;"
+            " declare one on the connection"
+        )
+    ]
+
+
 def upserting(good: str) -> str:
     """The good document with the score in a table of its own."""
     head, _, rest = good.partition("write:\n")
@@ -333,27 +342,27 @@ def test_a_score_table_is_written_by_its_whole_key(good: str, compiled_of: Calla
         (
             "{ System: \"'crm'\", Customer: Id }",
             "{ Customer: Id }",
-            "line 52: write.key: lacks System of the key of ScoreTable",
+            "line 51: write.key: lacks System of the key of ScoreTable",
         ),
         (
             "Customer: Id }",
             "Customer: Id, Note: Id }",
-            "line 52: write.key.Note: Note is no key field of ScoreTable; its key is System, Customer",
+            "line 51: write.key.Note: Note is no key field of ScoreTable; its key is System, Customer",
         ),
         (
             "Customer: Id }",
             "Customer: IsConverted }",
-            ("line 52: write.key.Customer: the expression gives boolean, but Customer holds text; use cast(… as …)"),
+            ("line 51: write.key.Customer: the expression gives boolean, but Customer holds text; use cast(… as …)"),
         ),
         (
             "mode: upsert",
             "mode: create",
-            "line 49: write.mode: ScoreTable of connection erp takes update, upsert only, not create",
+            "line 48: write.mode: ScoreTable of connection erp takes update, upsert only, not create",
         ),
         (
             "entity: ScoreTable",
             "entity: ScoresTable",
-            "line 51: write.entity: connection erp has no entity ScoresTable; did you mean ScoreTable?",
+            "line 50: write.entity: connection erp has no entity ScoresTable; did you mean ScoreTable?",
         ),
     ],
 )
@@ -385,7 +394,9 @@ def test_no_document_makes_the_check_fail_otherwise(
     for _ in range(data.draw(st.integers(1, 3))):
         at = data.draw(st.integers(0, len(words) - 1))
         words[at] = data.draw(st.sampled_from(NAMES) | st.text(max_size=6) | st.sampled_from(words))
+    problems: Sequence[Problem] = ()
     try:
         compiled_of(" ".join(words))
     except MappingError as error:
-        assert all(each.line >= 1 and each.path and each.message for each in error.problems)
+        problems = error.problems
+    assert all(each.line >= 1 and each.path and each.message for each in problems)

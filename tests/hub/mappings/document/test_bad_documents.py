@@ -210,8 +210,10 @@ DRAWER: dict[str, tuple[str, str, list[str]]] = {
     ),
     "what is not yet available": (
         "model: { name: lead_conversion }",
-        'model:\n  name: lead_conversion\n  choose: [{ when: "x = 1", model: other }]\n'
-        "  canary: { alias: candidate, share: 10% }\n  shadow: [next]",
+        (
+            'model:\n  name: lead_conversion\n  choose: [{ when: "x = 1", model: other }]\n'
+            "  canary: { alias: candidate, share: 10% }\n  shadow: [next]"
+        ),
         [
             "line 13: model.choose: is not yet available; remove it for now",
             "line 14: model.canary: is not yet available; remove it for now",
