@@ -6,6 +6,7 @@ from datetime import datetime
 
 import polars as pl
 
+from hub.mappings.expressions import to_filter
 from hub.mappings.pipeline.changes import Passengers, Writes
 from hub.mappings.pipeline.intake import TARGET, Admitted, Featuring, Intake
 from hub.mappings.pipeline.lookups import LookupStage, ReadLookup
@@ -36,8 +37,6 @@ class Pipeline:
         read = compiled.document.read
         pushed = None
         if compiled.where is not None:
-            from hub.mappings.expressions import to_filter
-
             pushed = to_filter(compiled.where, compiled.source.by_name, now=now).pushed
         return Selection(
             entity=read.entity,

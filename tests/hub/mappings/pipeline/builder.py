@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 import polars as pl
 
-from hub.mappings.expressions import Expression, ValueType, compile_expression
+from hub.mappings.expressions import Expression, ValueType, compile_aggregate, compile_expression, compile_order
 from hub.mappings.pipeline import Facts
 from hub.mappings.types import (
     WRITTEN_NAMES,
@@ -168,7 +168,6 @@ class Draft:
         return compile_expression(text, names, timezone=self.timezone, expect=expect, allow_reasons=reasons)
 
     def _lookup(self, name: str, look: Look, names: dict[str, ValueType]) -> CompiledLookup:
-        from hub.mappings.expressions import compile_aggregate, compile_order
 
         theirs = {each.name: ValueType.of(each) for each in look.entity.fields}
         match = {field: self._text(text, names) for field, text in look.match.items()}

@@ -145,3 +145,21 @@ def test_values_that_need_reasons_or_facts_wait_until_a_record_is_to_be_written(
 
     assert "set.Score" in decided.columns
     assert not {"set.Why", "set.ScoredAt"} & set(decided.columns)
+
+
+def test_constants_are_written_to_every_record() -> None:
+    decided = decided_of(Draft(decide={"band": "'Warm'"}, set={"Band": "'Hot'"}), 0.5, 0.5, 0.5)
+
+    assert decided["set.Band"].to_list() == ["Hot"] * 3
+    assert decided["band"].to_list() == ["Warm"] * 3
+
+
+def test_no_records_are_decided_to_no_records() -> None:
+    draft = Draft(
+        decide={"score": "round(100 * probability)", "band": BAND},
+        fallback=FALLBACK,
+        hold="probability > 0.95",
+        set={"Score": "score", "Band": "band"},
+    )
+
+    assert decided_of(draft).height == 0
