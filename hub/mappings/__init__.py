@@ -1,4 +1,79 @@
-"""What a mapping says, checked, compiled, explained and kept.
+"""What a mapping says, checked, compiled, explained, approved and kept.
 
-Refuses to run anything: execution of a compiled mapping on frames is `hub.mappings.pipeline`, and runs are above.
+Owns the mapping document, its expression language, the grant drawn from it, its published versions and the stages that
+carry frames through it. Refuses to read or write a far system: runs do that, with what is compiled here.
 """
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from hub.mappings.types import (
+    AlteredMappingError,
+    ApprovalError,
+    Compiled,
+    Document,
+    MappingError,
+    MappingsError,
+    MappingState,
+    PausedMappingError,
+    Problem,
+    Published,
+    Standing,
+    UnknownMappingError,
+    Watermark,
+)
+
+if TYPE_CHECKING:
+    from hub.mappings.check import compile_mapping
+    from hub.mappings.document import document_schema, read_document
+    from hub.mappings.explanation import diff, diff_grants, explain
+    from hub.mappings.mappings import Mappings, model_users
+    from hub.mappings.specification import grant_text, spec
+
+_LAZY = {
+    "Mappings": "mappings",
+    "compile_mapping": "check",
+    "diff": "explanation",
+    "diff_grants": "explanation",
+    "document_schema": "document",
+    "explain": "explanation",
+    "grant_text": "specification",
+    "model_users": "mappings",
+    "read_document": "document",
+    "spec": "specification",
+}
+
+__all__ = [
+    "AlteredMappingError",
+    "ApprovalError",
+    "Compiled",
+    "Document",
+    "MappingError",
+    "MappingState",
+    "Mappings",
+    "MappingsError",
+    "PausedMappingError",
+    "Problem",
+    "Published",
+    "Standing",
+    "UnknownMappingError",
+    "Watermark",
+    "compile_mapping",
+    "diff",
+    "diff_grants",
+    "document_schema",
+    "explain",
+    "grant_text",
+    "model_users",
+    "read_document",
+    "spec",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """What needs polars, sqlglot or a database is imported when it is first asked for."""
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
