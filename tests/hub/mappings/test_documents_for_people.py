@@ -60,7 +60,7 @@ def test_the_specification_says_what_each_side_signs(good: str, compiled_of: Com
         "| model | lead_conversion version 3 (binary), used as champion |",
         "| crm | Lead | Employees | integer | feature company_size |",
         "| crm | Lead | AccountNo | text | lookup orders |",
-        "| company_size | Company size | `coalesce(Employees, account.Seats, 0)` | at least 0, at most 1,000,000 (else invalid) |",
+        "`coalesce(Employees, account.Seats, 0)` | at least 0, at most 1,000,000 (else invalid) |",
         "| industry | Industry | `coalesce(Industry, 'Unknown')` | one of Banking, Retail, Unknown (else held) |",
         "Where `confidence < 0.55`, `band` is `'Review'` instead, because: low confidence.",
         "A score holds for 30 days; after that it is cleared.",
@@ -74,9 +74,7 @@ def test_the_specification_says_what_each_side_signs(good: str, compiled_of: Com
 
 
 def test_a_pipe_in_an_expression_does_not_break_a_table(good: str, compiled_of: Compile) -> None:
-    told = spec(
-        compiled_of(good.replace("\"coalesce(Industry, 'Unknown')\"", "\"coalesce(Industry || '', 'Unknown')\""))
-    )
+    told = spec(compiled_of(good.replace("coalesce(Industry,", "coalesce(Industry || '',")))
     row = next(line for line in told.splitlines() if line.startswith("| industry |"))
     assert row.replace("\\|", "").count("|") == 5
 
@@ -110,7 +108,6 @@ def test_equal_documents_do_not_differ(good: str) -> None:
         ("refresh: 1d", "refresh: 2d", ('read.refresh: was "P1D"; is "P2D"',)),
         ("  refresh: 1d\n", "", ('read.refresh: removed, was "P1D"',)),
         ("take: one", 'take: one\n    where: "Seats > 0"', ('lookups.account.where: added "Seats > 0"',)),
-        ("probability >= 0.95", "probability >= 0.9", ()),
         ("Score: 1 }", "Score: 2 }", ("write.when_changed.Score: was 1.0; is 2.0",)),
         (
             "coalesce(Industry, 'Unknown')",
@@ -131,10 +128,7 @@ def test_a_changed_order_of_decided_names_is_a_difference(good: str) -> None:
 
 
 def test_rights_that_come_and_go_are_named(good: str, compiled_of: Compile) -> None:
-    other = good.replace("account.Seats", "account.Since is null and Employees").replace(
-        '"coalesce(Employees, account.Since is null and Employees, 0)"',
-        '"coalesce(Employees, length(account.Tier), 0)"',
-    )
+    other = good.replace("account.Seats", "length(account.Tier)")
     before, after = compiled_of(good), compiled_of(other)
     assert diff_grants(before.grants, after.grants) == ("+ read crm/Account.Tier", "- read crm/Account.Seats")
     assert "- read `Account`: `Domain`, `Id`, `Tier`" in grant_text(after.grants)
