@@ -14,7 +14,7 @@ from hub.mappings.types import CompiledLookup, Lookup
 from hub.sdk import Entity, FieldType
 
 if TYPE_CHECKING:
-    from hub.mappings.expressions import Aggregate, Order
+    from hub.mappings.expressions import Aggregate, OrderKey
 
 Entities = Callable[[str], Sequence[Entity]]
 
@@ -98,7 +98,7 @@ class LookupParts:
     own: set[str]
     match: Mapping[str, Expression]
     where: Expression | None
-    order: Order | None
+    order: tuple[OrderKey, ...] | None
     aggregate: Mapping[str, Aggregate] | None
     columns: dict[str, ValueType] = field(default_factory=dict)
 
@@ -178,7 +178,7 @@ def comparable(ours: FieldType | None, theirs: FieldType) -> bool:
     return {ours, theirs} <= _NUMBERS or {ours, theirs} <= _WORDS
 
 
-def _order(findings: Findings, lookup: Lookup, theirs: Scope) -> Order | None:
+def _order(findings: Findings, lookup: Lookup, theirs: Scope) -> tuple[OrderKey, ...] | None:
     if lookup.order is None:
         return None
     from hub.mappings.expressions import compile_order
