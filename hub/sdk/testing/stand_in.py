@@ -161,6 +161,11 @@ class StandIn:
         edges = [None, *bounds, None]
         return [self._slice(selection, low, high) for low, high in pairwise(edges)]
 
+    def head(self, selection: Selection) -> Cursor | None:
+        """Before everything that bears the latest stamp, since more may still come to bear it."""
+        found = self._after(selection, None)
+        return Cursor({"at": self._to_json(self._place(selection, found[-1])[:2])}) if found else None
+
     def _slice(self, selection: Selection, low: Any, high: Any) -> Selection:
         names = (selection.entity, selection.fields, selection.where, selection.changed_by)
         return Selection(*names, {"from": low, "to": high}, selection.page_rows)

@@ -178,6 +178,21 @@ class OrdersByKeyOnly(Mutant):
         return self._key(row)
 
 
+class StartsAfterTheTick(Mutant):
+    caught_by = "test_what_moves_in_the_tick_of_the_head_is_not_lost"
+
+    def head(self, selection: Selection) -> Cursor | None:
+        found = self._after(selection, None)
+        return Cursor({"at": self._to_json(self._place(selection, found[-1]))}) if found else None
+
+
+class StartsWhereverTheReadIs(Mutant):
+    caught_by = "test_what_moves_after_the_head_is_read_from_it"
+
+    def head(self, selection: Selection) -> Cursor | None:
+        return Cursor({"at": []}) if self._after(selection, None) else None
+
+
 class NeverTellsOfDeletes(Mutant):
     caught_by = "test_a_deleted_record_comes_as_deleted"
 
