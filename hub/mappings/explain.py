@@ -79,10 +79,8 @@ def diff(old: Document, new: Document) -> tuple[str, ...]:
     if old.digest == new.digest:
         return ()
     before, after = dict(_flat((), old.source)), dict(_flat((), new.source))
-    lines = []
-    for path in dict.fromkeys((*before, *after)):
-        if before.get(path) != after.get(path):
-            lines.append(_changed(path, before.get(path), after.get(path)))
+    paths = [path for path in dict.fromkeys((*before, *after)) if before.get(path) != after.get(path)]
+    lines = [_changed(path, before.get(path), after.get(path)) for path in paths]
     for name in ("lookups", "features", "decide"):
         first, second = _order(old, name), _order(new, name)
         kept = [each for each in first if each in second]

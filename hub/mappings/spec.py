@@ -8,6 +8,7 @@ from datetime import timedelta
 from hub.mappings.types import Compiled, Document, Expectation
 from hub.sdk import Grant
 
+_ANOTHER = "A mapping with another digest is another mapping, and needs another specification."
 _UNITS = ((86_400_000, "day"), (3_600_000, "hour"), (60_000, "minute"), (1_000, "second"), (1, "millisecond"))
 
 
@@ -34,8 +35,7 @@ def spec(compiled: Compiled) -> str:
         "## Lineage",
         _table(("target field", "source fields"), _lineage(compiled)),
         "## Version",
-        f"The SHA-256 of this mapping's canonical form is `{document.digest}`. A mapping with another digest is"
-        " another mapping, and needs another specification.",
+        f"The SHA-256 of this mapping's canonical form is `{document.digest}`. {_ANOTHER}",
         _table(("", "name", "date", "signature"), [("for the system", "", "", ""), ("for the hub", "", "", "")]),
     ]
     return "\n\n".join(parts) + "\n"

@@ -81,7 +81,7 @@ class Scoring:
         The run is carried in this process; should that die, a worker takes over.
         """
         _check_size(records)
-        hub, published = self._hub, self._hub.mappings.published(mapping)
+        hub, published = self._hub, self._hub.mappings.get(mapping)
         trip = self._trip(published)
         inline(trip.compiled.source, trip.compiled.fields, records)
         with hub.database.read() as session:
@@ -106,7 +106,7 @@ class Scoring:
         return Answer(rows, trip.compiled, segments[0].id if segments else None, run)
 
     def _answer(self, mapping: str, load: Callable[[Trip], Load], actor: str) -> Answer:
-        trip = self._trip(self._hub.mappings.published(mapping))
+        trip = self._trip(self._hub.mappings.get(mapping))
         with self._hub.database.read() as session:
             now = self._hub.database.now(session)
         asked = trip.at(now, actor)

@@ -11,7 +11,6 @@ from hub.mappings.check.sources import Reading, Systems
 from hub.mappings.expressions import Expression
 from hub.mappings.expressions.types import Node
 from hub.mappings.nearest import near
-from hub.mappings.pipeline.fit import fits
 from hub.mappings.types import Document, Taken
 from hub.sdk import Entity, Field, FieldType
 
@@ -95,6 +94,8 @@ def check_values(findings: Findings, target: Entity, results: Results) -> None:
 
 
 def _check_fit(findings: Findings, path: tuple[str, ...], expression: Expression, field: Field) -> bool:
+    from hub.mappings.pipeline.fit import fits
+
     if expression.type.kind is None or fits(expression.type.dtype, field):
         return True
     findings.note(

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from zoneinfo import ZoneInfo, available_timezones
 
 from cronsim import CronSim, CronSimError
-from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from hub.mappings.nearest import near
@@ -144,6 +144,12 @@ def _expression(value: str) -> str:
     return value.rstrip()  # what stands in front stays, so that a place in the text is a place in the line
 
 
+def _single_value(value: Any) -> Any:
+    if isinstance(value, bool | int | float | str):
+        return value
+    raise wrong(f"expected text, a number, true or false, found {found(value)}")
+
+
 def _spec(**schema: Any) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", **schema})
 
@@ -160,6 +166,13 @@ Alias = Annotated[
     str,
     BeforeValidator(_alias),
     WithJsonSchema({"type": ["string", "integer"], "minimum": 1, "examples": ["champion", 3]}),
+]
+
+
+Single = Annotated[
+    bool | int | float | str,
+    PlainValidator(_single_value),
+    WithJsonSchema({"type": ["string", "number", "boolean"]}),
 ]
 
 

@@ -68,6 +68,7 @@ class Checker:
     functions: Mapping[str, Function]
     allow_reasons: bool = False
     aggregates: AggregateHook | None = None
+    outside: Mapping[str, ValueType] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
     reasons: int = 0
 
@@ -124,13 +125,15 @@ def compile_expression(
     check_timezone(timezone, text)
     known = {**REGISTRY.functions, **(functions or {})}
     checker = Checker(text, names, timezone, known, allow_reasons)
-    node = checker.check(parse(text))
+    tree = parse(text)
+    node = checker.check(tree)
     if expect is not None:
         node = expected(checker, node, expect)
-    return finish(checker, node)
+    joined = list(tree.unnest().flatten()) if node.op == "and" and isinstance(tree.unnest(), exp.And) else [tree]
+    return finish(checker, node, parts=tuple(each.sql() for each in joined))
 
 
-def finish(checker: Checker, node: Node) -> Expression:
+def finish(checker: Checker, node: Node, *, parts: tuple[str, ...] = ()) -> Expression:
     """The compiled expression of a checked node."""
     nodes = list(node.walk())
     return Expression(
@@ -142,6 +145,7 @@ def finish(checker: Checker, node: Node) -> Expression:
         tree=node,
         timezone=checker.timezone,
         reasons=checker.reasons,
+        parts=parts,
     )
 
 
@@ -202,7 +206,9 @@ def _column(checker: Checker, tree: exp.Expr) -> Node:
         return Node("column", checker.names[name], (), (name,))
     if len(parts) == 1 and not parts[0].args.get("quoted") and name.lower() in _WITHOUT_PARENTHESES:
         return _call_named(checker, _WITHOUT_PARENTHESES[name.lower()], (), tree)
-    hint = nearest(name, list(checker.names))
+    if name in checker.outside:
+        raise checker.fail(f"field {name} has many values here: put it into count, sum, min, max, avg or stddev", tree)
+    hint = nearest(name, [*checker.names, *checker.outside])
     if not hint and name.lower() in checker.functions:
         hint = f": the function is written {name}(…)"
     if not hint and parts[0].args.get("quoted"):

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import polars as pl
 
 from hub.mappings.expressions import REASONS, Expression, Prepared, prepare
 from hub.mappings.pipeline.intake import REASON, STATE, TARGET, target_fields, with_reasons
-from hub.mappings.pipeline.outcome import SET, WITH, Facts, Targets, late
+from hub.mappings.pipeline.outcome import BECAUSE, SET, WITH, Facts, Targets, late
 from hub.mappings.types import READY, Compiled
-from hub.sdk import BEFORE, CLEAR, KEY, VERSION, Changes, FieldType, Mode
+from hub.sdk import Changes, FieldType, Mode
+from hub.sdk.types import BEFORE, CLEAR, KEY, VERSION
 
 _NO_REASONS = pl.List(pl.String)
 _HELD, _UNKNOWN = "held.", "_unknown"
@@ -25,7 +26,7 @@ class Passengers:
         late_set = {name: each for name, each in compiled.set.items() if late(each)}
         both = ((late_set, SET), (compiled.with_, WITH))
         self._groups = [(prepare(each), Targets(compiled, each, prefix)) for each, prefix in both if each]
-        self._shortened = [_Shortened(compiled, each, prefix) for each, prefix in both]
+        self._shortened = [_Shortened(compiled, each) for each, _ in both if each]
         self._titles = {each.name: each.title for each in compiled.document.features}
 
     def passengers(self, decided: pl.DataFrame, reasons: pl.Series | None, now: datetime, facts: Facts) -> pl.DataFrame:
@@ -34,7 +35,7 @@ class Passengers:
         `reasons` is aligned with `decided`: lists of {feature, effect}, best first.
         """
         listed = pl.lit(None, dtype=_NO_REASONS) if reasons is None else pl.lit(listed_reasons(reasons, self._titles))
-        frame = decided.with_columns(listed.alias(REASONS), *facts.columns())
+        frame = decided.with_columns(listed.alias(REASONS), pl.col(BECAUSE).alias("because"), *facts.columns())
         found = decided.select(STATE, REASON)
         for (prepared, targets), shortened in zip(self._groups, self._shortened, strict=True):
             evaluated = prepared.evaluate(frame, now=now)
@@ -46,7 +47,7 @@ class Passengers:
 class _Shortened:
     """Texts with reasons are made to fit their field by showing fewer whole reasons, never a part of one."""
 
-    def __init__(self, compiled: Compiled, expressions: Mapping[str, Expression], prefix: str) -> None:
+    def __init__(self, compiled: Compiled, expressions: Mapping[str, Expression]) -> None:
         self._each: list[tuple[str, Expression, Prepared, int]] = []
         for name, each in expressions.items():
             length = compiled.target.by_name[name].length
@@ -60,7 +61,9 @@ class _Shortened:
                 long = (values[name].str.len_chars() > length).fill_null(value=False)
                 if not long.any():
                     break
-                fewer = frame.with_columns(pl.col(REASONS).list.head(shown))
+                fewer = frame.with_columns(
+                    pl.col(REASONS).list.head(shown) if shown else pl.lit(None, _NO_REASONS).alias(REASONS)
+                )
                 shorter = prepared.evaluate(fewer, now=now).values[name]
                 values = values.with_columns(values[name].zip_with(~long, shorter).alias(name))
         return values
@@ -71,13 +74,14 @@ def listed_reasons(reasons: pl.Series, titles: Mapping[str, str]) -> pl.Series:
     effect = pl.element().struct.field("effect")
     sign = pl.when(effect > 0).then(pl.lit(" (+)")).when(effect < 0).then(pl.lit(" (−)"))
     title = pl.element().struct.field("feature").replace(titles)
-    return reasons.list.eval((title + sign).drop_nulls())
+    listed = reasons.list.eval((title + sign).drop_nulls())
+    return listed.zip_with(listed.list.len() > 0, pl.Series([None], dtype=_NO_REASONS))
 
 
 def render_reasons(reasons: pl.Series, titles: Mapping[str, str], n: int) -> pl.Series:
-    """The `n` best reasons per row as one text: `Days since first contact (+), Company size (−)`; null where none."""
+    """The `n` best reasons per row as one text: `Days since first contact (+); Company size (−)`; null where none."""
     shown = listed_reasons(reasons, titles).list.head(n)
-    return pl.select(pl.when(shown.list.len() > 0).then(shown.list.join(", "))).to_series().alias("reasons")
+    return shown.list.join("; ").alias("reasons")
 
 
 class Writes:
@@ -152,7 +156,7 @@ class Writes:
             pl.col(key).alias(KEY),
             version.alias(VERSION),
             pl.col(BEFORE),
-            pl.lit(pl.Series([self._cleared], dtype=pl.List(pl.String))).alias(CLEAR),
+            _names(self._cleared).alias(CLEAR),
             *(pl.col((SET if name in compiled.set else WITH) + name).alias(name) for name in self._fields),
         ]
         write = compiled.document.write
@@ -167,6 +171,12 @@ class Writes:
             {KEY: keys, BEFORE: before if before is not None else pl.Series([None] * len(keys), dtype=self._struct)}
         )
         nothing = [pl.lit(None, dtype=each.dtype).alias(each.name) for each in self._struct.fields]
-        cleared = pl.lit(pl.Series([list(self._fields)], dtype=pl.List(pl.String)))
-        frame = frame.select(KEY, pl.lit(None, dtype=pl.String).alias(VERSION), BEFORE, cleared.alias(CLEAR), *nothing)
+        frame = frame.select(
+            KEY, pl.lit(None, dtype=pl.String).alias(VERSION), BEFORE, _names(self._fields).alias(CLEAR), *nothing
+        )
         return Changes(self._compiled.target.name, Mode.UPDATE, self._fields, frame)
+
+
+def _names(fields: Sequence[str]) -> pl.Expr:
+    """The same list of names in every row."""
+    return pl.lit(pl.Series([list(fields)], dtype=pl.List(pl.String))).first()

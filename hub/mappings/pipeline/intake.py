@@ -13,7 +13,8 @@ from hub.mappings.expressions import Expression, Prepared, prepare
 from hub.mappings.pipeline.fit import fit
 from hub.mappings.types import HELD, INVALID, READY, Compiled, Expectation
 from hub.models import InputField
-from hub.sdk import BEFORE, DELETED, KEY, VERSION, Field, FieldType
+from hub.sdk import Field, FieldType
+from hub.sdk.types import BEFORE, DELETED, KEY, VERSION
 from hub.sdk.types import INVALID as BROKEN
 
 STATE, REASON, TARGET = "_state", "_reason", "_target"
@@ -81,9 +82,7 @@ class Intake:
 class Featuring:
     """Computes what the model is shown, and keeps beside it only what later stages need."""
 
-    def __init__(self, compiled: Compiled, carried: tuple[str, ...]) -> None:
-        self._compiled = compiled
-        self._carried = carried
+    def __init__(self, compiled: Compiled) -> None:
         key = compiled.key or {}
         self._prepared: Prepared = prepare({**compiled.features, **{_KEY_OF + name: key[name] for name in key}})
         self._beside = [pl.col(KEY), pl.col(VERSION), _before(compiled).alias(BEFORE), pl.col(STATE), pl.col(REASON)]
@@ -112,14 +111,9 @@ class Featuring:
         )
 
     def features(self, frame: pl.DataFrame, now: datetime) -> pl.DataFrame:
-        """`_key _version _before _state _reason` and, where another record is written, `_target`; then the features.
-
-        After them come fields read that a later stage asks for by name.
-        """
+        """`_key _version _before _state _reason`, the features and, where another record is written, `_target`."""
         evaluated = self._prepared.evaluate(frame, now=now)
         values = evaluated.values.select(self._shown)
-        if self._carried:
-            values = values.hstack(frame.select(self._carried))
         found = with_reasons(frame.select(self._beside), evaluated.errors)
         if self._misfit is not None:
             found = with_reasons(found, evaluated.values.select(self._misfit.alias("misfit")).to_series())
@@ -158,10 +152,8 @@ class _Shown:
 
 
 def _as_input(name: str, expression: Expression, wanted: InputField | None) -> _Shown:
-    """A feature in its input's type. NaN is a missing value: what a model does with one is said by its signature."""
+    """A feature in its input's type; the check made them one, save for a bare null and numbers given as reals."""
     value, dtype = pl.col(name), expression.type.dtype
-    if dtype.is_float():
-        value = value.fill_nan(None)
     if wanted is None:
         return _Shown(value)
     if wanted.type is FieldType.REAL:
@@ -199,7 +191,7 @@ def _rules(compiled: Compiled, inputs: Mapping[str, InputField]) -> Iterator[_Ru
             if each.feature == name:
                 yield from _expected(each, inputs.get(name))
         if name in inputs:
-            yield from _scorable(name, inputs[name], compiled.features[name].type.dtype)
+            yield from _scorable(name, inputs[name])
     if not compiled.in_place and compiled.key is not None:
         for name in compiled.target.key:
             part = pl.col(TARGET).struct.field(name)
@@ -212,9 +204,9 @@ def _expected(rule: Expectation, wanted: InputField | None) -> Iterator[_Rule]:
     if rule.required:
         yield value.is_null(), f"{name}: missing", state
     if rule.minimum is not None:
-        yield value < rule.minimum, f"{name}: less than {rule.minimum:g}", state
+        yield value < rule.minimum, f"{name}: less than {_plain(rule.minimum)}", state
     if rule.maximum is not None:
-        yield value > rule.maximum, f"{name}: more than {rule.maximum:g}", state
+        yield value > rule.maximum, f"{name}: more than {_plain(rule.maximum)}", state
     if rule.among is not None:
         listed = pl.Series([each for each in rule.among if each is not None], strict=False)
         if wanted is not None:
@@ -222,12 +214,13 @@ def _expected(rule: Expectation, wanted: InputField | None) -> Iterator[_Rule]:
         yield ~value.is_in(listed.implode()), f"{name}: not among the expected values", state
 
 
-def _scorable(name: str, wanted: InputField, dtype: pl.DataType) -> Iterator[_Rule]:
+def _plain(bound: float) -> str:
+    return str(int(bound)) if bound == int(bound) else repr(bound)
+
+
+def _scorable(name: str, wanted: InputField) -> Iterator[_Rule]:
     value = pl.col(name)
     if not wanted.nullable:
         yield value.is_null(), f"{name}: missing, and the model needs it", INVALID
     if wanted.closed and wanted.categories:
         yield ~value.is_in(list(wanted.categories)), f"{name}: not a value the model knows", INVALID
-    if dtype.is_float():
-        # One infinity makes an estimator refuse the whole batch.
-        yield value.is_infinite(), f"{name}: infinite", INVALID

@@ -8,10 +8,10 @@ from datetime import datetime
 
 import polars as pl
 
-from hub.mappings.expressions import REASONS, Expression, prepare
+from hub.mappings.expressions import Expression, prepare
 from hub.mappings.pipeline.fit import fit
 from hub.mappings.pipeline.intake import marked, with_reasons
-from hub.mappings.types import HELD, Compiled
+from hub.mappings.types import HELD, WRITTEN_NAMES, Compiled
 from hub.sdk import Field, FieldType
 
 BECAUSE = "_because"
@@ -21,13 +21,7 @@ HOLDS = "held for a person, as decide.hold says"
 
 _WHEN, _HOLD = "decide.fallback.when", "decide.hold"
 
-FACTS: Mapping[str, FieldType] = {
-    "scored_at": FieldType.INSTANT,
-    "model": FieldType.TEXT,
-    "model_version": FieldType.INTEGER,
-    "mapping_version": FieldType.INTEGER,
-}
-"""What an expression of `set` or `with` may name besides outputs, features and decisions, and its type."""
+_FACTS = frozenset(WRITTEN_NAMES) - {"because"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +31,7 @@ class Facts:
     scored_at: datetime
     model: str
     model_version: int
-    mapping_version: int
+    mapping_version: str
 
     def columns(self) -> list[pl.Expr]:
         """One literal column each, typed."""
@@ -46,13 +40,13 @@ class Facts:
             moment.alias("scored_at"),
             pl.lit(self.model).alias("model"),
             pl.lit(self.model_version, dtype=pl.Int64).alias("model_version"),
-            pl.lit(self.mapping_version, dtype=pl.Int64).alias("mapping_version"),
+            pl.lit(self.mapping_version).alias("mapping_version"),
         ]
 
 
 def late(expression: Expression) -> bool:
     """Whether a written value needs the reasons or facts, which are there only once a record is about to be written."""
-    return expression.reasons > 0 or not FACTS.keys().isdisjoint(expression.columns)
+    return expression.reasons > 0 or not _FACTS.isdisjoint(expression.columns)
 
 
 class Targets:
@@ -105,7 +99,7 @@ class Decisions:
         frame = self._fallen(frame, now)
         if self._written is None:
             return frame
-        evaluated = self._written.evaluate(frame, now=now)
+        evaluated = self._written.evaluate(frame.with_columns(pl.col(BECAUSE).alias("because")), now=now)
         values, misfit = self._targets.fitted(evaluated.values)
         frame = with_reasons(with_reasons(frame, evaluated.errors), misfit)
         if _HOLD in evaluated.values.columns:
@@ -184,23 +178,16 @@ def _levels(expressions: Mapping[str, Expression]) -> Iterator[dict[str, Express
 
 def _numbers(compiled: Compiled) -> Iterator[str]:
     """The model's numeric outputs that this mapping looks at."""
-    used = frozenset().union(*(each.columns for each in after_prediction(compiled)))
+    used = frozenset().union(*(each.columns for each in _after_prediction(compiled)))
     for name, kind in compiled.model.signature.outputs().items():
         if name in used and kind is FieldType.REAL:
             yield name
 
 
-def after_prediction(compiled: Compiled) -> Iterator[Expression]:
+def _after_prediction(compiled: Compiled) -> Iterator[Expression]:
     """Every expression that is evaluated once the model has answered."""
     yield from compiled.decide.values()
     yield from compiled.fallback.values()
     yield from compiled.set.values()
     yield from compiled.with_.values()
     yield from (each for each in (compiled.fallback_when, compiled.hold) if each is not None)
-
-
-def carried(compiled: Compiled) -> tuple[str, ...]:
-    """The fields read and lookups' columns that a stage after the model asks for by their own names."""
-    used = frozenset().union(*(each.columns for each in after_prediction(compiled)))
-    known = {*compiled.features, *compiled.model.signature.outputs(), *compiled.decide, *FACTS, REASONS}
-    return tuple(sorted(used - known))

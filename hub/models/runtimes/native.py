@@ -64,7 +64,9 @@ def _from_array(values: Any, name: str) -> pl.Series:
 
 
 def _missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and value != value) or type(value).__name__ in {"NAType", "NaTType"}
+    return (
+        value is None or (isinstance(value, float) and value != value) or type(value).__name__ in {"NAType", "NaTType"}
+    )
 
 
 @dataclass(frozen=True)
@@ -123,15 +125,11 @@ class Native:
 
     def build(self, inputs: Inputs, fields: Sequence[InputField]) -> Any:
         """The frame or array that the estimator takes, rows in order."""
-        columns = [
-            inputs.texts[place.at] if place.text else inputs.numbers[:, place.at] for place in places(fields)
-        ]
+        columns = [inputs.texts[place.at] if place.text else inputs.numbers[:, place.at] for place in places(fields)]
         if self.kind == "numpy":
             return self._array(columns, fields)
         if self.kind == "polars":
-            return pl.DataFrame(
-                {field.name: self._polars(at, field, columns[at]) for at, field in enumerate(fields)}
-            )
+            return pl.DataFrame({field.name: self._polars(at, field, columns[at]) for at, field in enumerate(fields)})
         import pandas as pd
 
         return pd.DataFrame({field.name: self._pandas(at, field, columns[at]) for at, field in enumerate(fields)})
@@ -196,4 +194,6 @@ class Native:
 def _polars_categories(series: pl.Series) -> tuple[str, ...]:
     if isinstance(series.dtype, pl.Enum):
         return tuple(series.dtype.categories.to_list())
-    return tuple(series.cat.get_categories().to_list()) if isinstance(series.dtype, pl.Categorical) else ()
+    return (
+        tuple(series.drop_nulls().cast(pl.String).unique().sort()) if isinstance(series.dtype, pl.Categorical) else ()
+    )

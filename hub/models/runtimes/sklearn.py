@@ -29,7 +29,7 @@ def dump(estimator: Any) -> bytes:
     """The estimator as a skops file. ModelRefusedError names what is not on the list, and the way out."""
     try:
         content: bytes = skops.io.dumps(estimator, compression=zipfile.ZIP_DEFLATED, compresslevel=1)
-    except Exception as error:  # noqa: BLE001  (skops raises whatever the object's own state raises)
+    except Exception as error:
         raise ModelRefusedError(f"the model cannot be stored as skops ({type(error).__name__}): {_WAY_OUT}") from error
     check_types(content)
     return content

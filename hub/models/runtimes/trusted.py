@@ -31,8 +31,7 @@ _SKLEARN = {
     "sklearn.dummy": "DummyClassifier DummyRegressor",
     "sklearn.ensemble._bagging": "BaggingClassifier BaggingRegressor",
     "sklearn.ensemble._forest": (
-        "ExtraTreesClassifier ExtraTreesRegressor RandomForestClassifier RandomForestRegressor "
-        "RandomTreesEmbedding"
+        "ExtraTreesClassifier ExtraTreesRegressor RandomForestClassifier RandomForestRegressor RandomTreesEmbedding"
     ),
     "sklearn.ensemble._gb": "GradientBoostingClassifier GradientBoostingRegressor",
     "sklearn.ensemble._hist_gradient_boosting.binning": "_BinMapper",
@@ -105,7 +104,8 @@ _OTHERS = {
     "builtins": "bool dict float int list object set slice str tuple NoneType",
     "collections": "OrderedDict defaultdict",
     "numpy": (
-        "bool bool_ dtype float16 float32 float64 int8 int16 int32 int64 ndarray object_ str_ uint8 uint16 uint32 uint64"
+        "bool bool_ dtype float16 float32 float64 int8 int16 int32 int64 "
+        "ndarray object_ str_ uint8 uint16 uint32 uint64"
     ),
     "numpy.ma": "MaskedArray",
     "numpy.random": "Generator RandomState MT19937 PCG64",
