@@ -28,8 +28,8 @@ from hub.sdk import (
     UnavailableError,
     Value,
 )
-from hub.sdk.testing.far_side import FAR_SIDES, LinkLostError, LoginRefusedError, Row, Session
-from hub.sdk.testing.stand_in import Result, StandIn, StandInConfig
+from hub.sdk.testing.stand_in.connector import Result, StandIn, StandInConfig
+from hub.sdk.testing.stand_in.far_side import FAR_SIDES, LinkLostError, LoginRefusedError, Row, Session
 
 
 class Mutant(StandIn):

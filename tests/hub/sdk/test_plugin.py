@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hub.sdk.testing.record import FILE, suite_tests
-from hub.sdk.testing.stand_in_harness import StandInHarness
+from hub.sdk.testing.stand_in.harness import StandInHarness
 from hub.sdk.testing.suite import ConformanceSuite
 
 pytest_plugins = ["pytester"]
@@ -20,7 +20,7 @@ OTHERS = len(suite_tests()) - 1
 FILTER = ["error", "ignore::pytest.PytestAssertRewriteWarning"]
 CASE = """
 from hub.sdk import UnavailableError
-from hub.sdk.testing.stand_in_harness import StandInHarness
+from hub.sdk.testing.stand_in.harness import StandInHarness
 from hub.sdk.testing.suite import ConformanceSuite
 import pytest
 

@@ -39,7 +39,7 @@ from hub.sdk import (
     Value,
     setting,
 )
-from hub.sdk.testing.far_side import (
+from hub.sdk.testing.stand_in.far_side import (
     FAR_SIDES,
     BusyError,
     GarbledError,
@@ -67,7 +67,7 @@ SPEC = Spec(
     title="Stand-in",
     kind="database",
     config=StandInConfig,
-    factory="hub.sdk.testing.stand_in:StandIn",
+    factory="hub.sdk.testing.stand_in.connector:StandIn",
     roles=frozenset({"source", "destination", "provisioner"}),
     rights=(
         Right("records.read", "to read the records of a mapping"),
