@@ -405,9 +405,7 @@ class Ledger:
     def spend(self, session: Session, run: str, changed: int) -> bool:
         """Counts intended changes against the run's limit; False, and nothing counted, where they would cross it."""
         within = or_(RunRow.changed_limit.is_(None), RunRow.changed + changed <= RunRow.changed_limit)
-        spent = session.execute(
-            update(RunRow).where(RunRow.id == run, within).values(changed=RunRow.changed + changed)
-        )
+        spent = session.execute(update(RunRow).where(RunRow.id == run, within).values(changed=RunRow.changed + changed))
         return spent.rowcount == 1  # type: ignore[attr-defined, no-any-return]
 
     def judge(self, session: Session, run: str, written: int, rejected: int) -> float | None:

@@ -227,7 +227,10 @@ class Judge:
             "d.": self._compiled.decide,
         }
         named = [
-            pl.col(name).alias(prefix + name) for prefix, names in groups.items() for name in names if name in frame.columns
+            pl.col(name).alias(prefix + name)
+            for prefix, names in groups.items()
+            for name in names
+            if name in frame.columns
         ]
         passed = [name for name in ("_because", "_reasons") if name in frame.columns]
         passed += [name for name in frame.columns if name.startswith("set.")]

@@ -84,14 +84,24 @@ def unanswered(count: int, reason: str) -> Results:
     """Results for changes whose fate nobody knows."""
     return Results(
         pl.DataFrame(
-            {"state": [UNKNOWN] * count, "field": [None] * count, "reason": [reason] * count, "version": [None] * count},
+            {
+                "state": [UNKNOWN] * count,
+                "field": [None] * count,
+                "reason": [reason] * count,
+                "version": [None] * count,
+            },
             schema={"state": pl.String, "field": pl.String, "reason": pl.String, "version": pl.String},
         )
     )
 
 
 def standing_after(
-    decisions: pl.DataFrame, results: pl.DataFrame | None, stood: pl.DataFrame, segment: int, terms: Terms, now: datetime
+    decisions: pl.DataFrame,
+    results: pl.DataFrame | None,
+    stood: pl.DataFrame,
+    segment: int,
+    terms: Terms,
+    now: datetime,
 ) -> pl.DataFrame:
     """Where each decided record stands now: the key columns and every column of the standing.
 

@@ -305,7 +305,9 @@ class Trip:
         sifted = self._judge.sift(featured)
         fresh = sifted.fresh.select(featured.frame.columns)
         lost = sifted.lost
-        outside, gone = (lost.filter(pl.col("_gone") == flag).select(self._compiled.source.key) for flag in (False, True))
+        outside, gone = (
+            lost.filter(pl.col("_gone") == flag).select(self._compiled.source.key) for flag in (False, True)
+        )
         page = PageRecord(
             run=claim.run,
             slice=claim.number,

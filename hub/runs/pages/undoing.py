@@ -33,7 +33,8 @@ def undo_segment(log: DecisionLog, segment: int, run: str, targets: Sequence[tup
         for prefix, name in targets
     ]
     empties = pl.concat_list(
-        pl.when(pl.col(f"before.{name}").is_null()).then(pl.lit(name)).otherwise(pl.lit(None, pl.String)) for name in fields
+        pl.when(pl.col(f"before.{name}").is_null()).then(pl.lit(name)).otherwise(pl.lit(None, pl.String))
+        for name in fields
     )
     return written.select(
         "_key",
@@ -46,7 +47,5 @@ def undo_segment(log: DecisionLog, segment: int, run: str, targets: Sequence[tup
         _because=pl.lit(None, pl.String),
         _digest=pl.col("_digest"),
         _clear=empties.list.drop_nulls(),
-        _previous=pl.struct(
-            pl.lit(segment, pl.Int64).alias("segment"), pl.col("row").cast(pl.UInt32).alias("row")
-        ),
+        _previous=pl.struct(pl.lit(segment, pl.Int64).alias("segment"), pl.col("row").cast(pl.UInt32).alias("row")),
     )
