@@ -17,6 +17,8 @@ from sqlalchemy import URL, create_engine, make_url, text
 
 from hub.database import Database
 
+pytest_plugins = ["hub.sdk.testing.plugin"]
+
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Literal
+from enum import StrEnum
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from hub.sdk import Entity, Grant, Json, Mode, Value
+from hub.sdk import Cursor, Entity, FieldType, Grant, Json, Mode, Value
 
 if TYPE_CHECKING:
-    from hub.mappings.expressions import Expression
+    from hub.mappings.expressions import Aggregate, Expression, Order, ValueType
     from hub.models import ModelVersion
 
 
@@ -134,6 +135,24 @@ class RunPolicy:
     deadline: timedelta | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Where a key and its value begin in the text, as 1-based line and column.
+
+    `inset` is how many characters stand before the text itself (a quote, or none); None where offsets into the text
+    are no offsets into the line (block scalars, escapes, folded lines).
+    """
+
+    key: tuple[int, int]
+    value: tuple[int, int]
+    inset: int | None = None
+
+    @property
+    def place(self) -> tuple[int, int]:
+        """The value where it stands on the line of its key, else the key, which is what a reader looks for."""
+        return self.value if self.value[0] == self.key[0] else self.key
+
+
 @dataclass(frozen=True)
 class Document:
     """A mapping as an admin wrote it; `digest` is the SHA-256 of its canonical JSON and names the version."""
@@ -152,6 +171,7 @@ class Document:
     run: RunPolicy
     digest: str
     source: Mapping[str, Json]
+    marks: Mapping[tuple[str | int, ...], Mark] = field(default_factory=dict, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,6 +186,9 @@ class CompiledLookup:
     fields: tuple[str, ...]
     match: Mapping[str, Expression]
     where: Expression | None
+    order: Order | None = None
+    aggregate: Mapping[str, Aggregate] | None = None
+    columns: Mapping[str, ValueType] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -202,7 +225,7 @@ class Compiled:
         return max((each.reasons for each in (*self.set.values(), *self.with_.values())), default=0)
 
 
-class MappingState:
+class MappingState(StrEnum):
     """Where a version of a mapping stands: the names are stored."""
 
     DRAFT = "draft"
@@ -222,6 +245,29 @@ class Published:
     published_at: datetime
     published_by: str
     paused: bool
+    author: str = ""
+    approved_by: str = ""
+    pause_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where a mapping stands: its published version, if any, and the newest version handed in."""
+
+    mapping: str
+    published: Published | None
+    newest_digest: str
+    newest_state: str
+
+
+@dataclass(frozen=True, slots=True)
+class Watermark:
+    """What the last complete run of a mapping version read up to, and when everything was last read."""
+
+    digest: str
+    cursor: Cursor | None
+    at: datetime
+    full_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -235,6 +281,48 @@ class Problem:
 
     def __str__(self) -> str:
         return f"line {self.line}: {self.path}: {self.message}"
+
+
+class MappingsError(Exception):
+    """A mapping cannot be used as asked; the message names the fix."""
+
+
+class UnknownMappingError(MappingsError):
+    """There is no mapping, or no published version, of that name."""
+
+
+class ApprovalError(MappingsError):
+    """A version may not be published yet: it was not previewed, or nobody but its author approved it."""
+
+
+class AlteredMappingError(MappingsError):
+    """A published version is not what was published."""
+
+
+class PausedMappingError(MappingsError):
+    """The mapping is paused: a person has to resume it."""
+
+
+Taken: TypeAlias = Mapping[tuple[str, str, str], str]
+"""Which published mapping writes a target field, by connection, entity and field."""
+
+
+class MappingError(Exception):
+    """A document that cannot be used, with everything that is wrong with it, in the order of its lines."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__("\n".join(str(each) for each in problems))
+        self.problems = tuple(problems)
+
+
+WRITTEN_NAMES: Mapping[str, FieldType] = {
+    "scored_at": FieldType.INSTANT,
+    "model": FieldType.TEXT,
+    "model_version": FieldType.INTEGER,
+    "mapping_version": FieldType.TEXT,
+    "because": FieldType.TEXT,
+}
+"""What `set` and `with` may use beside features, outputs and decided names; `because` is null without a fallback."""
 
 
 READY, INVALID, HELD = "ready", "invalid", "held"

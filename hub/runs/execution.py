@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from queue import Full, Queue
@@ -41,21 +41,32 @@ T = TypeVar("T")
 class Worker:
     """Works for one pool; belongs to one process. `name` tells workers apart in the ledger."""
 
-    def __init__(self, installation: Installation, pool: str, name: str) -> None:
-        self._hub = installation
+    def __init__(
+        self,
+        hub: Installation,
+        pool: str,
+        name: str,
+        *,
+        progress: Callable[[], None] = lambda: None,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`progress` is called once a page; `stopping` is asked then, and the slice given back where it says so."""
+        self._hub = hub
         self._pool = pool
         self._name = name
+        self._progress = progress
+        self._stopping = stopping
         self._trips: dict[str, Trip] = {}
 
-    def work(self) -> bool:
-        """Carries one slice as far as it goes; False where there was nothing to claim."""
+    def work(self, run: str | None = None) -> bool:
+        """Carries one slice (of `run`, where named) as far as it goes; False where there was nothing to claim."""
         lease = self._hub.settings.lease_seconds
-        claim = self._hub.database.retrying(lambda s: self._hub.ledger.claim(s, self._pool, self._name, lease))
+        claim = self._hub.database.retrying(lambda s: self._hub.ledger.claim(s, self._pool, self._name, lease, run))
         if claim is None:
             return False
         log.info("slice claimed", run=claim.run, slice=claim.number, stage=claim.stage, attempt=claim.attempt)
         try:
-            with Heartbeat(self._hub, claim) as heartbeat:
+            with Heartbeat(self._hub, claim, self._progress) as heartbeat:
                 self._carry(claim, heartbeat)
         except LostLeaseError as lost:
             log.warning("slice lost", run=claim.run, slice=claim.number, why=str(lost))
@@ -67,7 +78,7 @@ class Worker:
             trip = self._trip(claim)
             with trip.travelling():
                 claim = self._shrunk(claim)
-                Carriage(self._hub, trip, claim, heartbeat).carry()
+                Carriage(self._hub, trip, claim, heartbeat, self._stopping).carry()
         except UnavailableError as error:
             self._wait(claim, error.message, error.retry_after)
         except (UnauthorizedError, LimitError) as error:
@@ -81,6 +92,9 @@ class Worker:
                 self._wait(claim, f"this machine is out of {_resource(error)}", None)
                 return
             log.exception("page failed", run=claim.run, slice=claim.number, attempt=claim.attempt)
+            if claim.attempt > TRIES_ALONE + 1:
+                self._hold(claim, f"a page failed {claim.attempt} times ({type(error).__name__}); see the log")
+                return
             self._hub.database.retrying(lambda s: self._hub.ledger.forgive(s, claim))
 
     def _trip(self, claim: Claim) -> Trip:
@@ -124,7 +138,10 @@ class Worker:
 class Carriage:
     """One claim's way through its slice."""
 
-    def __init__(self, hub: Installation, trip: Trip, claim: Claim, heartbeat: Heartbeat) -> None:
+    def __init__(
+        self, hub: Installation, trip: Trip, claim: Claim, heartbeat: Heartbeat, stopping: Callable[[], bool]
+    ) -> None:
+        self._stopping = stopping
         self._hub = hub
         self._trip = trip
         self._claim = claim
@@ -178,9 +195,18 @@ class Carriage:
                 if self._claim.fragile > 0:
                     self._grow(landing, load.rows)
                     return
+                if self._stopping():
+                    self._pause(landing)
+                    return
             if landing is not None:
                 landing.result()
         self._end_of_read()
+
+    def _pause(self, landing: Future[None] | None) -> None:
+        if landing is not None:
+            landing.result()
+        with self._hub.database.begin() as session:
+            self._hub.ledger.release(session, self._claim)
 
     def _grow(self, landing: Future[None] | None, rows: int) -> None:
         """After one page of a fragile stretch: back to the ledger, so that the next is claimed at its own size."""
@@ -246,9 +272,10 @@ class Carriage:
 class Heartbeat:
     """Keeps a lease alive from a thread of its own; it stops when the work makes no progress for too long."""
 
-    def __init__(self, hub: Installation, claim: Claim) -> None:
+    def __init__(self, hub: Installation, claim: Claim, progress: Callable[[], None]) -> None:
         self._hub = hub
         self._claim = claim
+        self._tell = progress
         self._stop = threading.Event()
         self._lost: Exception | None = None
         self._progress = time.monotonic()
@@ -257,6 +284,7 @@ class Heartbeat:
     def check(self) -> None:
         """Tells the heartbeat that the work goes on. LostLeaseError where the slice is no longer ours."""
         self._progress = time.monotonic()
+        self._tell()
         if self._lost is not None:
             raise self._lost
 

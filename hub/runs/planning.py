@@ -10,6 +10,7 @@ import structlog
 from cronsim import CronSim
 from sqlalchemy.orm import Session
 
+from hub.access import Actor
 from hub.audit import Action
 from hub.mappings import Compiled, MappingError, Pipeline, Published
 from hub.runs.installation import Installation
@@ -38,7 +39,7 @@ def start(hub: Installation, order: Order) -> str:
 
     PreflightError lists every reason against it, RunError says that another run is active or the mapping is paused.
     """
-    published = hub.mappings.published(order.mapping)
+    published = hub.mappings.get(order.mapping)
     _refuse_paused(hub, published)
     compiled = preflight(hub, published)
     with hub.database.read() as session:
@@ -48,10 +49,10 @@ def start(hub: Installation, order: Order) -> str:
     if kind is RunKind.INCREMENTAL and (since is None or since.head is None):
         raise RunError(f"mapping {order.mapping} has no earlier full run to continue from; start a full one")
     slices, head = _slices(hub, compiled, kind, now, since.head if since else None)
-    return _add(hub, replace(_plan(hub, order, compiled, kind, now), head=head), slices)
+    return add_run(hub, replace(_plan(hub, order, compiled, kind, now), head=head), slices)
 
 
-def undo(hub: Installation, run: str, actor: str) -> str:
+def undo(hub: Installation, run: str, actor: Actor) -> str:
     """Starts the run that puts back what `run` replaced, and pauses the mapping; the id of the new run."""
     with hub.database.read() as session:
         undone = hub.ledger.run(session, run)
@@ -67,25 +68,25 @@ def undo(hub: Installation, run: str, actor: str) -> str:
         version=undone.version,
         model=undone.model,
         kind=RunKind.UNDO,
-        actor=actor,
+        actor=str(actor),
         logical_at=now,
         subject=run,
         expected=undone.changed,
     )
     slices = [SlicePlan(SliceKind.UNDO, 0, subject=tuple(str(each) for each in reversed(segments)))]
-    return _add(hub, plan, slices)
+    return add_run(hub, plan, slices)
 
 
 def replay(hub: Installation, mapping: str, actor: str, states: tuple[str, ...]) -> str:
     """Starts a run over the records of a mapping that stand rejected, parked and so on; its id."""
-    published = hub.mappings.published(mapping)
+    published = hub.mappings.get(mapping)
     _refuse_paused(hub, published)
     compiled = preflight(hub, published)
     with hub.database.read() as session:
         now = hub.database.now(session)
     plan = _plan(hub, Order(mapping, actor), compiled, RunKind.REPLAY, now)
     slices = [SlicePlan(SliceKind.DUE, 0, subject=states, page_rows=hub.settings.page_rows)]
-    return _add(hub, plan, slices)
+    return add_run(hub, plan, slices)
 
 
 def cancel(hub: Installation, run: str, actor: str) -> None:
@@ -100,13 +101,12 @@ def resume(hub: Installation, run: str, actor: str, *, changed_limit: int | None
     """Lets a held run go on, under the mapping as it is published now; `lift` replaces the limit that held it."""
     with hub.database.read() as session:
         held = hub.ledger.run(session, run)
-    if held.kind is not RunKind.UNDO:
-        preflight(hub, hub.mappings.published(held.mapping))
+    compiled = preflight(hub, hub.mappings.get(held.mapping)) if held.kind is not RunKind.UNDO else None
     with hub.database.begin() as session:
         if not hub.ledger.resume(session, run, changed_limit, raise_limit=lift or changed_limit is not None):
             raise RunError(f"run {run} is {held.state.value}; only a held run can be resumed")
-        if held.kind is not RunKind.UNDO:
-            hub.ledger.set_version(session, run, hub.mappings.published(held.mapping).digest)
+        if compiled is not None:
+            hub.ledger.set_version(session, run, compiled.document.digest, compiled.model.digest)
         hub.record(session, actor, Action.RUN_RELEASE, run, run=run)
         pools = hub.ledger.pools(session, run)
     hub.ring(pools)
@@ -144,7 +144,7 @@ def differences(hub: Installation, run: str) -> str | None:
     with hub.database.read() as session:
         mapping = hub.ledger.run(session, run).mapping
     try:
-        preflight(hub, hub.mappings.published(mapping))
+        preflight(hub, hub.mappings.get(mapping))
     except PreflightError as error:
         return f"the mapping no longer fits: {error}"
     return None
@@ -170,11 +170,13 @@ def tick(hub: Installation, started: Callable[[str], None] = lambda run: None) -
     """Starts every run whose time has come; a tick that meets an active run is dropped and counted."""
     with hub.database.read() as session:
         now = hub.database.now(session)
-    for published in hub.mappings.list_published():
-        schedule = published.schedule
-        if schedule is None or published.paused:
+    for published in (each.published for each in hub.mappings.list()):
+        if published is None or published.paused:
             continue
-        at = _last_tick(schedule, published.timezone, now)
+        document = hub.mappings.document(published)
+        if document.run.schedule is None:
+            continue
+        at = _last_tick(document.run.schedule, document.read.timezone, now)
         with hub.database.begin() as session:
             known = hub.ledger.last_tick(session, published.mapping)
             first = known is None and at <= published.published_at
@@ -195,7 +197,8 @@ def _last_tick(schedule: str, timezone: str, now: datetime) -> datetime:
     return next(CronSim(schedule, local, reverse=True)).astimezone(now.tzinfo)
 
 
-def _add(hub: Installation, plan: RunPlan, slices: list[SlicePlan]) -> str:
+def add_run(hub: Installation, plan: RunPlan, slices: list[SlicePlan]) -> str:
+    """Stores a run with its slices and its audit event, and rings for it; its id."""
     with hub.database.begin() as session:
         run = hub.ledger.add(session, plan, slices, pool="default")
         detail = {"mapping": plan.mapping, "version": plan.version, "kind": plan.kind.value, "dry": plan.dry}

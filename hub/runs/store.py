@@ -138,8 +138,8 @@ class Ledger:
 
     def add(self, session: Session, plan: RunPlan, slices: Sequence[SlicePlan], pool: str) -> str:
         """Stores a new run with its slices; its id. RunError where the mapping has an active one."""
-        other = session.scalar(select(RunRow.id).where(RunRow.active == plan.mapping))
-        if other is not None:
+        other = self.active(session, plan.mapping)
+        if other is not None and plan.kind is not RunKind.REQUEST:
             raise RunError(f"mapping {plan.mapping} already has an active run: {other}; cancel it or let it end")
         now = self._database.now(session)
         run = f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
@@ -152,7 +152,7 @@ class Ledger:
                 head=plan.head,
                 kind=plan.kind.value,
                 state=RunState.QUEUED.value,
-                active=plan.mapping,
+                active=None if plan.kind is RunKind.REQUEST else plan.mapping,
                 dry=plan.dry,
                 ahead=plan.ahead,
                 actor=plan.actor,
@@ -244,13 +244,15 @@ class Ledger:
 
     # -- slices --------------------------------------------------------------------------------------------------
 
-    def claim(self, session: Session, pool: str, worker: str, lease: float) -> Claim | None:
-        """Takes the next slice of a pool that nobody holds, with a new epoch; None where there is none.
+    def claim(self, session: Session, pool: str, worker: str, lease: float, run: str | None = None) -> Claim | None:
+        """Takes the next slice of a pool (of `run`, where named) that nobody holds, with a new epoch; None: there is none.
 
         The attempt is counted before the work starts, so that a crash is counted too.
         """
         now = self._database.now(session)
         query = _claimable(pool, now).limit(1)
+        if run is not None:
+            query = query.where(SliceRow.run == run)
         if not self._database.sqlite:
             query = query.with_for_update(skip_locked=True, of=SliceRow)
         row = session.scalar(query)
@@ -309,9 +311,10 @@ class Ledger:
         query = select(func.count()).select_from(SliceRow)
         return session.scalar(query.where(SliceRow.run == run, SliceRow.stage != Stage.DONE.value)) or 0
 
-    def busy(self, session: Session, pool: str) -> bool:
-        """Whether a slice of the pool could be claimed now."""
-        return session.scalar(_claimable(pool, self._database.now(session)).limit(1)) is not None
+    def pending(self, session: Session) -> bool:
+        """Whether some run can still go on without a person."""
+        going = [RunState.QUEUED.value, RunState.RUNNING.value]
+        return session.scalar(select(RunRow.id).where(RunRow.state.in_(going)).limit(1)) is not None
 
     def oldest_due(self, session: Session) -> datetime | None:
         """Since when the oldest run that nobody works on has been waiting."""

@@ -11,12 +11,16 @@ from hub.sdk import Json
 
 
 class RunKind(StrEnum):
-    """Why records are carried: all of them, those that moved, those still due, or back to what they were."""
+    """Why records are carried: all of them, those that moved, those still due, back to what they were, or on request.
+
+    Only a request may go beside another run of its mapping.
+    """
 
     FULL = "full"
     INCREMENTAL = "incremental"
     REPLAY = "replay"
     UNDO = "undo"
+    REQUEST = "request"
 
 
 class RunState(StrEnum):
@@ -38,12 +42,13 @@ class RunState(StrEnum):
 
 
 class SliceKind(StrEnum):
-    """What a slice carries: a part of the source, records due again, records gone, or segments to put back."""
+    """What a slice carries: part of the source, records due again or gone, segments to put back, records named."""
 
     READ = "read"
     DUE = "due"
     ABSENT = "absent"
     UNDO = "undo"
+    NAMED = "named"
 
 
 class Stage(StrEnum):
@@ -100,6 +105,10 @@ class Counts:
     def balanced(self) -> bool:
         """Whether every record read is explained."""
         return self.read == sum(self.by.values())
+
+    def but(self, by: Mapping[str, int]) -> Counts:
+        """With these outcomes added, the number read unchanged: what was open is now explained."""
+        return Counts(self.read, {name: self.by.get(name, 0) + by.get(name, 0) for name in {*self.by, *by}})
 
     @property
     def rejects(self) -> int:
@@ -227,6 +236,10 @@ class PreflightError(RunError):
     def __init__(self, problems: tuple[str, ...]) -> None:
         super().__init__("; ".join(problems))
         self.problems = problems
+
+
+class BadRequestError(RunError):
+    """A request names a field that does not exist, lacks a key, or has a value of the wrong type."""
 
 
 class LostLeaseError(Exception):

@@ -8,8 +8,8 @@ from datetime import datetime
 
 import polars as pl
 
-from hub.decisions import HELD, INVALID, LEFT, PARKED, PLANNED, RELEASED, UNCHANGED, Standing, View
-from hub.mappings import READY, Compiled, CompiledLookup, Pipeline
+from hub.decisions import HELD, INVALID, LEFT, PARKED, PLANNED, RELEASED, UNCHANGED, Standing
+from hub.mappings import READY, Compiled, CompiledLookup, Facts, Pipeline
 from hub.models import Scorer
 from hub.runs.pages.loading import Load
 from hub.runs.types import Counts
@@ -39,8 +39,6 @@ class Sifted:
     fresh: pl.DataFrame
     lost: pl.DataFrame
     idle: Counts
-    keys: pl.DataFrame
-    view: View
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +56,6 @@ class Judged:
     decisions: pl.DataFrame
     counts: Counts
     planned: int
-    view: View
 
 
 class Judge:
@@ -70,14 +67,15 @@ class Judge:
         pipeline: Pipeline,
         scorer: Callable[[], Scorer],
         standing: Standing,
-        now: datetime,
+        facts: Facts,
         readers: tuple[ReadLookup, ReadTargets, ReadRows],
     ) -> None:
         self._compiled = compiled
         self._pipeline = pipeline
         self._scorer = scorer
         self._standing = standing
-        self._now = now
+        self._facts = facts
+        self._now = facts.scored_at
         self._read_lookup, self._read_targets, self._read_rows = readers
         self._keys = list(compiled.source.key)
         self._targets = [*compiled.set, *compiled.with_]
@@ -85,19 +83,24 @@ class Judge:
     def features(self, load: Load) -> Featured:
         """The features of the selected records with their digests."""
         admitted = self._pipeline.admit(load.frame, self._now)
+        left = admitted.outside
+        deleted = left.filter(pl.col("_deleted").fill_null(value=False))
+        left = left.filter(~pl.col("_deleted").fill_null(value=False))
+        gone = pl.concat([self._key_columns(deleted), load.gone])
         enriched = self._pipeline.enrich(admitted.frame, self._read_lookup, self._now)
         featured = self._pipeline.features(enriched, self._now)
         featured = featured.with_columns(self._pipeline.digest(featured).alias("_digest"))
-        return Featured(featured, admitted.outside.select(self._keys), load.gone, load.forced)
+        return Featured(featured, self._key_columns(left), gone, load.forced)
 
     def sift(self, featured: Featured) -> Sifted:
         """Tells the records that need a decision from those whose input has not moved."""
         frame = featured.frame
         outside = featured.outside.with_columns(_gone=pl.lit(value=False))
         lost = pl.concat([outside, featured.gone.with_columns(_gone=pl.lit(value=True))]).unique(self._keys)
-        keys = pl.concat([frame.get_column("_key").struct.unnest().select(self._keys), lost.select(self._keys)])
-        view = self._standing.view(self._compiled.document.mapping, keys)
-        stands = view.frame.drop(self._keys, strict=False).rename(lambda name: f"_st_{name}")
+        keys = pl.concat([self._key_columns(frame), lost.select(self._keys)])
+        fields = self._compiled.target.schema(self._targets)
+        view = self._standing.view(self._compiled.document.mapping, keys, fields)
+        stands = view.frame.rename(lambda name: f"_st_{name}")
         here = self._marked(pl.concat([frame, stands.head(frame.height)], how="horizontal"), featured.forced)
         idle: dict[str, int] = {}
         for state, number in here.filter(~pl.col("_fresh"))["_st_state"].value_counts().iter_rows():
@@ -106,7 +109,7 @@ class Judge:
         stood = pl.concat([lost, stands.tail(lost.height)], how="horizontal").filter(
             pl.col("_st_state").is_not_null() & ~pl.col("_st_state").is_in([LEFT, "dropped"])
         )
-        return Sifted(here.filter(pl.col("_fresh")), stood, Counts(sum(idle.values()), idle), keys, view)
+        return Sifted(here.filter(pl.col("_fresh")), stood, Counts(sum(idle.values()), idle))
 
     def score(self, fresh: pl.DataFrame) -> Scored:
         """What the model says of the ready records, with reasons for all of them: for a stage of its own."""
@@ -133,7 +136,10 @@ class Judge:
                 continue
             outcome = "unchanged" if state == LEFT else state
             by[outcome] = by.get(outcome, 0) + number
-        return Judged(decisions, Counts(sum(by.values()) + planned, by), planned, sifted.view)
+        return Judged(decisions, Counts(sum(by.values()) + planned, by), planned)
+
+    def _key_columns(self, frame: pl.DataFrame) -> pl.DataFrame:
+        return frame.select(pl.col("_key").struct.field(name) for name in self._keys)
 
     def _marked(self, here: pl.DataFrame, forced: bool) -> pl.DataFrame:  # noqa: FBT001
         due = pl.col("_st_due").le(self._now).fill_null(value=False) | pl.lit(forced)
@@ -179,7 +185,12 @@ class Judge:
         if reasons is None and self._compiled.reasons:
             reasons = self._scorer().reasons(decided.select(self._compiled.features), self._compiled.reasons)
             decided = decided.with_columns(reasons.alias("_reasons"))
-        passengers = self._pipeline.passengers(decided, reasons, self._now)
+        passengers = self._pipeline.passengers(decided, reasons, self._now, self._facts)
+        misfits = passengers["_state"] != READY
+        if misfits.any():
+            refused = decided.filter(misfits).with_columns(passengers.filter(misfits).select("_state", "_reason"))
+            rest = decided.filter(~misfits)
+            return pl.concat([self._stored(refused), self._intended(rest)], how="diagonal_relaxed")
         changes = self._pipeline.changes(decided, passengers).frame
         target = changes["_key"]
         before = (

@@ -120,6 +120,22 @@ def standing_after(
     return _columns(frame, stood, segment, terms, now)
 
 
+def shown_after(decisions: pl.DataFrame, stood: pl.DataFrame, segment: int, now: datetime) -> pl.DataFrame:
+    """Where records stand that were scored and not written: as before, with the newest decision and no digest.
+
+    Without a digest the next run looks at the record again, since its far side was not told.
+    """
+    moment = pl.Datetime("us", "UTC")
+    kept = stood.select("state", "values", "version", "written_at", "due", "why", "attempts")
+    return pl.concat([decisions.select("_key"), kept], how="horizontal").with_columns(
+        digest=pl.lit(None, pl.Binary),
+        state=pl.col("state").fill_null(UNCHANGED),
+        segment=pl.lit(segment, pl.Int64),
+        row=pl.Series(range(decisions.height), dtype=pl.UInt32),
+        at=pl.lit(now).cast(moment),
+    )
+
+
 def _columns(frame: pl.DataFrame, stood: pl.DataFrame, segment: int, terms: Terms, now: datetime) -> pl.DataFrame:
     failed = pl.col("_answer").is_in([CONFLICT, REJECTED, UNKNOWN])
     attempts = pl.when(failed).then(pl.col("attempts").fill_null(0) + 1).otherwise(0)
@@ -149,10 +165,9 @@ def _columns(frame: pl.DataFrame, stood: pl.DataFrame, segment: int, terms: Term
         .otherwise(pl.lit(None))
     )
     why = pl.when(failed).then(pl.col("_answer")).when(due.is_not_null()).then(pl.lit("expired"))
-    keys = frame.get_column("_key").struct.unnest().columns
     settled = frame.with_columns(state=state, values=values, _due=due.cast(moment), _why=why, _attempts=attempts)
     return settled.select(
-        *(pl.col("_key").struct.field(name) for name in keys),
+        "_key",
         pl.col("_digest").alias("digest"),
         "state",
         "values",

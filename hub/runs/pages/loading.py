@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from itertools import chain
 
 import numpy as np
 import polars as pl
 
-from hub.decisions import LEFT, Standing
+from hub.decisions import Standing
 from hub.mappings import Compiled, Pipeline
 from hub.runs.types import Claim, Run, SliceKind
 from hub.sdk import Cursor, Selection, Source
@@ -27,7 +28,6 @@ class Load:
     cursor: str | None = None
     forced: bool = False
     segment: int | None = None
-    lone: bool = field(default=False)
 
     @property
     def rows(self) -> int:
@@ -60,23 +60,23 @@ class Loader:
             yield Load(page.frame, self._no_keys(), page.cursor.to_json())
 
     def _due(self, source: Source, claim: Claim) -> Iterator[Load]:
+        mapping = self._run.mapping
         standing = (
-            self._standing.standing_in(self._run.mapping, claim.subject)
+            chain.from_iterable(self._standing.in_state(mapping, state) for state in claim.subject)
             if claim.subject
-            else self._standing.due(self._run.mapping, self._run.logical_at)
+            else self._standing.due(mapping, self._run.logical_at)
         )
         for frame in standing:
-            for part in frame.iter_slices(claim.page_rows):
-                yield self._fetch(source, part.select(self._entity.key), forced=True)
+            for part in frame["_key"].struct.unnest().iter_slices(claim.page_rows):
+                yield self.fetch(source, part, forced=True)
 
     def _absent(self, source: Source, claim: Claim, seen: list[bytes]) -> Iterator[Load]:
-        hashes = np.unique(np.concatenate([np.frombuffer(each, dtype=np.uint64) for each in seen] or [np.empty(0)]))
-        for frame in self._standing.unseen(self._run.mapping, hashes.astype(np.uint64)):
-            left = frame.filter(pl.col("state") != LEFT)
-            for part in left.iter_slices(claim.page_rows):
-                yield self._fetch(source, part.select(self._entity.key), forced=False)
+        hashes = np.frombuffer(b"".join(seen), dtype=np.uint64)
+        for frame in self._standing.unseen(self._run.mapping, hashes):
+            for part in frame["_key"].struct.unnest().iter_slices(claim.page_rows):
+                yield self.fetch(source, part, forced=False)
 
-    def _fetch(self, source: Source, keys: pl.DataFrame, *, forced: bool) -> Load:
+    def fetch(self, source: Source, keys: pl.DataFrame, *, forced: bool) -> Load:
         """The records of these keys as they stand now, whether selected or not."""
         selection = replace(
             self._pipeline.selection(self._run.logical_at, incremental=False, page_rows=max(1, keys.height)), where=None

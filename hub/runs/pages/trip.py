@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import io
+import json
 import struct
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
@@ -15,13 +17,14 @@ import polars as pl
 from sqlalchemy.orm import Session
 
 from hub.audit import Action, Outcome
-from hub.connections import GuardedConnection
-from hub.decisions import Segment, SegmentFacts, View
-from hub.mappings import Compiled, CompiledLookup, Pipeline
+from hub.connections import GuardedConnection, GuardedSource
+from hub.decisions import Prepared, Segment, SegmentFacts, View, key_hash
+from hub.mappings import Compiled, CompiledLookup, Facts, Pipeline
 from hub.models import Scorer
 from hub.runs.installation import Installation
 from hub.runs.pages.judging import Featured, Judge, Judged, Scored
-from hub.runs.pages.landing import Terms, changes_of, read_back, rows_of, standing_after, unanswered
+from hub.runs.pages.inline import inline
+from hub.runs.pages.landing import Terms, changes_of, read_back, rows_of, shown_after, standing_after, unanswered
 from hub.runs.pages.loading import Load, Loader
 from hub.runs.pages.undoing import undo_segment
 from hub.runs.types import Claim, Counts, PageRecord, PageState, Run, RunError, RunKind, RunState, SliceKind
@@ -55,25 +58,35 @@ class Intent:
 class Trip:
     """One run in one worker. Its connections are opened per thread role and closed when `travelling` ends."""
 
-    def __init__(self, hub: Installation, run: Run, compiled: Compiled, version: int) -> None:
+    def __init__(self, hub: Installation, run: Run, compiled: Compiled, version: int, like: Trip | None = None) -> None:
         self.run = run
         self.pool = compiled.model.pool
         self._hub = hub
         self._compiled = compiled
         self._version = version
-        self._pipeline = Pipeline(compiled)
+        self._pipeline = like._pipeline if like is not None else Pipeline(compiled)
         self._loader = Loader(compiled, self._pipeline, run, hub.standing)
         self._open: dict[tuple[str, str], tuple[GuardedConnection, Context]] = {}
         self._stack = ExitStack()
         self._flying = np.empty(0, dtype=np.uint64)
-        self._judge = Judge(
-            compiled,
-            self._pipeline,
-            lambda: self._scorer,
-            hub.standing,
-            run.logical_at,
-            (self._read_lookup, self._read_targets, self._read_target_keys),
-        )
+        facts = Facts(run.logical_at, compiled.model.name, compiled.model.number, version)
+        readers = (self._read_lookup, self._read_targets, self._read_target_keys)
+        self._judge = Judge(compiled, self._pipeline, lambda: self._scorer, hub.standing, facts, readers)
+
+    @property
+    def compiled(self) -> Compiled:
+        """The mapping, resolved."""
+        return self._compiled
+
+    @property
+    def no_keys(self) -> pl.DataFrame:
+        """No record's key columns."""
+        return pl.DataFrame(schema=self._compiled.source.schema(self._compiled.source.key))
+
+    def at(self, now: datetime, actor: str) -> Trip:
+        """The same trip at another logical time and on another's behalf, what is expensive shared."""
+        other = Trip(self._hub, replace(self.run, logical_at=now, actor=actor), self._compiled, self._version, self)
+        return other
 
     @property
     def staged(self) -> bool:
@@ -115,10 +128,37 @@ class Trip:
         if claim.kind is SliceKind.ABSENT:
             with self._hub.database.read() as session:
                 seen = self._hub.ledger.seen(session, self.run.id)
-        source = self._connection(self._compiled.document.read.connection, "read").source()
+        if claim.kind is SliceKind.NAMED:
+            return iter([self._named(claim)])
+        return self._loader.pages(self._source("read"), claim, after, seen)
+
+    def _source(self, role: str) -> GuardedSource:
+        name = self._compiled.document.read.connection
+        source = self._connection(name, role).source()
         if source is None:
-            raise RunError(f"connection {self._compiled.document.read.connection} cannot be read")
-        return self._loader.pages(source, claim, after, seen)
+            raise RunError(f"connection {name} cannot be read")
+        return source
+
+    def first_page(self, limit: int) -> Load:
+        """The first records that the mapping selects."""
+        selection = self._pipeline.selection(self.run.logical_at, incremental=False, page_rows=limit)
+        for page in self._source("read").read(selection):
+            return Load(page.frame.head(limit), self.no_keys, forced=True)
+        return Load(pl.DataFrame(schema=self._compiled.source.page_schema(self._compiled.fields)), self.no_keys)
+
+    def fetch(self, keys: pl.DataFrame) -> Load:
+        """The records of these keys as they stand now, in their order as far as they exist."""
+        return self._loader.fetch(self._source("read"), keys, forced=True)
+
+    def _named(self, claim: Claim) -> Load:
+        """The records a request named, as they stand now, with the values it gave instead of those read."""
+        (sealed,) = claim.subject
+        records = json.loads(self._hub.keys.open(base64.b64decode(sealed), {"kind": "request"}))
+        given = inline(self._compiled.source, self._compiled.fields, records)
+        load = self.fetch(given.get_column("_key").struct.unnest())
+        named = {name for each in records for name in each}
+        values = given.select("_key", *(name for name in self._compiled.fields if name in named))
+        return replace(load, frame=load.frame.update(values, on="_key"))
 
     def _segments(self, claim: Claim, after: str | None) -> Iterator[Load]:
         done = int(after) if after is not None else 0
@@ -126,6 +166,37 @@ class Trip:
         keys = pl.DataFrame(schema=self._compiled.source.schema(self._compiled.source.key))
         for index, segment in enumerate(claim.subject[done:], start=done + 1):
             yield Load(empty, keys, str(index), segment=int(segment))
+
+    # -- on the spot ---------------------------------------------------------------------------------------------
+
+    def decide(self, load: Load) -> pl.DataFrame:
+        """The decisions on some records, whatever their standing; nothing is stored."""
+        featured = replace(self._judge.features(load), forced=True)
+        return self._judge.judge(self._judge.sift(featured)).decisions
+
+    def remember(self, load: Load) -> tuple[pl.DataFrame, int | None]:
+        """Decides on some records and stores the decisions, durable when this returns; nothing is written back.
+
+        The records stay due: what their far side holds was not changed, so the next run looks at them again.
+        """
+        decisions = self.decide(load)
+        if not decisions.height:
+            return decisions, None
+        shown = pl.when(pl.col("_state") == "planned").then(pl.lit("unchanged")).otherwise(pl.col("_state"))
+        frame = decisions.with_columns(_state=shown)
+        segment = self._hub.log.write(self._facts("request", 0, 0), frame)
+        view = self._view(frame)
+        after = self._hub.standing.prepare(view, shown_after(frame, view.frame, segment.id, self.run.logical_at))
+
+        def commit(session: Session) -> None:
+            self._hub.log.catalogue(session, segment)
+            self._hub.standing.put(session, view, after)
+            subject, digest = f"mapping:{self.run.mapping}", segment.root.hex()
+            detail = {"records": frame.height, "segment": str(segment.id)}
+            self._hub.record(session, self.run.actor, Action.SCORE_REQUEST, subject, digest=digest, **detail)
+
+        self._hub.database.retrying(commit)
+        return decisions, segment.id
 
     # -- judging and the first commit ----------------------------------------------------------------------------
 
@@ -146,7 +217,7 @@ class Trip:
         return self._store(claim, number, judged, load, seen.tobytes() if keep else None)
 
     def _await_overlap(self, featured: Featured, after: Future[None] | None) -> np.ndarray:
-        hashes = self._hub.standing.key_hash(featured.frame.get_column("_key").struct.unnest())
+        hashes = key_hash(featured.frame["_key"])
         if after is not None and np.intersect1d(hashes, self._flying).size:
             after.result()
         self._flying = hashes
@@ -157,9 +228,7 @@ class Trip:
         assert self.run.subject is not None
         targets = [(column.removesuffix(name), name) for name, column in self.terms.columns.items()]
         decisions = undo_segment(self._hub.log, load.segment, self.run.subject, targets)
-        keys = decisions.get_column("_key").struct.unnest()
-        view = self._hub.standing.view(self.run.mapping, keys)
-        judged = Judged(decisions, Counts(decisions.height, {}), decisions.height, view)
+        judged = Judged(decisions, Counts(decisions.height, {}), decisions.height)
         return self._store(claim, number, judged, load, None)
 
     def _store(self, claim: Claim, number: int, judged: Judged, load: Load | None, seen: bytes | None) -> Intent:
@@ -167,12 +236,13 @@ class Trip:
         decisions = judged.decisions
         rows = load.rows if load is not None else judged.counts.read
         if self.run.dry:
-            by = {**judged.counts.by, **({"planned": judged.planned} if judged.planned else {})}
-            counts = Counts(judged.counts.read, by)
+            counts = judged.counts.but({"planned": judged.planned})
             return Intent(number, load, cursor, decisions.clear(), counts, None, seen, rows)
         if not decisions.height and not self.run.ahead:
             return Intent(number, load, cursor, decisions, judged.counts, None, seen, rows)
-        segment = self._hub.log.write(self._facts(claim, number), decisions) if decisions.height else None
+        segment = (
+            self._hub.log.write(self._facts(claim.run, claim.number, number), decisions) if decisions.height else None
+        )
         page = PageRecord(
             run=claim.run,
             slice=claim.number,
@@ -212,7 +282,10 @@ class Trip:
         changes = changes_of(intent.decisions, self.terms) if intent.segment is not None else None
         if changes is not None:
             results = self._write(claim, intent, changes, repeated=repeated)
-        self._hub.database.retrying(lambda s: self._settle(s, claim, intent, results), repeatable=True)
+        stand = None
+        if intent.segment is not None and intent.decisions.height:
+            stand = self._stand(intent.decisions, intent.segment, results)
+        self._hub.database.retrying(lambda s: self._settle(s, claim, intent, results, stand), repeatable=True)
         if results is not None:
             self._judge_rejects(claim, results)
 
@@ -249,23 +322,24 @@ class Trip:
         asked = changes.frame.filter(results.frame["state"] == "unknown")["_key"].struct.unnest()
         return read_back(changes, results, self._lookup_targets(connection, asked, changes.fields))
 
-    def _settle(self, session: Session, claim: Claim, intent: Intent, results: Results | None) -> None:
+    def _settle(
+        self,
+        session: Session,
+        claim: Claim,
+        intent: Intent,
+        results: Results | None,
+        stand: tuple[View, Prepared | None] | None,
+    ) -> None:
         hub = self._hub
         if hub.ledger.page_state(session, claim, intent.number) is PageState.WRITTEN:
             return
         counts = intent.counts
         if results is not None:
-            by = dict(counts.by)
-            for state, number in results.frame["state"].value_counts().iter_rows():
-                by[state] = by.get(state, 0) + number
-            counts = Counts(counts.read, by)
-        if intent.segment is not None and intent.decisions.height:
-            answers = results.frame.with_columns(row=rows_of(intent.decisions)) if results is not None else None
-            self._stand(session, intent, answers)
-            if answers is not None and results is not None:
-                hub.log.record_results(session, intent.segment, answers)
-                by_state = dict(results.frame["state"].value_counts().iter_rows())
-                self._record_write(session, Action.WRITE_OUTCOME, intent.segment, Outcome.DONE, by_state)
+            counts = counts.but(dict(results.frame["state"].value_counts().iter_rows()))
+        if intent.segment is not None and results is not None:
+            hub.log.record_results(session, intent.segment, _by_row(intent.decisions, results))
+            by_state = dict(results.frame["state"].value_counts().iter_rows())
+            self._record_write(session, Action.WRITE_OUTCOME, intent.segment, Outcome.DONE, by_state)
         if intent.segment is None and not self.run.ahead:
             self._record_read(session, claim, intent.number, counts.read)
         page = PageRecord(
@@ -279,13 +353,19 @@ class Trip:
         )
         hub.ledger.put_page(session, claim, page, intent.seen)
         hub.ledger.advance(session, claim, counts, cursor=intent.cursor, pages=intent.number + 1)
+        if stand is not None:
+            hub.standing.put(session, *stand)
 
-    def _stand(self, session: Session, intent: Intent, answers: pl.DataFrame | None) -> None:
-        assert intent.segment is not None
-        keys = intent.decisions.get_column("_key").struct.unnest()
-        view = self._hub.standing.view(self.run.mapping, keys)
-        after = standing_after(intent.decisions, answers, view.frame, intent.segment, self.terms, self.run.logical_at)
-        self._hub.standing.put(session, view, after)
+    def _stand(self, decisions: pl.DataFrame, segment: int, results: Results | None) -> tuple[View, Prepared | None]:
+        """Where the decided records stand now, ready to be stored."""
+        answers = _by_row(decisions, results) if results is not None else None
+        view = self._view(decisions)
+        after = standing_after(decisions, answers, view.frame, segment, self.terms, self.run.logical_at)
+        return view, self._hub.standing.prepare(view, after)
+
+    def _view(self, decisions: pl.DataFrame) -> View:
+        fields = self._compiled.target.schema(self.terms.fields)
+        return self._hub.standing.view(self.run.mapping, decisions["_key"], fields)
 
     def _judge_rejects(self, claim: Claim, results: Results) -> None:
         rejected = int((results.frame["state"] == "rejected").sum())
@@ -301,7 +381,7 @@ class Trip:
     def store_features(self, claim: Claim, number: int, load: Load) -> None:
         """Reads and sifts a page for a model that another pool scores."""
         featured = self._judge.features(load)
-        seen = self._hub.standing.key_hash(featured.frame.get_column("_key").struct.unnest())
+        seen = key_hash(featured.frame["_key"])
         sifted = self._judge.sift(featured)
         fresh = sifted.fresh.select(featured.frame.columns)
         lost = sifted.lost
@@ -396,7 +476,7 @@ class Trip:
 
     # -- the trail -----------------------------------------------------------------------------------------------
 
-    def _facts(self, claim: Claim, number: int) -> SegmentFacts:
+    def _facts(self, run: str, slice_number: int, page: int) -> SegmentFacts:
         model = self._compiled.model
         return SegmentFacts(
             mapping=self.run.mapping,
@@ -404,9 +484,9 @@ class Trip:
             model=model.name,
             model_version=model.number,
             model_digest=model.digest,
-            run=claim.run,
-            slice=claim.number,
-            page=number,
+            run=run,
+            slice=slice_number,
+            page=page,
             at=self.run.logical_at,
         )
 
@@ -420,7 +500,7 @@ class Trip:
         self, session: Session, action: Action, segment: Segment | int, outcome: Outcome, counts: dict[str, int]
     ) -> None:
         write = self._compiled.document.write
-        known = segment if isinstance(segment, Segment) else self._hub.log.segment(session, segment)
+        known = segment if isinstance(segment, Segment) else self._hub.log.segment(segment)
         self._hub.record(
             session,
             self.run.actor,
@@ -459,6 +539,10 @@ def open_trip(hub: Installation, run: str) -> Trip:
         found = hub.ledger.run(session, run)
     published = hub.mappings.version(found.mapping, found.version)
     return Trip(hub, found, hub.mappings.compile_published(published), published.number)
+
+
+def _by_row(decisions: pl.DataFrame, results: Results) -> pl.DataFrame:
+    return results.frame.with_columns(row=rows_of(decisions))
 
 
 def _identity(claim: Claim, number: int, kind: str) -> dict[str, str]:

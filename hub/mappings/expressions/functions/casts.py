@@ -1,0 +1,224 @@
+"""`cast` and `try_cast`: which types can be read as which, and when a record's value cannot."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+
+import polars as pl
+
+from hub.mappings.expressions.functions import moments
+from hub.mappings.expressions.functions.conversions import MismatchError, coerce
+from hub.mappings.expressions.functions.numbers import OUT_OF_RANGE, lost
+from hub.mappings.expressions.functions.registry import Check, Emitted, operation
+from hub.mappings.expressions.types import (
+    BOOLEAN,
+    DATE,
+    INSTANT,
+    INTEGER,
+    MAX_DIGITS,
+    REAL,
+    TEXT,
+    TIMESTAMP,
+    Node,
+    ValueType,
+    literal,
+)
+from hub.sdk import FieldType
+
+_NAMES: Mapping[str, ValueType] = {
+    **dict.fromkeys(("TEXT", "VARCHAR", "NVARCHAR", "CHAR", "NCHAR", "NAME"), TEXT),
+    **dict.fromkeys(("INT", "BIGINT", "SMALLINT", "TINYINT", "MEDIUMINT"), INTEGER),
+    **dict.fromkeys(("DOUBLE", "FLOAT"), REAL),
+    "BOOLEAN": BOOLEAN,
+    "DATE": DATE,
+    **dict.fromkeys(("TIMESTAMP", "TIMESTAMPNTZ", "DATETIME"), TIMESTAMP),
+    **dict.fromkeys(("TIMESTAMPTZ", "TIMESTAMPLTZ"), INSTANT),
+    "TIME": ValueType(FieldType.TIME),
+    "UUID": ValueType(FieldType.UUID),
+}
+
+
+def type_named(name: str, sizes: Sequence[int]) -> tuple[ValueType | None, int | None]:
+    """The type of a name after AS, and the length asked for of a text; None for a type that is not known."""
+    if name == "DECIMAL":
+        precision, scale = (*sizes, *(38, 0)[len(sizes) :])[:2]
+        good = len(sizes) <= 2 and 1 <= precision <= MAX_DIGITS and 0 <= scale <= precision
+        return (ValueType.decimal(precision, scale) if good else None), None
+    kind = _NAMES.get(name)
+    if kind is TEXT and len(sizes) == 1:
+        return kind, sizes[0]
+    return (None if sizes else kind), None
+
+
+def cast_node(node: Node, wanted: ValueType, timezone: str, *, lenient: bool, length: int | None = None) -> Node | None:
+    """The node of a cast; None where no value of the one type can be read as the other."""
+    if node.type.kind is None:
+        return literal(None, wanted)
+    made = _cast(node, wanted, timezone)
+    if made is None:
+        return None
+    if length is not None:
+        inner = Node("attempt", made.type, (made,)) if lenient and made is not node else made
+        made = Node("fit_text", TEXT, (inner,), (length,))
+    return Node("attempt", made.type, (made,)) if lenient and made is not node else made
+
+
+def _cast(node: Node, wanted: ValueType, timezone: str) -> Node | None:
+    given = node.type
+    if given == wanted:
+        return node
+    if wanted.kind is FieldType.TEXT and not given.textual:
+        return None if given.kind is FieldType.BYTES else Node("write_text", TEXT, (node,), (timezone,))
+    try:
+        return coerce(node, wanted, timezone)
+    except MismatchError:
+        pass
+    if given.numeric and wanted.numeric:
+        return Node("cast_number", wanted, (node,))
+    if given.textual:
+        return _from_text(node, wanted, timezone)
+    if given.kind is FieldType.BOOLEAN and wanted.numeric:
+        return Node("from_boolean", wanted, (node,))
+    if given.numeric and wanted.kind is FieldType.BOOLEAN:
+        return Node("to_boolean", wanted, (node,))
+    if given.temporal and (wanted.temporal or wanted.kind is FieldType.TIME):
+        return Node("cast_moment", wanted, (node,), (timezone,))
+    return None
+
+
+def _from_text(node: Node, wanted: ValueType, timezone: str) -> Node | None:
+    if wanted.numeric:
+        return Node("read_number", wanted, (node,))
+    if wanted.kind is FieldType.BOOLEAN:
+        return Node("read_boolean", wanted, (node,))
+    if wanted.temporal or wanted.kind is FieldType.TIME:
+        return Node("read_moment", wanted, (node,), (timezone,))
+    if wanted.kind is FieldType.UUID:
+        return Node("read_uuid", wanted, (node,))
+    return Node("as_text", wanted, (node,)) if wanted.textual else None
+
+
+@operation("as_text")
+def _as_text(_node: Node, x: pl.Expr) -> Emitted:
+    return x
+
+
+@operation("fit_text")
+def _fit_text(node: Node, x: pl.Expr) -> Emitted:
+    return x, [(x.str.len_chars() > node.params[0], "a text is longer than its type allows")]
+
+
+@operation("cast_number")
+def _cast_number(node: Node, x: pl.Expr) -> Emitted:
+    given, wanted = node.args[0].type, node.type
+    digits = 0 if wanted.kind is FieldType.INTEGER else wanted.digits[1]
+    rounded = x
+    if given.kind is FieldType.REAL or given.digits[1] > digits:
+        rounded = x.round(digits, mode="half_away_from_zero")
+    checks: list[Check] = []
+    if given.kind is FieldType.DECIMAL and given.digits[0] >= MAX_DIGITS and given.digits[1] > digits:
+        edge = float(Decimal(10) ** (MAX_DIGITS - given.digits[1])) * (1 - 1e-9) - 1
+        rounded = (
+            pl.when(x.cast(pl.Float64).abs() >= edge).then(None).otherwise(x).round(digits, mode="half_away_from_zero")
+        )
+    value = rounded.cast(wanted.dtype, strict=False)
+    return value, [*checks, (lost(value, x), OUT_OF_RANGE)]
+
+
+@operation("from_boolean")
+def _from_boolean(node: Node, x: pl.Expr) -> Emitted:
+    return x.cast(pl.Int64).cast(node.type.dtype, strict=False)
+
+
+@operation("to_boolean")
+def _to_boolean(_node: Node, x: pl.Expr) -> Emitted:
+    return x != 0
+
+
+_TRUE = ("true", "t", "yes", "y", "on", "1")
+_FALSE = ("false", "f", "no", "n", "off", "0")
+
+
+@operation("read_boolean")
+def _read_boolean(_node: Node, x: pl.Expr) -> Emitted:
+    word = x.str.strip_chars().str.to_lowercase()
+    no = pl.when(word.is_in(_FALSE)).then(pl.lit(value=False))
+    value = pl.when(word.is_in(_TRUE)).then(pl.lit(value=True)).otherwise(no)
+    return value, [(lost(value, x), "a text cannot be read as true or false")]
+
+
+@operation("read_uuid")
+def _read_uuid(_node: Node, x: pl.Expr) -> Emitted:
+    word = x.str.strip_chars().str.to_lowercase()
+    form = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$"
+    return word, [(word.str.contains(form).not_(), "a text cannot be read as a UUID")]
+
+
+NO_NUMBER = "a text cannot be read as a number"
+
+
+@operation("read_number")
+def _read_number(node: Node, x: pl.Expr) -> Emitted:
+    word = x.str.strip_chars()
+    kind = node.type.kind
+    if kind is FieldType.INTEGER:
+        good = word.str.contains(r"^[+-]?[0-9]+$")
+        value = pl.when(good).then(word).cast(pl.Int64, strict=False)
+        return value, [(good.not_(), NO_NUMBER), (lost(value, x), OUT_OF_RANGE)]
+    if kind is FieldType.REAL:
+        good = word.str.contains(r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?$")
+        value = pl.when(good).then(word).cast(pl.Float64, strict=False)
+        return value, [(good.not_(), NO_NUMBER), (lost(value, x) | value.is_infinite(), OUT_OF_RANGE)]
+    good = word.str.contains(r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)$")
+    scale = node.type.digits[1]
+    # One digit more than is kept decides how to round, and no digit behind it can change that.
+    point = word.str.splitn(".", 2)
+    fraction = point.struct[1].fill_null("")
+    spare = min(scale + 1, MAX_DIGITS)
+    whole = point.struct[0]
+    plain = pl.when(good).then(whole + "." + (fraction + "0").str.head(spare))
+    wide = plain.cast(pl.Decimal(MAX_DIGITS, spare), strict=False)
+    edge = float(Decimal(10) ** (MAX_DIGITS - spare)) * (1 - 1e-9) - 1
+    safe = pl.when(wide.cast(pl.Float64).abs() < edge).then(wide)
+    value = safe.round(scale, mode="half_away_from_zero").cast(node.type.dtype, strict=False)
+    return value, [(good.not_(), NO_NUMBER), (lost(value, x), OUT_OF_RANGE)]
+
+
+@operation("write_text")
+def _write_text(node: Node, x: pl.Expr) -> Emitted:
+    kind = node.args[0].type.kind
+    if kind is FieldType.BOOLEAN:
+        return pl.when(x).then(pl.lit("true")).when(x.not_()).then(pl.lit("false"))
+    if kind is FieldType.TIMESTAMP:
+        return x.dt.strftime("%Y-%m-%d %H:%M:%S%.f")
+    if kind is FieldType.INSTANT:
+        zone = str(node.params[0])
+        return x.dt.convert_time_zone(zone).dt.strftime("%Y-%m-%d %H:%M:%S%.f%:z"), moments.beyond_wall(x, zone)
+    if kind is FieldType.DATE:
+        return x.dt.strftime("%Y-%m-%d")
+    if kind is FieldType.TIME:
+        return x.dt.strftime("%H:%M:%S%.f")
+    return x.cast(pl.String)
+
+
+@operation("cast_moment")
+def _cast_moment(node: Node, x: pl.Expr) -> Emitted:
+    zone = str(node.params[0])
+    given, wanted = node.args[0].type.kind, node.type.kind
+    checks: list[Check] = []
+    if given is FieldType.INSTANT:
+        checks = moments.beyond_wall(x, zone)
+        x = moments.wall(x, zone)
+    if wanted is FieldType.DATE:
+        return x.cast(pl.Date), checks
+    if wanted is FieldType.TIME:
+        return x.cast(pl.Datetime("us")).dt.time(), checks
+    if wanted is FieldType.INSTANT:
+        return moments.instant(x.cast(pl.Datetime("us")), zone)
+    return x.cast(pl.Datetime("us")), checks
+
+
+@operation("read_moment")
+def _read_moment(node: Node, x: pl.Expr) -> Emitted:
+    return moments.read_iso(x, node.type, str(node.params[0]))

@@ -1,0 +1,193 @@
+"""From predictions to the values a record is to hold: decided, held back, or refused with the reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+import polars as pl
+
+from hub.mappings.expressions import Expression, prepare
+from hub.mappings.pipeline.fit import fit
+from hub.mappings.pipeline.intake import marked, with_reasons
+from hub.mappings.types import HELD, WRITTEN_NAMES, Compiled
+from hub.sdk import Field, FieldType
+
+BECAUSE = "_because"
+SET, WITH = "set.", "with."
+NO_NUMBER = "the model returned no number"
+HOLDS = "held for a person, as decide.hold says"
+
+_WHEN, _HOLD = "decide.fallback.when", "decide.hold"
+
+_FACTS = frozenset(WRITTEN_NAMES) - {"because"}
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """Where and when a score was made: the same for every record of a page."""
+
+    scored_at: datetime
+    model: str
+    model_version: int
+    mapping_version: str
+
+    def columns(self) -> list[pl.Expr]:
+        """One literal column each, typed."""
+        moment = pl.lit(self.scored_at).dt.cast_time_unit("us").dt.convert_time_zone("UTC")
+        return [
+            moment.alias("scored_at"),
+            pl.lit(self.model).alias("model"),
+            pl.lit(self.model_version, dtype=pl.Int64).alias("model_version"),
+            pl.lit(self.mapping_version).alias("mapping_version"),
+        ]
+
+
+def late(expression: Expression) -> bool:
+    """Whether a written value needs the reasons or facts, which are there only once a record is about to be written."""
+    return expression.reasons > 0 or not _FACTS.isdisjoint(expression.columns)
+
+
+class Targets:
+    """Some of the target fields, computed together and fitted to what each field holds."""
+
+    def __init__(self, compiled: Compiled, expressions: Mapping[str, Expression], prefix: str) -> None:
+        zone = compiled.document.read.timezone
+        self._values: list[pl.Expr] = []
+        reasons: list[pl.Expr] = []
+        for name, each in expressions.items():
+            fitted = fit(pl.col(name), each.type.dtype, compiled.target.by_name[name], zone)
+            self._values.append(fitted.value.alias(prefix + name))
+            reasons.append(pl.lit(f"{name}: ") + fitted.reason)
+        self._reason = pl.coalesce(reasons).alias("_misfit") if reasons else pl.lit(None, pl.String).alias("_misfit")
+
+    def fitted(self, values: pl.DataFrame) -> tuple[pl.DataFrame, pl.Series]:
+        """The columns `<prefix><field>`, and the first reason per row."""
+        both = values.select(*self._values, self._reason)
+        reason = both["_misfit"]
+        return both.drop("_misfit"), reason
+
+
+class Decisions:
+    """Applies `decide` and `set` to predictions, in two evaluations unless one decided name builds on another."""
+
+    def __init__(self, compiled: Compiled) -> None:
+        self._decide = compiled.decide
+        fallback = compiled.document.decide.fallback
+        self._because = None if fallback is None else fallback.because
+        when = {} if compiled.fallback_when is None else {_WHEN: compiled.fallback_when}
+        self._levels = [prepare(each) for each in _levels({**compiled.decide, **when})]
+        self._instead = _Instead(compiled) if compiled.fallback else None
+        early = {name: each for name, each in compiled.set.items() if not late(each)}
+        hold = {} if compiled.hold is None else {_HOLD: compiled.hold}
+        self._written = prepare({**hold, **early}) if hold or early else None
+        self._targets = Targets(compiled, early, SET)
+        self._numbers = list(_numbers(compiled))
+
+    def decide(self, featured: pl.DataFrame, predictions: pl.DataFrame, now: datetime) -> pl.DataFrame:
+        """Featured records and their predictions, row by row, with decided names, `_because` and `set.<field>`.
+
+        A record for which anything here is in error is invalid, even where it would have been held.
+        """
+        if featured.height != predictions.height:
+            raise ValueError(f"{predictions.height} predictions for {featured.height} records")
+        frame = self._refused(featured.hstack(predictions))
+        for level in self._levels:
+            evaluated = level.evaluate(frame, now=now)
+            frame = with_reasons(frame, evaluated.errors).hstack(evaluated.values)
+        frame = self._fallen(frame, now)
+        if self._written is None:
+            return frame
+        evaluated = self._written.evaluate(frame.with_columns(pl.col(BECAUSE).alias("because")), now=now)
+        values, misfit = self._targets.fitted(evaluated.values)
+        frame = with_reasons(with_reasons(frame, evaluated.errors), misfit)
+        if _HOLD in evaluated.values.columns:
+            frame = _held(frame, evaluated.values[_HOLD])
+        return frame.hstack(values)
+
+    def _refused(self, frame: pl.DataFrame) -> pl.DataFrame:
+        if not self._numbers:
+            return frame
+        fine = pl.all_horizontal(pl.col(self._numbers).is_finite().fill_null(value=False))
+        answered = frame.select(fine.alias("fine")).to_series()
+        return (
+            frame if answered.all() else frame.with_columns(marked(pl.when(~pl.lit(answered)).then(pl.lit(NO_NUMBER))))
+        )
+
+    def _fallen(self, frame: pl.DataFrame, now: datetime) -> pl.DataFrame:
+        """`fallback` where its condition holds; an unknown condition does not hold."""
+        nothing = pl.lit(None, dtype=pl.String).alias(BECAUSE)
+        if _WHEN not in frame.columns:
+            return frame.with_columns(nothing)
+        falls = frame[_WHEN].fill_null(value=False)
+        frame = frame.drop(_WHEN)
+        if not falls.any():
+            return frame.with_columns(nothing)
+        frame = frame.with_columns(pl.when(pl.lit(falls)).then(pl.lit(self._because)).alias(BECAUSE))
+        return frame if self._instead is None else self._instead.put(frame, falls, now)
+
+
+class _Instead:
+    """The values that a fallback puts in place of decided ones, in the decided types."""
+
+    def __init__(self, compiled: Compiled) -> None:
+        self._prepared = prepare(compiled.fallback)
+        self._values: list[pl.Expr] = []
+        reasons: list[pl.Expr] = []
+        for name, each in compiled.fallback.items():
+            wanted = compiled.decide[name].type
+            if wanted.kind is None or wanted == each.type:
+                self._values.append(pl.col(name))
+                continue
+            field = Field(name, wanted.kind, precision=wanted.precision, scale=wanted.scale)
+            fitted = fit(pl.col(name), each.type.dtype, field, compiled.document.read.timezone)
+            self._values.append(fitted.value.alias(name))
+            reasons.append(pl.lit(f"{name}: ") + fitted.reason)
+        self._reason = pl.coalesce(reasons) if reasons else pl.lit(None, dtype=pl.String)
+
+    def put(self, frame: pl.DataFrame, falls: pl.Series, now: datetime) -> pl.DataFrame:
+        """The frame with the values of the rows where `falls`; only there an error counts."""
+        taken = pl.lit(falls)
+        evaluated = self._prepared.evaluate(frame, now=now)
+        values = evaluated.values.select(*self._values, self._reason.alias("_misfit"))
+        for reasons in (evaluated.errors, values["_misfit"]):
+            frame = frame.with_columns(marked(pl.when(taken).then(pl.lit(reasons))))
+        return frame.with_columns(
+            pl.when(taken).then(pl.lit(each)).otherwise(pl.col(each.name)).alias(each.name)
+            for each in values.drop("_misfit").iter_columns()
+        )
+
+
+def _held(frame: pl.DataFrame, held: pl.Series) -> pl.DataFrame:
+    held = held.fill_null(value=False)
+    return frame.with_columns(marked(pl.when(pl.lit(held)).then(pl.lit(HOLDS)), HELD)) if held.any() else frame
+
+
+def _levels(expressions: Mapping[str, Expression]) -> Iterator[dict[str, Expression]]:
+    """Expressions in groups such that each reads only names of earlier groups, in the order written."""
+    group: dict[str, Expression] = {}
+    for name, each in expressions.items():
+        if not group.keys().isdisjoint(each.columns):
+            yield group
+            group = {}
+        group[name] = each
+    if group:
+        yield group
+
+
+def _numbers(compiled: Compiled) -> Iterator[str]:
+    """The model's numeric outputs that this mapping looks at."""
+    used = frozenset().union(*(each.columns for each in _after_prediction(compiled)))
+    for name, kind in compiled.model.signature.outputs().items():
+        if name in used and kind is FieldType.REAL:
+            yield name
+
+
+def _after_prediction(compiled: Compiled) -> Iterator[Expression]:
+    """Every expression that is evaluated once the model has answered."""
+    yield from compiled.decide.values()
+    yield from compiled.fallback.values()
+    yield from compiled.set.values()
+    yield from compiled.with_.values()
+    yield from (each for each in (compiled.fallback_when, compiled.hold) if each is not None)
