@@ -144,5 +144,3 @@ def put(any_database: Database, standing: Standing) -> Callable[[pl.DataFrame], 
             standing.put(session, view, updates)
 
     return store
-
-
