@@ -121,7 +121,11 @@ def resume(name: Name, as_json: AsJson = False) -> None:
 def remove(name: Name, as_json: AsJson = False) -> None:
     """Forgets a connection and destroys its secrets."""
     with opened() as hub:
-        used = [each.mapping for each in hub.mappings.list() if name in hub.mappings.connections_of(each.mapping)]
+        used = [
+            each.mapping
+            for each in hub.mappings.list()
+            if each.published is not None and name in hub.mappings.document(each.published).connections
+        ]
         if used:
             raise typer.BadParameter(f"connection {name} is used by the published mappings {', '.join(used)}")
         hub.connections.remove(name, me())

@@ -68,8 +68,10 @@ def canonical_rows(frame: pl.DataFrame, columns: Sequence[str], prefix: Sequence
     if not texts or not height:
         return heads
     strung = pl.concat_str([pl.col(str(at)) for at in range(len(flags) + len(numbers), made.width)])
+    # A query of constants only has one row, whatever the height of the frame.
     tails: list[bytes] = made.select(strung.cast(pl.Binary)).to_series().to_list()
-    return [head + tail for head, tail in zip(heads, tails, strict=True)]
+    every = tails if len(tails) == height else tails * height
+    return [head + tail for head, tail in zip(heads, every, strict=True)]
 
 
 def _seen(values: pl.Series) -> str:

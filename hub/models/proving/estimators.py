@@ -81,7 +81,21 @@ def prove_estimator(estimator: Any, sample: Sample, wish: Wish) -> Proven:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         inputs = Layout(fields).inputs(sample.frame)
-        return _prove(_question(_Case(estimator, native, task, fields), inputs), inputs, wish)
+        case = _question(_Case(estimator, native, task, fields), inputs)
+        if sample.given is not None and native.kind != "numpy":
+            _check_frames(case, sample.given[names], inputs)
+        return _prove(case, inputs, wish)
+
+
+def _check_frames(case: _Case, given: Any, inputs: Inputs) -> None:
+    """The frame built for the estimator must mean to it what the one handed in does."""
+    direct = ask(case.estimator, given, case.task, by_predict=case.by_predict)
+    largest, agrees = difference(direct, case.truth(inputs), case.task, 1e-9)
+    if not agrees:
+        raise SampleError(
+            f"the model scores the sample differently by {largest:.3g} once its columns are plain numbers and texts: "
+            "give numbers as float64 and texts as str, and fit the model on these"
+        )
 
 
 def _question(case: _Case, sample: Inputs) -> _Case:
