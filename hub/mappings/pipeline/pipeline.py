@@ -65,7 +65,7 @@ class Pipeline:
 
         Where another record is written, its key counts as well: a score is due again when its target moves.
         """
-        return self._digest.of(featured.select(self._digested))
+        return self._digest.of(featured[list(self._digested)])
 
     def decide(self, featured: pl.DataFrame, predictions: pl.DataFrame, now: datetime) -> pl.DataFrame:
         """Featured records with the model's outputs, the decided names, `_because` and `set.<field>`."""

@@ -163,3 +163,13 @@ def test_no_records_are_decided_to_no_records() -> None:
     )
 
     assert decided_of(draft).height == 0
+
+
+def test_a_label_that_is_missing_makes_its_record_invalid() -> None:
+    pipeline = Pipeline(Draft(decide={"band": "label"}, set={"Why": "band"}).compile())
+    featured = pipeline.features(pipeline.admit(leads(2), NOW).frame, NOW)
+    answers = predicted(0.5, 0.5).with_columns(pl.Series("label", [None, "yes"]))
+
+    decided = pipeline.decide(featured, answers, NOW)
+
+    assert told(decided) == [("invalid", "the model returned no label"), ("ready", None)]
