@@ -46,7 +46,7 @@ def _read(compiled: Compiled, now: datetime) -> Iterator[str]:
     if read.changed_by is not None:
         yield f"     incremental by {read.changed_by}, then key"
     if read.refresh is not None:
-        yield f"     everything again every {duration_text(read.refresh)}"
+        yield f"     everything again after {duration_text(read.refresh)}"
     moving = [name for name, each in compiled.features.items() if each.uses_now]
     if read.changed_by is not None and read.refresh is None and (moving or compiled.lookups):
         what = [f"{name} (time)" for name in moving] + [f"lookup {each.lookup.name}" for each in compiled.lookups]

@@ -55,7 +55,7 @@ def grant_text(grants: Mapping[str, Grant]) -> str:
 
 
 def duration_text(span: timedelta) -> str:
-    """`30 days`, `15 minutes`: in the largest unit that divides it."""
+    """`30 days`, `15 minutes`, `1 day`: in the largest unit that divides it."""
     milliseconds = round(span / timedelta(milliseconds=1))
     for size, unit in _UNITS:
         if milliseconds % size == 0:
@@ -121,16 +121,13 @@ def _selection(document: Document) -> Iterator[str]:
     for lookup in document.lookups:
         on = " and ".join(f"`{name}` = {_code(text)}" for name, text in lookup.match.items())
         taken = {"one": "the one record", "first": f"the first record by {_code(lookup.order or '')}"}
-        what = (
-            taken[lookup.take]
-            if lookup.take is not None
-            else "all records, folded to "
-            + ", ".join(f"`{name}` = {_code(text)}" for name, text in (lookup.aggregate or {}).items())
-        )
+        what = taken[lookup.take] if lookup.take is not None else "all records"
+        folds = ", ".join(f"`{name}` = {_code(text)}" for name, text in (lookup.aggregate or {}).items())
         also = f", of those for which {_code(lookup.where)} is true" if lookup.where is not None else ""
         without = {"null": "the values are missing", "hold": "the record is held", "invalid": "the record is invalid"}
         yield (
-            f"Lookup **{lookup.name}**: {what} of `{lookup.entity}` ({lookup.connection}) where {on}{also}."
+            f"Lookup **{lookup.name}**: {what} of `{lookup.entity}` ({lookup.connection}) where {on}{also}"
+            f"{f', folded to {folds}' if folds else ''}."
             f" Without a match, {without[lookup.missing]}."
         )
 
@@ -146,12 +143,16 @@ def _expectation(expectation: Expectation) -> str:
     if expectation.required:
         said.append("not missing")
     if expectation.minimum is not None:
-        said.append(f"at least {expectation.minimum:,g}")
+        said.append(f"at least {_number(expectation.minimum)}")
     if expectation.maximum is not None:
-        said.append(f"at most {expectation.maximum:,g}")
+        said.append(f"at most {_number(expectation.maximum)}")
     if expectation.among is not None:
         said.append("one of " + ", ".join(str(each) for each in expectation.among))
     return f"{', '.join(said)} (else {'held' if expectation.otherwise == 'hold' else 'invalid'})"
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value == int(value) else f"{value:,}"
 
 
 def _decisions(document: Document) -> Iterator[str]:
@@ -169,7 +170,11 @@ def _writes(compiled: Compiled) -> Iterator[tuple[str, ...]]:
     for fields, texts in ((compiled.set, document.write.set), (compiled.with_, document.write.with_)):
         for name in fields:
             kind = compiled.target.by_name[name].type.value
-            yield name, kind, _code(texts[name]), f"{len(compiled.lineage[name])} source fields"
+            yield name, kind, _code(texts[name]), _fields_counted(len(compiled.lineage[name]))
+
+
+def _fields_counted(count: int) -> str:
+    return f"{count} source field{'' if count == 1 else 's'}" if count else "none: set by the hub"
 
 
 def _writing(compiled: Compiled) -> Iterator[str]:
@@ -200,7 +205,7 @@ def _timing(document: Document) -> Iterator[str]:
     if read.changed_by is not None:
         yield f"A run reads what changed by `{read.changed_by}` since the last one."
     if read.refresh is not None:
-        yield f"Everything is read again every {duration_text(read.refresh)}."
+        yield f"Everything is read again after {duration_text(read.refresh)}."
     if run.changed is not None:
         yield f"A run that would write more than {run.changed:,} records holds before it does, until a person decides."
     if run.rejected is not None:

@@ -181,7 +181,9 @@ class Registry:
             store.find_alias(session, name, alias, lock=True)
             before = _before(store.find_changes(session, name, alias))
             if before is None:
-                raise ModelNotFoundError(f"alias {alias} of model {name} pointed at nothing before version {current.number}")
+                raise ModelNotFoundError(
+                    f"alias {alias} of model {name} pointed at nothing before version {current.number}"
+                )
             version = self._find(session, name, before)
             self._point(session, version, alias, actor, rollback=True)
             return self._find(session, name, before)
@@ -192,7 +194,7 @@ class Registry:
             version = self._find(session, name, number)
             if version.aliases:
                 raise ModelInUseError(
-                    f"version {number} of model {name} is {' and '.join(version.aliases)}: point the alias elsewhere first"
+                    f"version {number} of model {name} is {' and '.join(version.aliases)}: point that elsewhere first"
                 )
             if users := sorted(self._users(session, version)):
                 raise ModelInUseError(f"version {number} of model {name} is used by {', '.join(users)}")
@@ -346,5 +348,3 @@ def register(name: str, model: Any, sample: Any, *, owner: str, **stated: Any) -
         return registry.register(name, model, sample, owner=owner, actor=actor, **stated)
     finally:
         database.close()
-
-
