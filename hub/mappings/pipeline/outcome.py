@@ -17,6 +17,7 @@ from hub.sdk import Field, FieldType
 BECAUSE = "_because"
 SET, WITH = "set.", "with."
 NO_NUMBER, NO_LABEL = "the model returned no number", "the model returned no label"
+LATE = "the model did not answer in time"
 HOLDS = "held for a person, as decide.hold says"
 
 _WHEN, _HOLD = "decide.fallback.when", "decide.hold"
@@ -90,6 +91,8 @@ class Decisions:
         self._written = prepare({**hold, **early}) if hold or early else None
         self._targets = Targets(compiled, early, SET)
         self._answers = dict(_answers(compiled))
+        outputs = {name: Field(name, kind).dtype for name, kind in compiled.model.signature.outputs().items()}
+        self._unanswered = {**outputs, **{name: each.type.dtype for name, each in compiled.decide.items()}}
 
     def decide(self, featured: pl.DataFrame, predictions: pl.DataFrame, now: datetime) -> pl.DataFrame:
         """Featured records and their predictions, row by row, with decided names, `_because` and `set.<field>`.
@@ -106,7 +109,21 @@ class Decisions:
             if _WHEN in values.columns:
                 falls = values.drop_in_place(_WHEN)
             frame = with_reasons(frame, evaluated.errors).hstack(values)
-        frame = self._fallen(frame, falls, now)
+        return self._finished(self._fallen(frame, falls, now), now)
+
+    def decide_late(self, featured: pl.DataFrame, now: datetime) -> pl.DataFrame:
+        """The same columns without the model's answer: outputs null, the fallback taken, `_because` says so.
+
+        ValueError where the mapping has no fallback. Decided names that the fallback does not set are null.
+        """
+        if self._instead is None:
+            raise ValueError("the mapping has no decide.fallback to answer with")
+        blank = pl.DataFrame(schema=self._unanswered).clear(featured.height)
+        frame = featured.hstack(blank).with_columns(pl.lit(LATE).alias(BECAUSE))
+        every = pl.Series([True]).new_from_index(0, featured.height)
+        return self._finished(self._instead.put(frame, every, now), now)
+
+    def _finished(self, frame: pl.DataFrame, now: datetime) -> pl.DataFrame:
         if self._written is None:
             return frame
         evaluated = self._written.evaluate(frame.hstack([frame[BECAUSE].alias("because")]), now=now)

@@ -71,6 +71,10 @@ class Pipeline:
         """Featured records with the model's outputs, the decided names, `_because` and `set.<field>`."""
         return self._decisions.decide(featured, predictions, now)
 
+    def decide_late(self, featured: pl.DataFrame, now: datetime) -> pl.DataFrame:
+        """What `decide` gives where the model has not answered by the deadline: the fallback, marked as such."""
+        return self._decisions.decide_late(featured, now)
+
     def passengers(self, decided: pl.DataFrame, reasons: pl.Series | None, now: datetime, facts: Facts) -> pl.DataFrame:
         """`_state`, `_reason`, `with.<field>` and the `set.<field>` that show reasons or facts."""
         return self._passengers.passengers(decided, reasons, now, facts)
