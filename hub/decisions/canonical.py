@@ -2,17 +2,17 @@
 
 A row is flags, numbers and texts. First one bit per value, set where it is not null, filled up to whole bytes. Then
 eight bytes big-endian per value: integers, dates (days), times (nanoseconds) and moments (microseconds since 1970) as
-they are, reals as their IEEE 754 bits with one NaN, texts as their length in bytes; zero for null. Last the texts' UTF-8
-one after the other: decimals are the text of their digits, bytes hexadecimal text, lists one text of tagged items. A
-struct has its own flag and then its fields in their order. So null, the empty text and NaN differ, no length of one value
-moves into the next, and nothing depends on how a library prints a number. `kind` binds the types, once for all rows.
+they are, reals as their IEEE 754 bits with one NaN, texts as their length in bytes; zero for null. Last the texts, in
+UTF-8, one after the other: decimals are the text of their digits, bytes hexadecimal text, lists one text of tagged
+items. A struct has its own flag and then its fields in their order. So null, the empty text and NaN differ, no length
+of one value moves into the next, and nothing depends on how a library prints a number. `kind` binds the types, once for
+all rows.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from operator import concat
 
 import numpy as np
 import polars as pl
@@ -54,6 +54,8 @@ _KINDS: dict[type[pl.DataType], str] = {
 
 def canonical_rows(frame: pl.DataFrame, columns: Sequence[str], prefix: Sequence[Bytes] = ()) -> list[bytes]:
     """The bytes of each row over the named columns, in the order given; `prefix` (each rows by width) stands before."""
+    # polars 2.1 panics in list.eval on a list of structs that lies in several chunks, as a concatenation leaves it.
+    frame = frame.rechunk()
     plan, schema, height = _Plan(), frame.schema, frame.height
     for name in columns:
         plan.add(pl.col(name), schema[name], _seen(frame[name]))
@@ -68,7 +70,10 @@ def canonical_rows(frame: pl.DataFrame, columns: Sequence[str], prefix: Sequence
     if not texts or not height:
         return heads
     strung = pl.concat_str([pl.col(str(at)) for at in range(len(flags) + len(numbers), made.width)])
-    return list(map(concat, heads, made.select(strung.cast(pl.Binary)).to_series().to_list()))
+    # A query of constants only has one row, whatever the height of the frame.
+    tails: list[bytes] = made.select(strung.cast(pl.Binary)).to_series().to_list()
+    every = tails if len(tails) == height else tails * height
+    return [head + tail for head, tail in zip(heads, every, strict=True)]
 
 
 def _seen(values: pl.Series) -> str:

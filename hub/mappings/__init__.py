@@ -10,9 +10,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from hub.mappings.types import (
+    HELD,
+    INVALID,
+    READY,
     AlteredMappingError,
     ApprovalError,
     Compiled,
+    CompiledLookup,
     Document,
     MappingError,
     MappingsError,
@@ -30,10 +34,13 @@ if TYPE_CHECKING:
     from hub.mappings.document import document_schema, read_document
     from hub.mappings.explanation import diff, diff_grants, explain
     from hub.mappings.mappings import Mappings, model_users
+    from hub.mappings.pipeline import Facts, Pipeline, read_example, run_examples
     from hub.mappings.specification import grant_text, spec
 
 _LAZY = {
+    "Facts": "pipeline",
     "Mappings": "mappings",
+    "Pipeline": "pipeline",
     "compile_mapping": "check",
     "diff": "explanation",
     "diff_grants": "explanation",
@@ -42,19 +49,27 @@ _LAZY = {
     "grant_text": "specification",
     "model_users": "mappings",
     "read_document": "document",
+    "read_example": "pipeline",
+    "run_examples": "pipeline",
     "spec": "specification",
 }
 
 __all__ = [
+    "HELD",
+    "INVALID",
+    "READY",
     "AlteredMappingError",
     "ApprovalError",
     "Compiled",
+    "CompiledLookup",
     "Document",
+    "Facts",
     "MappingError",
     "MappingState",
     "Mappings",
     "MappingsError",
     "PausedMappingError",
+    "Pipeline",
     "Problem",
     "Published",
     "Standing",
@@ -68,6 +83,8 @@ __all__ = [
     "grant_text",
     "model_users",
     "read_document",
+    "read_example",
+    "run_examples",
     "spec",
 ]
 

@@ -173,6 +173,11 @@ class Document:
     source: Mapping[str, Json]
     marks: Mapping[tuple[str | int, ...], Mark] = field(default_factory=dict, compare=False, repr=False)
 
+    @property
+    def connections(self) -> frozenset[str]:
+        """Every connection that the mapping reads or writes."""
+        return frozenset({self.read.connection, self.write.connection, *(each.connection for each in self.lookups)})
+
 
 @dataclass(frozen=True, slots=True)
 class CompiledLookup:

@@ -106,7 +106,7 @@ def test_a_room_has_at_most_eight_files() -> None:
 
 
 def words_of(name: str) -> set[str]:
-    return {each.lower() for each in re.findall(r"[A-Z][a-z]+|[A-Z]+(?![a-z])|[a-z]+", name)}
+    return {each.lower() for each in re.findall(r"[A-Z][a-z0-9]+|[A-Z]+(?![a-z])|[a-z0-9]+", name)}
 
 
 def test_names_say_what_a_thing_is() -> None:

@@ -12,7 +12,6 @@ import threading
 from bisect import bisect_right
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from typing import TypeVar
 
@@ -22,9 +21,22 @@ from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
 from hub.database import Database
-from hub.decisions import blocks, store
-from hub.decisions.blocks import TEXT
+from hub.decisions import store
 from hub.decisions.keytext import key_hash, key_text
+from hub.decisions.standing import blocks
+from hub.decisions.standing.blocks import TEXT
+from hub.decisions.standing.snapshot import (
+    Block,
+    Over,
+    Prepared,
+    Snapshot,
+    View,
+    carried,
+    is_blank,
+    packed_parts,
+    place_of_each,
+    places_of,
+)
 from hub.decisions.types import KEY, LEFT, IntegrityError
 from hub.keys import KeyRing
 
@@ -43,68 +55,6 @@ TIDY_EVERY = 8
 LOOKS = 100
 FEW_KEYS = 256
 """Keys up to which a view picks single rows out of their blocks."""
-
-
-@dataclass(frozen=True, slots=True)
-class Block:
-    """A block as the process knows it: its first key text (its rows reach up to the next block's), and its write."""
-
-    id: int
-    low: str
-    seq: int
-    token: int
-    rows: int
-    states: Mapping[str, int]
-    due: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class Over:
-    """Rows laid over the blocks by one put."""
-
-    seq: int
-    rows: pl.DataFrame
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """One mapping's standing after change number `seq`: blocks in key order, rows laid over in order of time."""
-
-    mapping: str
-    seq: int = 0
-    epoch: int = 0
-    blocks: tuple[Block, ...] = ()
-    over: tuple[Over, ...] = ()
-    lows: tuple[str, ...] = ()
-
-    def high(self, at: int) -> str | None:
-        """Where the block at that place ends: the next one's first key text."""
-        return self.lows[at + 1] if at + 1 < len(self.lows) else None
-
-    def newer(self, at: int) -> list[pl.DataFrame]:
-        """The rows laid over a block that count for it, oldest first."""
-        block = self.blocks[at]
-        found = [blocks.between(each.rows, block.low, self.high(at)) for each in self.over if each.seq > block.seq]
-        return [each for each in found if not each.is_empty()]
-
-
-@dataclass(frozen=True)
-class View:
-    """How some keys stand: `frame` has the standing columns, row by row as the keys were given, null where unknown."""
-
-    mapping: str
-    frame: pl.DataFrame
-    snapshot: Snapshot = field(repr=False)
-
-
-@dataclass
-class Prepared:
-    """What a put is about to write: blocks by place in the snapshot (-1: the first ever), and rows to lay over."""
-
-    snapshot: Snapshot
-    updates: pl.DataFrame
-    rewrites: dict[int, list[tuple[str, pl.DataFrame, bytes]]] = field(default_factory=dict)
-    over: pl.DataFrame | None = None
 
 
 class _MovedError(Exception):
@@ -174,6 +124,13 @@ class Standing:
         for rows in self._scan(mapping, may_hold):
             yield from _nonempty(rows.filter(pl.col("state") == state), fields)
 
+    def key_type(self, mapping: str) -> pl.Struct | None:
+        """The type of the keys that stand; None before the first."""
+        for rows in self._scan(mapping):
+            kind = rows.schema[KEY]
+            return kind if isinstance(kind, pl.Struct) else None
+        return None
+
     def states(self, mapping: str) -> dict[str, int]:
         """How many records stand in each state."""
 
@@ -211,9 +168,9 @@ class Standing:
         if plan is None:
             return
         seq, epoch = store.advance_head(session, view.mapping)
-        if (seq, epoch) != (plan.snapshot.seq + 1, plan.snapshot.epoch) or _is_blank(plan):
+        if (seq, epoch) != (plan.snapshot.seq + 1, plan.snapshot.epoch) or is_blank(plan):
             current = self._synced(session, plan.snapshot)
-            plan = _carried(plan, current) or self._plan(session, current, plan.updates)
+            plan = carried(plan, current) or self._plan(session, current, plan.updates)
         for at, parts in plan.rewrites.items():
             for number, (low, rows, content) in enumerate(parts):
                 known = at >= 0 and number == 0
@@ -228,7 +185,7 @@ class Standing:
         texts = key_text(keys)
         gone = pl.col(TEXT).is_in(texts.implode())
         removed = 0
-        for at in _places(snapshot, texts):
+        for at in places_of(snapshot, texts):
             rows = self._rows(session, snapshot, [at])[0]
             left = rows.filter(~gone)
             if left.height < rows.height:
@@ -239,7 +196,8 @@ class Standing:
             left = each.rows.filter(~gone)
             if left.height < each.rows.height:
                 store.drop_rows(session, mapping, [each.seq])
-                self._write_over(session, mapping, left, each.seq)
+                if not left.is_empty():
+                    self._write_over(session, mapping, left, each.seq)
         return removed
 
     def clear(self, session: Session, mapping: str) -> None:
@@ -263,19 +221,19 @@ class Standing:
     def _plan(self, session: Session, snapshot: Snapshot, updates: pl.DataFrame) -> Prepared:
         plan = Prepared(snapshot, updates)
         if not snapshot.blocks:
-            plan.rewrites[-1] = _packed_parts("", updates)
+            plan.rewrites[-1] = packed_parts("", updates)
             return plan
         over = []
         everything = sum(each.rows for each in snapshot.blocks)
         full = sum(each.rows.height for each in snapshot.over) > max(OVER_ROWS, OVER_SHARE * everything)
-        for at in _places(snapshot, updates[TEXT]):
+        for at in places_of(snapshot, updates[TEXT]):
             block = snapshot.blocks[at]
             fresh = blocks.between(updates, block.low, snapshot.high(at))
             if not full and fresh.height < SCATTERED * block.rows:
                 over.append(fresh)
             else:
                 rows = blocks.laid_over(self._rows(session, snapshot, [at])[0], [fresh])
-                plan.rewrites[at] = _packed_parts(block.low, rows)
+                plan.rewrites[at] = packed_parts(block.low, rows)
         plan.over = blocks.stacked(over) if over else None
         return plan
 
@@ -291,7 +249,7 @@ class Standing:
         written = np.array([seq if at in plan.rewrites else each.seq for at, each in enumerate(snapshot.blocks)])
         kept = []
         for each in snapshot.over:
-            live = written[_place_of_each(snapshot, each.rows[TEXT])] < each.seq
+            live = written[place_of_each(snapshot, each.rows[TEXT])] < each.seq
             if live.any():
                 kept.append(each.rows.filter(pl.Series(live)))
         store.drop_rows(session, snapshot.mapping, [each.seq for each in snapshot.over])
@@ -357,13 +315,14 @@ class Standing:
 
     def _matching(self, session: Session, snapshot: Snapshot, texts: pl.Series) -> list[pl.DataFrame]:
         """Rows of the touched blocks; only those of the keys where these are few."""
-        places = _places(snapshot, texts)
+        places = places_of(snapshot, texts)
         if len(texts) > FEW_KEYS:
             return self._rows(session, snapshot, places)
         wanted = pl.col(TEXT).is_in(texts.implode())
+        first, last = str(texts.min()), str(texts.max())
         found = []
         for at, rows in zip(places, self._plain(session, snapshot, places), strict=True):
-            newer = [each.filter(wanted) for each in snapshot.newer(at)]
+            newer = [each.filter(wanted) for each in snapshot.newer(at, first, last)]
             found.append(blocks.laid_over(rows.filter(wanted), newer))
         return found
 
@@ -430,53 +389,8 @@ class Standing:
 
     def _over(self, mapping: str, row: store.OverRow) -> Over:
         assert row.sealed is not None
-        return Over(row.seq, blocks.unpacked(self._keys.open(row.sealed, _identity("standing_row", mapping, row.seq))))
-
-
-def _carried(plan: Prepared, current: Snapshot) -> Prepared | None:
-    """The plan on the standing as it is now; None where a block it rewrites moved, or got rows laid over."""
-    if _is_blank(plan) or plan.snapshot.epoch != current.epoch or (-1 in plan.rewrites and current.blocks):
-        return None
-    places = {each.id: at for at, each in enumerate(current.blocks)}
-    rewrites = {}
-    for at, parts in plan.rewrites.items():
-        if at < 0:
-            rewrites[at] = parts
-            continue
-        before = plan.snapshot.blocks[at]
-        place = places[before.id]
-        late = any(each.seq > plan.snapshot.seq for each in current.over) and any(
-            not blocks.between(each.rows, before.low, current.high(place)).is_empty()
-            for each in current.over
-            if each.seq > plan.snapshot.seq
-        )
-        if current.blocks[place].token != before.token or late:
-            return None
-        rewrites[place] = parts
-    return Prepared(current, plan.updates, rewrites, plan.over)
-
-
-def _is_blank(plan: Prepared) -> bool:
-    return not plan.rewrites and plan.over is None
-
-
-def _packed_parts(low: str, rows: pl.DataFrame) -> list[tuple[str, pl.DataFrame, bytes]]:
-    parts = blocks.split(rows)
-    lows = [low, *(part[TEXT][0] for part in parts[1:])]
-    return [(each, part, blocks.packed(part)) for each, part in zip(lows, parts, strict=True)]
-
-
-def _place_of_each(snapshot: Snapshot, texts: pl.Series) -> NDArray[np.int64]:
-    lows = pl.Series(snapshot.lows, dtype=pl.String)
-    found = lows.search_sorted(texts, side="right").to_numpy().astype(np.int64) - 1
-    return np.asarray(np.maximum(found, 0), np.int64)
-
-
-def _places(snapshot: Snapshot, texts: pl.Series) -> list[int]:
-    """The blocks in whose range the keys lie, in order."""
-    if not snapshot.blocks or texts.is_empty():
-        return []
-    return [int(at) for at in np.unique(_place_of_each(snapshot, texts))]
+        rows = blocks.unpacked(self._keys.open(row.sealed, _identity("standing_row", mapping, row.seq)))
+        return Over(row.seq, rows, rows[TEXT][0], rows[TEXT][-1])
 
 
 def _nonempty(rows: pl.DataFrame, fields: Mapping[str, pl.DataType] | None) -> Iterator[pl.DataFrame]:
