@@ -92,10 +92,10 @@ def entities(
 
     def text() -> None:
         if entity is None:
-            rows = [(e["name"], e["key"], len(e["fields"]), e["modes"]) for e in answer]  # type: ignore[arg-type]
+            rows = [(e["name"], e["key"], len(e["fields"]), e["modes"]) for e in answer]
             table(["entity", "key", "fields", "can be written by"], rows, empty="nothing can be read")
         else:
-            rows = [tuple(field.values()) for field in answer[0]["fields"]]  # type: ignore[union-attr, attr-defined]
+            rows = [tuple(field.values()) for field in answer[0]["fields"]]  # type: ignore[attr-defined]
             table(["field", "type", "nullable", "writable", "length"], rows, empty="it has no fields")
 
     emit(answer, as_json, text)

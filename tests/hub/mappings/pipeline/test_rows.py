@@ -196,3 +196,18 @@ def test_a_type_without_a_rule_is_refused() -> None:
 
     with pytest.raises(TypeError, match="no canonical text"):
         canonical_rows(frame, ["x"])
+
+
+@given(
+    st.lists(
+        st.tuples(*(st.none() | VALUES[kind] for kind in ("integer", "real", "text", "boolean"))),
+        min_size=17,
+        max_size=20,
+    )
+)
+def test_a_few_rows_have_the_digests_that_they_have_among_many(rows: list[tuple[Any, ...]]) -> None:
+    schema = {kind: TYPES[kind] for kind in ("integer", "real", "text", "boolean")}
+    frame = pl.DataFrame(rows, schema=schema, orient="row")
+    digest = RowDigest("mapping", "model")
+
+    assert digest.of(frame).to_list() == [digest.of(frame[at]).item() for at in range(frame.height)]
