@@ -19,6 +19,8 @@ from hub.database import Database
 
 pytest_plugins = ["hub.sdk.testing.plugin"]
 
+pytest_plugins = ["hub.sdk.testing.plugin"]
+
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared"
 
