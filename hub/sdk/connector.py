@@ -110,12 +110,12 @@ class SystemClock:
         return time.monotonic()
 
 
-@dataclass(frozen=True)
+@dataclass
 class Context:
     """What the hub gives a connector instance, which belongs to one thread.
 
-    `deadline` is a value of `clock.monotonic()` after which every call should already have ended (None: no deadline);
-    `cancelled` is asked between pages and between write batches.
+    `deadline` is a value of `clock.monotonic()` by which the call under way should have ended (None: no deadline); the
+    hub sets it before a call. `cancelled` is asked between pages and between write batches.
     """
 
     clock: Clock = field(default_factory=SystemClock)
@@ -155,6 +155,14 @@ class Source(Protocol):
 
     def split(self, selection: Selection, parts: int) -> Sequence[Selection]:
         """At most `parts` disjoint selections that together are the whole one."""
+        ...
+
+    def head(self, selection: Selection) -> Cursor | None:
+        """Where an incremental read of this selection would start if all that stands now had been read.
+
+        Taken before a read begins, so that nothing that moves meanwhile is lost; a far side whose stamps can appear
+        late (a transaction still in flight) answers a cursor that much earlier. None: nothing there yet.
+        """
         ...
 
 

@@ -1,0 +1,10 @@
+"""Who did what: append-only and provable. An event is stored in the transaction of the thing it tells.
+
+Owns the events, their canonical bytes and the chains that show a gap. Refuses record keys and record values in clear
+(callers pass pseudonyms from `KeyRing.mac("record-key", …)`), changes and deletions.
+"""
+
+from hub.audit.log import AuditLog
+from hub.audit.types import Action, AuditError, Event, Outcome, Recorded, Verdict
+
+__all__ = ["Action", "AuditError", "AuditLog", "Event", "Outcome", "Recorded", "Verdict"]

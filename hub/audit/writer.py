@@ -1,0 +1,47 @@
+"""A writer: one chain of events, used by one transaction at a time, opened with an event of its own."""
+
+from __future__ import annotations
+
+import os
+import socket
+from dataclasses import dataclass
+
+from sqlalchemy.orm import Session
+
+from hub.audit import store
+from hub.audit.leaf import NOTHING, make_row
+from hub.audit.types import Action, AuditError, Event
+from hub.sdk import Clock, Json
+
+
+@dataclass
+class Writer:
+    """The head of a chain: the last place and the hash there."""
+
+    number: int
+    seq: int
+    previous: bytes
+
+
+def open_writer(session: Session, clock: Clock) -> Writer:
+    """Opens the next writer in the given transaction.
+
+    Its opening event follows the opening of the writer before it and tells how far that one had come, so that a chain
+    that is missing as a whole, or was cut by then, shows as well.
+    """
+    store.lock_writers(session)
+    last = store.last_writer(session)
+    number = 1 if last is None else last + 1
+    previous = NOTHING
+    detail: dict[str, Json] = {"process": os.getpid(), "host": socket.gethostname()}
+    if last is not None:
+        opening = store.opening_hash(session, last)
+        if opening is None:
+            raise AuditError(f"the opening event of audit writer {last} is missing; run hub audit verify")
+        previous = opening
+        seq, reached = store.head(session, last)
+        detail |= {"before": seq, "before_hash": reached.hex()}
+    event = Event(f"service:process-{os.getpid()}", Action.WRITER_OPEN, f"writer:{number}", detail=detail)
+    row = make_row(event, clock.now(), number, 0, previous)
+    store.add_events(session, [row])
+    return Writer(number, 0, row["leaf_hash"])

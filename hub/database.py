@@ -1,0 +1,314 @@
+"""The hub's own database: engine, session, one transaction per unit of work, on SQLite or PostgreSQL."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from enum import Enum
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Connection,
+    DateTime,
+    Dialect,
+    Engine,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Select,
+    TypeDecorator,
+    create_engine,
+    event,
+    make_url,
+    select,
+    text,
+)
+from sqlalchemy import Enum as EnumType
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
+from sqlalchemy.sql.functions import FunctionElement
+
+from hub.settings import Settings
+
+T = TypeVar("T")
+Row = TypeVar("Row", bound=tuple[Any, ...])
+
+LOCK_SECONDS = 30.0
+"""How long a writer of SQLite waits for the one before it."""
+
+RETRIED_STATES = ("40001", "40P01", "57P0", "08")
+"""SQLSTATE beginnings after which the same work can be done again: serialisation, deadlock, shutdown, connection."""
+
+Blob = LargeBinary
+"""Bytes: bytea on PostgreSQL."""
+
+
+class DatabaseError(Exception):
+    """The hub's database cannot be used; the message is for the person who runs the hub."""
+
+
+class CommitUnknownError(DatabaseError):
+    """The connection was lost at commit: whether it took place must be looked up, never assumed."""
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment: aware and in UTC in Python; timestamptz on PostgreSQL, text that sorts on SQLite."""
+
+    impl = DateTime
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> Any:
+        return dialect.type_descriptor(DateTime(timezone=dialect.name == "postgresql"))
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a moment without time zone cannot be stored")
+        moment = value.astimezone(UTC)
+        return moment if dialect.name == "postgresql" else moment.replace(tzinfo=None)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:  # noqa: ARG002
+        if value is None:
+            return None
+        return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
+
+
+JsonDocument = JSON(none_as_null=True)
+"""A JSON document, stored as text; NaN is refused."""
+
+BigInt = BigInteger().with_variant(Integer(), "sqlite")
+"""A 64-bit integer that SQLite can also count up by itself."""
+
+
+class clock(FunctionElement[datetime]):  # noqa: N801  (an SQL function, used as one)
+    """The database's own clock as an expression, so that leases never hang on a worker's clock."""
+
+    type = UtcDateTime()
+    inherit_cache = True
+
+
+@compiles(clock, "postgresql")
+def _clock_postgresql(_element: clock, _compiler: Any, **_: Any) -> str:
+    return "clock_timestamp()"
+
+
+@compiles(clock, "sqlite")
+def _clock_sqlite(_element: clock, _compiler: Any, **_: Any) -> str:
+    # The shape in which SQLAlchemy stores a datetime on SQLite, so that comparing texts compares moments.
+    return "strftime('%Y-%m-%d %H:%M:%f000', 'now')"
+
+
+class Base(DeclarativeBase):
+    """Root of all tables of the hub. Enumerations are stored as their values, in text without a database type."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {  # noqa: RUF012  (SQLAlchemy's own contract)
+        datetime: UtcDateTime(),
+        bytes: Blob(),
+        int: BigInt,
+        Enum: EnumType(
+            Enum,
+            native_enum=False,
+            create_constraint=False,
+            length=64,
+            values_callable=lambda kind: [str(each.value) for each in kind],
+        ),
+    }
+
+
+class Database:
+    """The engine and its sessions; safe to share between threads, never carried into a forked process.
+
+    `begin()` is one unit of work: a writing transaction that is committed at the end of the block or not at all.
+    `read()` sees one state and cannot write.
+    """
+
+    def __init__(self, source: Settings | URL | str) -> None:
+        self.url = make_url(source.database_url if isinstance(source, Settings) else source)
+        if self.url.get_backend_name() not in {"sqlite", "postgresql"}:
+            raise DatabaseError(f"the hub keeps its state in SQLite or PostgreSQL, not {self.url.get_backend_name()}")
+        self.engine = _sqlite_engine(self.url) if self.sqlite else _postgresql_engine(self.url)
+        self.sessions = sessionmaker(self.engine, expire_on_commit=False, info={"hub.database": self})
+        self._readers = sessionmaker(_reading(self.engine), expire_on_commit=False, info={"hub.database": self})
+
+    @property
+    def sqlite(self) -> bool:
+        """Whether this is the embedded database, which has one writer at a time."""
+        return self.url.get_backend_name() == "sqlite"
+
+    @contextmanager
+    def begin(self) -> Iterator[Session]:
+        """One writing transaction. On SQLite it takes the write lock at once, so it never fails half-way."""
+        with self.sessions.begin() as session:
+            yield session
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """One read-only transaction; a write inside it is refused by the database."""
+        with self._readers() as session:
+            yield session
+
+    def now(self, session: Session) -> datetime:
+        """The moment by the database's clock."""
+        return session.execute(select(clock())).scalar_one()
+
+    def skip_locked(self, statement: Select[Row]) -> Select[Row]:
+        """The statement claiming its rows past those others hold; SQLite's one writer holds them all already."""
+        return statement if self.sqlite else statement.with_for_update(skip_locked=True)
+
+    def retrying(
+        self,
+        work: Callable[[Session], T],
+        *,
+        repeatable: bool = False,
+        attempts: int = 5,
+        pause: Callable[[float], None] = time.sleep,
+    ) -> T:
+        """Does `work` in a transaction of its own, from the start again after a transient failure.
+
+        A connection lost at commit is CommitUnknownError, unless `repeatable` says that doing it twice is harmless.
+        """
+        for attempt in range(1, attempts + 1):
+            committing = False
+            try:
+                with self.sessions() as session:
+                    result = work(session)
+                    committing = True
+                    session.commit()
+                return result
+            except DBAPIError as error:
+                if committing and error.connection_invalidated and not repeatable:
+                    raise CommitUnknownError("the database went away at commit; look up what was stored") from error
+                if attempt == attempts or not is_transient(error):
+                    raise
+            pause(random.uniform(0.5, 1.0) * min(2.0, 0.05 * 2**attempt))  # noqa: S311  (spreads the retries)
+        raise AssertionError("unreachable")
+
+    def check(self) -> None:
+        """Connects once. DatabaseError says where to and, in the server's words, why not."""
+        try:
+            with self.engine.connect() as connection:
+                connection.execute(text("select 1"))
+        except SQLAlchemyError as error:
+            cause = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
+            raise DatabaseError(f"the hub's database {self.url.render_as_string()} cannot be used: {cause}") from error
+
+    def create_all(self) -> None:
+        """Makes the tables of every store imported so far; for tests, an installation is migrated instead."""
+        Base.metadata.create_all(self.engine)
+
+    def close(self) -> None:
+        """Gives back every connection; harmless when repeated."""
+        self.engine.dispose()
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether the same unit of work may succeed when it is done again."""
+    if not isinstance(error, DBAPIError):
+        return False
+    if isinstance(error.orig, sqlite3.OperationalError):
+        return getattr(error.orig, "sqlite_errorcode", 0) & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+    state = getattr(error.orig, "sqlstate", None)
+    return error.connection_invalidated or (state or "").startswith(RETRIED_STATES) or _never_connected(error, state)
+
+
+def _never_connected(error: DBAPIError, state: str | None) -> bool:
+    # libpq tells a refused or broken connection by the class of error alone, without a state.
+    return state is None and isinstance(error, OperationalError)
+
+
+def _postgresql_engine(url: URL) -> Engine:
+    return create_engine(
+        url,
+        hide_parameters=True,
+        json_serializer=_to_json,
+        pool_size=8,
+        max_overflow=24,
+        pool_timeout=15,
+        pool_pre_ping=True,
+        pool_recycle=1800,
+        connect_args={"connect_timeout": 10, "application_name": "hub", "options": "-c timezone=UTC"},
+    )
+
+
+def _sqlite_engine(url: URL) -> Engine:
+    if not url.database or url.database == ":memory:":
+        raise DatabaseError("the hub needs a database file: sqlite:///path/to/hub.db")
+    _make_private(Path(url.database))
+    engine = create_engine(
+        url,
+        hide_parameters=True,
+        json_serializer=_to_json,
+        pool_size=8,
+        max_overflow=24,
+        connect_args={"timeout": LOCK_SECONDS},
+    )
+    event.listen(engine, "connect", _prepare_sqlite)
+    event.listen(engine, "begin", _begin_sqlite)
+    return engine
+
+
+def _make_private(path: Path) -> None:
+    """The file holds decisions about people: nobody else on the machine reads it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+    except OSError as error:
+        raise DatabaseError(f"the hub's database file {path} cannot be opened: {error.strerror}") from error
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _record: object) -> None:
+    # The driver must not open transactions by itself; the pragmas must run outside of one.
+    connection.isolation_level = None
+    for pragma in ("foreign_keys = on", "synchronous = full", "temp_store = memory"):
+        connection.execute(f"PRAGMA {pragma}")
+    _switch_to_wal(connection)
+
+
+def _switch_to_wal(connection: sqlite3.Connection) -> None:
+    """SQLite does not wait for its lock when it changes the journal: two first starts at once meet here."""
+    until = time.monotonic() + LOCK_SECONDS
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = wal")
+            return
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(0.01)
+
+
+def _reading(engine: Engine) -> Engine:
+    if engine.dialect.name == "sqlite":
+        return engine.execution_options(hub_reading=True)
+    return engine.execution_options(postgresql_readonly=True)
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    reading = connection.get_execution_options().get("hub_reading", False)
+    connection.exec_driver_sql(f"PRAGMA query_only = {'on' if reading else 'off'}")
+    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+
+
+def _to_json(value: object) -> str:
+    return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))

@@ -1,0 +1,106 @@
+"""The text of a record's key: equal for equal keys, in the order of the keys, the same for ever.
+
+Blocks are cut by it, rows laid over them are found by it, and a hash of it remembers which records a full run saw.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from hub.decisions.types import DecisionError
+
+END = "\x00\x00"
+WIDE = 256
+"""Bytes of a key text above which it is hashed by itself rather than among others."""
+
+
+def key_text(keys: pl.Series) -> pl.Series:
+    """The text of each key of a struct series. DecisionError for a field type that cannot be part of a key."""
+    if not isinstance(keys.dtype, pl.Struct):
+        raise DecisionError("keys must be a struct of the key's fields")
+    named = [(each.name, each.dtype) for each in keys.dtype.fields]
+    parts = [_ordered(pl.col("key").struct.field(name), dtype) for name, dtype in named]
+    # Only a text that another part follows needs an end that sorts below whatever could stand in its place.
+    ended = [
+        part.str.replace_all("\x00", "\x00\x01", literal=True) + END if dtype == pl.String else part
+        for part, (_, dtype) in zip(parts[:-1], named[:-1], strict=True)
+    ]
+    return keys.alias("key").to_frame().select(pl.concat_str([*ended, parts[-1]]).alias("text")).to_series()
+
+
+def _ordered(value: pl.Expr, dtype: object) -> pl.Expr:
+    if dtype == pl.String:
+        return value
+    if dtype == pl.Binary:
+        return value.bin.encode("hex") + "."
+    if dtype == pl.Boolean:
+        return value.cast(pl.Int8).cast(pl.String)
+    if isinstance(dtype, pl.Decimal):
+        return _ordered_decimal(value.to_physical())
+    if isinstance(dtype, pl.Datetime):
+        return _ordered_integer(value.dt.cast_time_unit("us").to_physical())
+    if dtype in (pl.Date, pl.Time):
+        return _ordered_integer(value.to_physical())
+    if dtype == pl.UInt64:
+        return pl.lit("1") + value.cast(pl.String).str.zfill(20)
+    if isinstance(dtype, pl.DataType) and dtype.is_integer():
+        return _ordered_integer(value)
+    if dtype in (pl.Float64, pl.Float32):
+        return _ordered_real(value.cast(pl.Float64))
+    raise DecisionError(f"a field of type {dtype} cannot be part of a key")
+
+
+def _ordered_integer(value: pl.Expr) -> pl.Expr:
+    number = value.cast(pl.Int64)
+    # Below zero: counted up from the lowest, which sorts as the numbers do.
+    raised = (number.reinterpret(dtype=pl.UInt64) - pl.lit(2**63, pl.UInt64)).cast(pl.String).str.zfill(20)
+    return pl.when(number < 0).then(pl.lit("0") + raised).otherwise(pl.lit("1") + number.cast(pl.String).str.zfill(20))
+
+
+def _ordered_decimal(unscaled: pl.Expr) -> pl.Expr:
+    raised = (unscaled + pl.lit(10**38, pl.Int128)).cast(pl.String).str.zfill(39)
+    plain = unscaled.cast(pl.String).str.zfill(39)
+    return pl.when(unscaled < 0).then(pl.lit("0") + raised).otherwise(pl.lit("1") + plain)
+
+
+def _ordered_real(value: pl.Expr) -> pl.Expr:
+    bits = (value + 0.0).reinterpret(dtype=pl.UInt64)
+    top = pl.lit(2**63, pl.UInt64)
+    return pl.when(bits >= top).then(~bits).otherwise(bits | top).cast(pl.String).str.zfill(20)
+
+
+def key_hash(keys: pl.Series) -> NDArray[np.uint64]:
+    """A 64-bit hash of each key, the same in every process and version: FNV-1a over eight bytes of the text at a time.
+
+    Not for secrets: whoever may choose keys may choose two that meet.
+    """
+    texts = key_text(keys).cast(pl.Binary)
+    sizes = texts.bin.size().to_numpy().astype(np.int64)
+    width = int(min(sizes.max(initial=0), WIDE))
+    words = -(-max(width, 1) // 8)
+    short = sizes <= WIDE
+    padded = np.zeros((len(sizes), words * 8), np.uint8)
+    filled = np.arange(words * 8) < np.where(short, sizes, 0)[:, None]
+    joined = b"".join(texts.filter(pl.Series(short)).to_list())
+    padded[filled] = np.frombuffer(joined, np.uint8)
+    hashed = _mixed(padded.view("<u8"), sizes.astype(np.uint64))
+    for at in np.flatnonzero(~short):
+        hashed[at] = int.from_bytes(blake2b(texts[int(at)], digest_size=8).digest(), "big")
+    return hashed
+
+
+def _mixed(words: NDArray[np.uint64], sizes: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    hashed = np.full(len(words), 0xCBF29CE484222325, np.uint64) ^ sizes
+    for column in range(words.shape[1]):
+        # A word past the end of a text must not move its hash: the width depends on the other keys of the page.
+        live = sizes > np.uint64(column * 8)
+        mixed = (hashed ^ words[:, column]) * np.uint64(0x100000001B3)
+        mixed ^= mixed >> np.uint64(29)
+        mixed *= np.uint64(0xBF58476D1CE4E5B9)
+        mixed ^= mixed >> np.uint64(32)
+        hashed = np.where(live, mixed, hashed)
+    return hashed

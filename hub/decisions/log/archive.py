@@ -1,0 +1,123 @@
+"""The files of the log: stored whole under a data key of their own, and opened by their catalogue row."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+import polars as pl
+
+from hub.decisions.keytext import key_text
+from hub.decisions.log.files import CHUNK_ROWS, OpenFile, pack
+from hub.decisions.log.files import store as store_file
+from hub.decisions.log.rows import ORDER, ROW, SEGMENT, bounds
+from hub.decisions.types import IntegrityError, Segment, SegmentFile
+from hub.keys import KeyRing
+from hub.sdk import Clock
+
+COMPACT_CHUNK = 2_048
+"""Rows of one chunk of a compacted file: what is decrypted to read one decision."""
+OPEN_FILES = 8
+
+
+class Archive:
+    """The folder of segment files. Safe to share between threads."""
+
+    def __init__(self, keys: KeyRing, folder: Path, clock: Clock) -> None:
+        self._keys = keys
+        self._folder = folder
+        self._clock = clock
+        self._open: OrderedDict[str, OpenFile] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def store(self, file_id: int, rows: pl.DataFrame, *, segments: int = 1) -> SegmentFile:
+        """A durable file of one segment, or of several, the rows then in order of their keys."""
+        data_key = os.urandom(32)
+        many = segments > 1
+        chunk_rows, order = (COMPACT_CHUNK, ORDER) if many else (CHUNK_ROWS, "")
+        content = pack(rows, data_key, file_id, chunk_rows=chunk_rows, order=order)
+        path = f"{self._clock.now():%Y/%m/%d}/{file_id:016x}-{secrets.token_hex(4)}.seg"
+        store_file(self._folder / path, content)
+        return SegmentFile(
+            id=file_id,
+            path=path,
+            key=self._keys.seal(data_key, _identity(file_id, "key")),
+            bounds=self._keys.seal(json.dumps(bounds(rows)).encode(), _identity(file_id, "bounds")),
+            size=len(content),
+            rows=rows.height,
+            segments=segments,
+        )
+
+    def open(self, file: SegmentFile) -> OpenFile:
+        """A file, kept open among the last few. IntegrityError where it is missing, cut or altered."""
+        with self._lock:
+            found = self._open.get(file.path)
+            if found is not None:
+                self._open.move_to_end(file.path)
+                return found
+        opened = OpenFile(self._folder / file.path, self._keys.open(file.key, _identity(file.id, "key")), file.id)
+        with self._lock:
+            self._open[file.path] = opened
+            while len(self._open) > OPEN_FILES:
+                self._open.popitem(last=False)
+        return opened
+
+    def remove(self, path: str) -> None:
+        """Deletes a file that no catalogue row names any more."""
+        with self._lock:
+            self._open.pop(path, None)
+        (self._folder / path).unlink(missing_ok=True)
+
+    def bounds(self, file: SegmentFile) -> tuple[str, str]:
+        """Lowest and highest key text in a file."""
+        low, high = json.loads(self._keys.open(file.bounds, _identity(file.id, "bounds")))
+        return low, high
+
+    def rows(self, segment: Segment, columns: Sequence[str] | None = None) -> pl.DataFrame:
+        """The stored rows of one segment, in row order."""
+        opened = self.open(file_of(segment))
+        if file_of(segment).segments == 1:
+            return opened.all(columns)
+        wanted = None if columns is None else [*dict.fromkeys((*columns, SEGMENT, ROW))]
+        parts = [opened.read(at, wanted).filter(pl.col(SEGMENT) == segment.id) for at in range(len(opened.chunks))]
+        return pl.concat(parts).sort(ROW)
+
+    def row(self, segment: Segment, number: int, key: pl.Series) -> pl.DataFrame:
+        """One stored row, or those of its key that lie beside it in a compacted file (columns `_segment`, `_row`)."""
+        opened = self.open(file_of(segment))
+        if file_of(segment).segments == 1:
+            row = opened.rows(number // CHUNK_ROWS, number % CHUNK_ROWS, 1)
+            return row.with_columns(pl.lit(segment.id, pl.Int64).alias(SEGMENT), pl.lit(number, pl.UInt32).alias(ROW))
+        text = key_text(key)[0]
+        parts = []
+        for at, chunk in enumerate(opened.chunks):
+            if chunk.low <= text <= chunk.high:
+                order = opened.read(at, [ORDER])[ORDER]
+                start = int(order.search_sorted(text, side="left"))
+                parts.append(opened.rows(at, start, int(order.search_sorted(text, side="right")) - start))
+        return pl.concat(parts) if parts else opened.read(0).clear()
+
+    def old(self, moment: datetime) -> list[str]:
+        """Paths of the files last written before that moment, drafts of a crash included."""
+        return [
+            path.relative_to(self._folder).as_posix()
+            for path in self._folder.rglob("*")
+            if path.is_file() and path.stat().st_mtime < moment.timestamp()
+        ]
+
+
+def file_of(segment: Segment) -> SegmentFile:
+    """The segment's file. IntegrityError where it has none."""
+    if segment.file is None:
+        raise IntegrityError(f"segment {segment.id} names no file")
+    return segment.file
+
+
+def _identity(file_id: int, part: str) -> dict[str, str]:
+    return {"kind": "decision_file", "id": str(file_id), "part": part}

@@ -1,0 +1,112 @@
+"""The rows of a segment: how they are typed, what the log adds to them, and the leaves that prove them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from datetime import UTC
+from hashlib import sha256
+
+import numpy as np
+import polars as pl
+import rfc8785
+
+from hub.decisions.canonical import canonical_rows
+from hub.decisions.keytext import key_text
+from hub.decisions.log.merkle import SALT_BYTES
+from hub.decisions.types import (
+    CLEAR,
+    DECISION_STATES,
+    KEY,
+    PREVIOUS,
+    REASONS,
+    STATE,
+    TARGET,
+    DecisionError,
+    SegmentFacts,
+)
+
+SALT, LEAF, SEGMENT, ROW, ORDER = "_salt", "_leaf", "_segment", "_row", "_order"
+OWN = frozenset({SALT, LEAF, SEGMENT, ROW, ORDER})
+
+FIXED: Mapping[str, pl.DataType] = {
+    "_version": pl.String(),
+    STATE: pl.String(),
+    "_reason": pl.String(),
+    "_because": pl.String(),
+    "_digest": pl.Binary(),
+    PREVIOUS: pl.Struct({"segment": pl.Int64(), "row": pl.UInt32()}),
+    REASONS: pl.List(pl.Struct({"feature": pl.String(), "effect": pl.Float64()})),
+    CLEAR: pl.List(pl.String()),
+}
+RESULTS: Mapping[str, pl.DataType] = {
+    "row": pl.UInt32(),
+    "state": pl.String(),
+    "field": pl.String(),
+    "reason": pl.String(),
+    "version": pl.String(),
+}
+
+
+def normal(frame: pl.DataFrame) -> pl.DataFrame:
+    """The frame with its fixed columns typed as stored. DecisionError names what is missing or wrong."""
+    missing = [name for name in (KEY, TARGET, *FIXED) if name not in frame.columns]
+    if missing:
+        raise DecisionError(f"a segment needs the column {missing[0]}")
+    reserved = OWN.intersection(frame.columns)
+    if reserved:
+        raise DecisionError(f"the column {min(reserved)} belongs to the log")
+    if not isinstance(frame.schema[KEY], pl.Struct):
+        raise DecisionError(f"the column {KEY} must be a struct of the key's fields")
+    strange = set(frame[STATE].unique().to_list()) - DECISION_STATES
+    if strange:
+        raise DecisionError(
+            f"{min(map(str, strange))} is no state of a decision; use {', '.join(sorted(DECISION_STATES))}"
+        )
+    casts = [pl.col(name).cast(dtype) for name, dtype in FIXED.items()]
+    if isinstance(frame.schema[TARGET], pl.Null):
+        casts.append(pl.col(TARGET).cast(frame.schema[KEY]))
+    casts += [pl.col(name).cast(pl.String) for name, dtype in frame.schema.items() if _is_category(dtype)]
+    return frame.with_columns(casts)
+
+
+def _is_category(dtype: pl.DataType) -> bool:
+    return isinstance(dtype, pl.Categorical | pl.Enum)
+
+
+def leaves(rows: pl.DataFrame, salts: bytes) -> list[bytes]:
+    """The Merkle leaves of the rows: SHA-256(0x00 ‖ salt ‖ canonical row)."""
+    start = np.zeros((rows.height, 1), np.uint8)
+    salt = np.frombuffer(salts, np.uint8).reshape(rows.height, SALT_BYTES)
+    return [sha256(each).digest() for each in canonical_rows(rows, rows.columns, [start, salt])]
+
+
+def head(segment_id: int, facts: SegmentFacts, columns: Sequence[tuple[str, str]]) -> bytes:
+    """The first leaf of a segment: what all its rows share (number, facts and columns), as canonical JSON."""
+    named = {name: getattr(facts, name) for name in SegmentFacts.__slots__ if name != "at"}
+    moment = facts.at.astimezone(UTC).isoformat(timespec="microseconds")
+    listed = {"segment": str(segment_id), **named, "at": moment, "columns": [list(each) for each in columns]}
+    return sha256(b"\x00" + rfc8785.dumps(listed)).digest()
+
+
+def counts(states: pl.Series) -> dict[str, int]:
+    counted = states.drop_nulls().value_counts(name="count")
+    return dict(sorted(zip(counted.to_series(0).to_list(), counted["count"].to_list(), strict=True)))
+
+
+def bounds(rows: pl.DataFrame) -> list[str]:
+    """Lowest and highest key text."""
+    if ORDER in rows.columns:
+        texts = rows[ORDER].drop_nulls()
+    else:
+        keys = rows.select(KEY).filter(pl.col(KEY).is_not_null()).unnest(KEY)
+        if keys.width == 1:
+            keys = pl.concat([keys.select(pl.all().min()), keys.select(pl.all().max())])
+        texts = key_text(keys.to_struct(KEY)).drop_nulls()
+    return ["", ""] if texts.is_empty() else [str(texts.min()), str(texts.max())]
+
+
+def ipc(rows: pl.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    rows.write_ipc(buffer, compression="zstd")
+    return buffer.getvalue()

@@ -1,0 +1,138 @@
+"""The receipt: where a record stands, and the chain of decisions that brought it there, newest first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import polars as pl
+
+from hub.decisions.log.log import DecisionLog
+from hub.decisions.log.rows import LEAF, ROW, SEGMENT
+from hub.decisions.standing.standing import Standing
+from hub.decisions.types import (
+    BECAUSE,
+    BEFORE,
+    CLEAR,
+    DECIDED,
+    DIGEST,
+    FEATURE,
+    KEY,
+    OUTPUT,
+    PREVIOUS,
+    REASON,
+    REASONS,
+    SET,
+    STATE,
+    TARGET,
+    VERSION,
+    WITH,
+    Decision,
+    DecisionError,
+    Receipt,
+    Segment,
+)
+
+LIMIT = 100
+"""Decisions shown at most, unless asked for more."""
+
+
+def receipt(
+    log: DecisionLog, standing: Standing, mapping: str, key: Mapping[str, Any], *, limit: int = LIMIT
+) -> Receipt:
+    """The story behind one record's score, the newest `limit` decisions of it.
+
+    `key` gives each key field; text is read as the field's own type. DecisionError names a field that does not fit.
+    """
+    keys = key_series(standing, mapping, key)
+    if keys is None:
+        return Receipt(mapping, dict(key), None, (), None)
+    frame = standing.view(mapping, keys).frame
+    found = frame.row(0, named=True)
+    if found["state"] is None:
+        return Receipt(mapping, keys[0], None, (), None)
+    decisions: list[Decision] = []
+    pointer = None if found["segment"] is None else (found["segment"], found["row"])
+    for decision in history(log, pointer, keys):
+        decisions.append(decision)
+        if len(decisions) == limit:
+            return Receipt(mapping, keys[0], found, tuple(decisions), decision.previous)
+    return Receipt(mapping, keys[0], found, tuple(decisions), None)
+
+
+def history(log: DecisionLog, pointer: tuple[int, int] | None, key: pl.Series) -> Iterator[Decision]:
+    """The decisions about one record from that one back, each read when it is asked for.
+
+    The chain ends at the first decision, or where the record was erased. DecisionError where it leads to another
+    record or in a circle.
+    """
+    segments: dict[int, Segment] = {}
+    known: dict[tuple[int, int], dict[str, Any]] = {}
+    passed: set[tuple[int, int]] = set()
+    while pointer is not None:
+        if pointer in passed:
+            raise DecisionError(f"the decisions about this record lead in a circle through segment {pointer[0]}")
+        if pointer not in known:
+            segment, rows = log.beside(*pointer, key)
+            segments[segment.id] = segment
+            known.update({(each[SEGMENT], each[ROW]): each for each in rows.to_dicts()})
+        row = known.pop(pointer, None)
+        if row is None or (row[LEAF] is None and row[KEY] != key[0]):
+            raise DecisionError(f"row {pointer[1]} of segment {pointer[0]} is no decision about this record")
+        if row[LEAF] is not None:
+            return
+        segment = segments.get(pointer[0]) or log.segment(pointer[0])
+        decision = _decision(segment, row, log.results(segment.id))
+        yield decision
+        passed.add(pointer)
+        pointer = decision.previous
+
+
+def key_series(standing: Standing, mapping: str, key: Mapping[str, Any]) -> pl.Series | None:
+    """One key, typed as the mapping's keys are; None where nothing stands yet."""
+    kind = standing.key_type(mapping)
+    if kind is None:
+        return None
+    named = {each.name: each.dtype for each in kind.fields}
+    if set(named) != set(key):
+        raise DecisionError(f"the key of {mapping} is {', '.join(named)}; give each of them and nothing else")
+    parts = []
+    for name, dtype in named.items():
+        try:
+            given = pl.Series(name, [key[name]])
+            parts.append(given if given.dtype == dtype else given.cast(dtype))
+        except (pl.exceptions.PolarsError, TypeError, OverflowError) as error:
+            raise DecisionError(f"the key field {name} of {mapping} must be a {dtype}") from error
+    return pl.DataFrame(parts).to_struct(KEY)
+
+
+def _decision(segment: Segment, row: Mapping[str, Any], results: pl.DataFrame) -> Decision:
+    told = results.filter(pl.col("row") == row[ROW]).drop("row").to_dicts()
+    before = row[PREVIOUS]
+    return Decision(
+        segment=segment.id,
+        row=row[ROW],
+        facts=segment.facts,
+        root=segment.root,
+        key=row[KEY],
+        target=row[TARGET],
+        version=row[VERSION],
+        state=row[STATE],
+        reason=row[REASON],
+        because=row[BECAUSE],
+        digest=row[DIGEST],
+        features=_group(row, FEATURE),
+        outputs=_group(row, OUTPUT),
+        decided=_group(row, DECIDED),
+        set=_group(row, SET),
+        with_=_group(row, WITH),
+        before=_group(row, BEFORE),
+        clear=tuple(row[CLEAR] or ()),
+        reasons=tuple(row[REASONS] or ()),
+        result=told[0] if told else {},
+        previous=None if before is None or before["segment"] is None else (before["segment"], before["row"]),
+    )
+
+
+def _group(row: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    return {name[len(prefix) :]: value for name, value in row.items() if name.startswith(prefix)}

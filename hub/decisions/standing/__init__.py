@@ -1,0 +1,1 @@
+"""Standing: blocks of neighbouring keys and the rows laid over them."""

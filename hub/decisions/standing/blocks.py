@@ -1,0 +1,150 @@
+"""The rows of standing as they are kept: typed, in key order, packed into sealed blocks, with newer rows laid over."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import pairwise
+
+import polars as pl
+
+from hub.decisions.keytext import key_text
+from hub.decisions.types import KEY, STANDING_COLUMNS, STANDING_STATES, DecisionError
+
+TEXT = "_text"
+VALUES = "values."
+"""Prefix under which the target fields of `values` are kept as columns, so that their set may change over time."""
+HAS_VALUES = "values"
+
+SCHEMA: Mapping[str, pl.DataType] = {
+    "digest": pl.Binary(),
+    "state": pl.String(),
+    HAS_VALUES: pl.Boolean(),
+    "version": pl.String(),
+    "segment": pl.Int64(),
+    "row": pl.UInt32(),
+    "at": pl.Datetime("us", "UTC"),
+    "written_at": pl.Datetime("us", "UTC"),
+    "due": pl.Datetime("us", "UTC"),
+    "why": pl.String(),
+    "attempts": pl.UInt32(),
+}
+
+BLOCK_ROWS = 10_000
+"""Keys above which a block is split."""
+SPLIT_ROWS = 7_500
+
+
+def flat(updates: pl.DataFrame) -> pl.DataFrame:
+    """Updates as given, as rows of a block: key text, `_key`, standing columns, target fields; last of a key wins."""
+    frame = updates if KEY in updates.columns else _gathered(updates)
+    missing = [name for name in STANDING_COLUMNS if name not in frame.columns]
+    if missing:
+        raise DecisionError(f"standing needs the column {missing[0]}")
+    strange = set(frame["state"].unique().to_list()) - STANDING_STATES
+    if strange:
+        raise DecisionError(f"{min(map(str, strange))} is no state of a record's standing")
+    kept = [pl.col(name).cast(dtype) for name, dtype in SCHEMA.items() if name != HAS_VALUES]
+    values = frame.schema["values"]
+    fields = values.fields if isinstance(values, pl.Struct) else []
+    parts = [pl.col("values").struct.field(each.name).alias(VALUES + each.name) for each in fields]
+    rows = frame.select(
+        key_text(frame[KEY]).alias(TEXT), pl.col(KEY), *kept, pl.col("values").is_not_null().alias(HAS_VALUES), *parts
+    )
+    return rows.unique(TEXT, keep="last").sort(TEXT)
+
+
+def _gathered(updates: pl.DataFrame) -> pl.DataFrame:
+    names = [name for name in updates.columns if name not in STANDING_COLUMNS]
+    return updates.select(pl.struct(names).alias(KEY), pl.exclude(names))
+
+
+def nested(rows: pl.DataFrame, fields: Mapping[str, pl.DataType] | None = None) -> pl.DataFrame:
+    """Rows of blocks as standing columns; `fields` fixes the target fields of `values` and their types.
+
+    A field not known of a record is null, and so is one that was kept in a type that is not the one asked for.
+    """
+    if fields is None:
+        fields = {name[len(VALUES) :]: dtype for name, dtype in rows.schema.items() if name.startswith(VALUES)}
+    parts = [
+        (pl.col(VALUES + name) if rows.schema.get(VALUES + name) == dtype else pl.lit(None, dtype)).alias(name)
+        for name, dtype in fields.items()
+    ]
+    values = pl.when(pl.col(HAS_VALUES)).then(pl.struct(parts)) if parts else pl.lit(None)
+    return rows.select(values.alias(name) if name == HAS_VALUES else pl.col(name) for name in STANDING_COLUMNS)
+
+
+def empty() -> pl.DataFrame:
+    """No rows, of no known key."""
+    return pl.DataFrame(schema={TEXT: pl.String(), **SCHEMA})
+
+
+def stacked(parts: Iterable[pl.DataFrame]) -> pl.DataFrame:
+    """Rows one after the other; where a target field changed its type, its older values are unknown."""
+    listed = [each for each in parts if not each.is_empty()]
+    if not listed:
+        return empty()
+    wanted: dict[str, pl.DataType] = {}
+    for each in listed:
+        wanted.update(each.schema)
+    keys = {repr(each.schema[KEY]) for each in listed}
+    if len(keys) > 1:
+        raise DecisionError("the key of the entity changed its type; clear the mapping's standing and run it in full")
+    if all(each.schema == listed[0].schema for each in listed):
+        return pl.concat(listed)
+    return pl.concat([_shaped(each, wanted) for each in listed])
+
+
+def _shaped(rows: pl.DataFrame, wanted: Mapping[str, pl.DataType]) -> pl.DataFrame:
+    return rows.select(
+        pl.col(name) if rows.schema.get(name) == dtype else pl.lit(None, dtype).alias(name)
+        for name, dtype in wanted.items()
+    )
+
+
+def laid_over(below: pl.DataFrame, above: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """The rows with later ones in place of theirs, in key order; the last of `above` wins."""
+    if not above:
+        return below
+    newer = stacked(above) if len(above) == 1 else stacked(above).unique(TEXT, keep="last")
+    if newer.is_empty():
+        return below
+    kept = below if below.is_empty() else below.join(newer.select(TEXT), on=TEXT, how="anti")
+    return stacked([kept, newer]).sort(TEXT)
+
+
+def between(rows: pl.DataFrame, low: str, high: str | None) -> pl.DataFrame:
+    """Those of the rows, which are in key order, from `low` up to but not including `high`."""
+    if rows.is_empty():
+        return rows
+    texts = rows[TEXT]
+    start = int(texts.search_sorted(low, side="left"))
+    stop = rows.height if high is None else int(texts.search_sorted(high, side="left"))
+    return rows.slice(start, stop - start)
+
+
+def split(rows: pl.DataFrame) -> list[pl.DataFrame]:
+    """The rows as they are, or in equal parts where they are too many for one block."""
+    if rows.height <= BLOCK_ROWS:
+        return [rows]
+    parts = -(-rows.height // SPLIT_ROWS)
+    edges = [rows.height * at // parts for at in range(parts + 1)]
+    return [rows.slice(start, stop - start) for start, stop in pairwise(edges)]
+
+
+def packed(rows: pl.DataFrame) -> bytes:
+    """Rows as Arrow IPC, zstd."""
+    buffer = io.BytesIO()
+    rows.write_ipc(buffer, compression="zstd" if rows.height > 64 else "uncompressed")
+    return buffer.getvalue()
+
+
+def unpacked(content: bytes) -> pl.DataFrame:
+    """The inverse of `packed`."""
+    return pl.read_ipc(io.BytesIO(content))
+
+
+def counted(rows: pl.DataFrame) -> dict[str, int]:
+    """Rows by state."""
+    states = rows["state"].value_counts(name="count")
+    return dict(sorted(zip(states["state"].to_list(), states["count"].to_list(), strict=True)))

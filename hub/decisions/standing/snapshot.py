@@ -1,0 +1,131 @@
+"""One mapping's standing as a process knows it at one moment, and what a put is about to make of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from hub.decisions.standing import blocks
+from hub.decisions.standing.blocks import TEXT
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A block as the process knows it: its first key text (its rows reach up to the next block's), and its write."""
+
+    id: int
+    low: str
+    seq: int
+    token: int
+    rows: int
+    states: Mapping[str, int]
+    due: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Over:
+    """Rows laid over the blocks by one put."""
+
+    seq: int
+    rows: pl.DataFrame
+    low: str
+    high: str
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One mapping's standing after change number `seq`: blocks in key order, rows laid over in order of time."""
+
+    mapping: str
+    seq: int = 0
+    epoch: int = 0
+    blocks: tuple[Block, ...] = ()
+    over: tuple[Over, ...] = ()
+    lows: tuple[str, ...] = ()
+
+    def high(self, at: int) -> str | None:
+        """Where the block at that place ends: the next one's first key text."""
+        return self.lows[at + 1] if at + 1 < len(self.lows) else None
+
+    def newer(self, at: int, low: str = "", high: str | None = None) -> list[pl.DataFrame]:
+        """The rows laid over a block that count for it, oldest first; of the keys from `low` through `high` only."""
+        block, end = self.blocks[at], self.high(at)
+        start = max(block.low, low)
+        found = []
+        for each in self.over:
+            missed = (
+                each.high < start or (end is not None and each.low >= end) or (high is not None and each.low > high)
+            )
+            if each.seq > block.seq and not missed:
+                found.append(blocks.between(each.rows, start, end))
+        return [each for each in found if not each.is_empty()]
+
+
+@dataclass(frozen=True)
+class View:
+    """How some keys stand: `frame` has the standing columns, row by row as the keys were given, null where unknown."""
+
+    mapping: str
+    frame: pl.DataFrame
+    snapshot: Snapshot = field(repr=False)
+
+
+@dataclass
+class Prepared:
+    """What a put is about to write: blocks by place in the snapshot (-1: the first ever), and rows to lay over."""
+
+    snapshot: Snapshot
+    updates: pl.DataFrame
+    rewrites: dict[int, list[tuple[str, pl.DataFrame, bytes]]] = field(default_factory=dict)
+    over: pl.DataFrame | None = None
+
+
+def carried(plan: Prepared, current: Snapshot) -> Prepared | None:
+    """The plan on the standing as it is now; None where a block it rewrites moved, or got rows laid over."""
+    if is_blank(plan) or plan.snapshot.epoch != current.epoch or (-1 in plan.rewrites and current.blocks):
+        return None
+    places = {each.id: at for at, each in enumerate(current.blocks)}
+    rewrites = {}
+    for at, parts in plan.rewrites.items():
+        if at < 0:
+            rewrites[at] = parts
+            continue
+        before = plan.snapshot.blocks[at]
+        place = places[before.id]
+        late = any(each.seq > plan.snapshot.seq for each in current.over) and any(
+            not blocks.between(each.rows, before.low, current.high(place)).is_empty()
+            for each in current.over
+            if each.seq > plan.snapshot.seq
+        )
+        if current.blocks[place].token != before.token or late:
+            return None
+        rewrites[place] = parts
+    return Prepared(current, plan.updates, rewrites, plan.over)
+
+
+def is_blank(plan: Prepared) -> bool:
+    return not plan.rewrites and plan.over is None
+
+
+def packed_parts(low: str, rows: pl.DataFrame) -> list[tuple[str, pl.DataFrame, bytes]]:
+    parts = blocks.split(rows)
+    lows = [low, *(part[TEXT][0] for part in parts[1:])]
+    return [(each, part, blocks.packed(part)) for each, part in zip(lows, parts, strict=True)]
+
+
+def place_of_each(snapshot: Snapshot, texts: pl.Series) -> NDArray[np.int64]:
+    lows = pl.Series(snapshot.lows, dtype=pl.String)
+    found = lows.search_sorted(texts, side="right").to_numpy().astype(np.int64) - 1
+    return np.asarray(np.maximum(found, 0), np.int64)
+
+
+def places_of(snapshot: Snapshot, texts: pl.Series) -> list[int]:
+    """The blocks in whose range the keys lie, in order."""
+    if not snapshot.blocks or texts.is_empty():
+        return []
+    return [int(at) for at in np.unique(place_of_each(snapshot, texts))]

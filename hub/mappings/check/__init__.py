@@ -1,0 +1,8 @@
+"""A document judged against the systems and the model it names.
+
+Owns what can be said before any record is read: names, types, keys, rights, lineage. Refuses to read records.
+"""
+
+from hub.mappings.check.compiling import compile_mapping
+
+__all__ = ["compile_mapping"]

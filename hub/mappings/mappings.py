@@ -1,0 +1,354 @@
+"""The mappings of one installation: checked, previewed, approved, published, paused, and compiled for a run."""
+
+from __future__ import annotations
+
+import builtins
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from hashlib import sha256
+
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
+
+from hub.access import Actor
+from hub.audit import Action, AuditLog, Event, Outcome
+from hub.connections import Connections
+from hub.database import Database
+from hub.keys import KeyRing
+from hub.mappings import store
+from hub.mappings.check import compile_mapping
+from hub.mappings.document import read_document
+from hub.mappings.nearest import near
+from hub.mappings.publication import bind, check_approval, published_of, refuse_alteration
+from hub.mappings.types import (
+    ApprovalError,
+    Compiled,
+    Document,
+    MappingError,
+    MappingsError,
+    MappingState,
+    Published,
+    Standing,
+    UnknownMappingError,
+    Watermark,
+)
+from hub.models import ModelVersion, Registry
+from hub.sdk import Cursor, Entity, Json
+
+
+class Mappings:
+    """Safe to share between threads. With `production`, a version is published only after a preview and an approval."""
+
+    def __init__(
+        self,
+        database: Database,
+        keys: KeyRing,
+        audit: AuditLog,
+        connections: Connections,
+        registry: Registry,
+        *,
+        production: bool = False,
+    ) -> None:
+        self._database = database
+        self._keys = keys
+        self._audit = audit
+        self._connections = connections
+        self._registry = registry
+        self._production = production
+        self._compiled: dict[str, tuple[str, Compiled]] = {}
+        self._documents: dict[str, Document] = {}
+        self._lock = threading.Lock()
+
+    def check(self, text: str, actor: Actor) -> Compiled:
+        """The document compiled against its systems as they are now. MappingError holds every problem by line."""
+        document = read_document(text)
+        try:
+            compiled = self._compile(document, {})
+        except MappingError as error:
+            self._tell(actor, Action.MAPPING_CHECK, document, Outcome.FAILED, {"problems": len(error.problems)})
+            raise
+        self._tell(actor, Action.MAPPING_CHECK, document)
+        return compiled
+
+    def submit(self, text: str, actor: Actor) -> Compiled:
+        """Hands a checked version in for approval; `actor` is its author from now on."""
+        compiled = self.check(text, actor)
+        with self._database.begin() as session:
+            row = self._version(session, compiled.document, text, actor)
+            if row.state is MappingState.DRAFT:
+                row.state = MappingState.CHECKED
+            self._record(session, actor, Action.MAPPING_SUBMIT, compiled.document)
+        return compiled
+
+    def note_preview(self, text: str, actor: Actor, detail: Mapping[str, Json] | None = None) -> None:
+        """Remembers that this very document was tried on real records; `detail` holds counts for the trail."""
+        document = read_document(text)
+        with self._database.begin() as session:
+            row = self._version(session, document, text, actor)
+            row.previewed_by, row.previewed_at = str(actor), self._database.now(session)
+            self._record(session, actor, Action.MAPPING_PREVIEW, document, detail=detail)
+
+    def approve(self, name: str, digest: str, actor: Actor) -> None:
+        """Approves a version. ApprovalError for its author, for a program, and for one that was not handed in."""
+        with self._database.begin() as session:
+            row = store.version(session, name, digest=digest)
+            if row is None:
+                raise UnknownMappingError(f"mapping {name} has no version {digest[:12]}; hand it in first")
+            check_approval(row, actor)
+            row.approved_by, row.approved_at = str(actor), self._database.now(session)
+            self._record(session, actor, Action.MAPPING_APPROVE, read_document(row.text))
+
+    def publish(self, text: str, actor: Actor) -> Published:
+        """Makes this version the one that runs; an earlier version published again keeps its number.
+
+        ApprovalError in production without preview and approval by somebody else. Elsewhere the actor stands as the
+        approver, and the trail says so.
+        """
+        document = read_document(text)
+        compiled = self._compile(document, {})
+        try:
+            with self._database.begin() as session:
+                return self._publish(session, compiled, text, actor)
+        except IntegrityError as error:
+            raise MappingsError(
+                f"mapping {document.mapping} was not published: another mapping took one of its target fields, or"
+                " another publication ran at the same moment; check it again"
+            ) from error
+
+    def _publish(self, session: Session, compiled: Compiled, text: str, actor: Actor) -> Published:
+        document = compiled.document
+        row = self._version(session, document, text, actor)
+        if self._production and row.approved_by is None:
+            raise ApprovalError(f"mapping {document.mapping} needs the approval of somebody other than {row.author}")
+        if self._production and row.previewed_at is None:
+            raise ApprovalError(f"mapping {document.mapping} was not previewed; run hub mappings preview first")
+        alone = row.approved_by is None
+        now = self._database.now(session)
+        mapping = store.mapping(session, document.mapping, lock=True)
+        assert mapping is not None
+        if mapping.published is not None and mapping.published != row.number:
+            before = store.version(session, document.mapping, number=mapping.published)
+            assert before is not None
+            before.state = MappingState.RETIRED
+        if row.number is not None:
+            refuse_alteration(self._keys, row)
+        else:
+            row.number = store.next_number(session, document.mapping)
+            row.approved_by, row.approved_at = row.approved_by or str(actor), row.approved_at or now
+            row.published_by, row.published_at = str(actor), now
+            row.mac = bind(self._keys, row)
+        row.state = MappingState.PUBLISHED
+        mapping.published = row.number
+        write = document.write
+        fields = [(write.connection, write.entity, name) for name in (*write.set, *write.with_)]
+        store.take_targets(session, document.mapping, fields)
+        detail: dict[str, Json] = {"number": row.number, "approved_by": row.approved_by, "approved_by_publisher": alone}
+        self._record(session, actor, Action.MAPPING_PUBLISH, document, detail=detail)
+        return published_of(mapping, row)
+
+    def get(self, name: str) -> Published:
+        """The published version. UnknownMappingError names the nearest one; AlteredMappingError."""
+        with self._database.read() as session:
+            mapping, row = self._current(session, name)
+            refuse_alteration(self._keys, row)
+            return published_of(mapping, row)
+
+    def list(self) -> list[Standing]:
+        """Every mapping by name, published or not."""
+        with self._database.read() as session:
+            return [self._standing(session, each) for each in store.mappings(session)]
+
+    def versions(self, name: str) -> builtins.list[Published]:
+        """Every version that was ever published, oldest first."""
+        with self._database.read() as session:
+            mapping = self._known(session, name)
+            rows = [each for each in store.versions(session, name) if each.number is not None]
+            return [published_of(mapping, each) for each in sorted(rows, key=lambda row: row.number or 0)]
+
+    def pause(self, name: str, actor: Actor, reason: str, session: Session | None = None) -> None:
+        """Nothing runs the mapping until it is resumed; in the caller's transaction where one is given."""
+        with self._transaction(session) as inside:
+            mapping = self._known(inside, name)
+            mapping.paused, mapping.pause_reason = True, reason
+            event = Event(str(actor), Action.MAPPING_PAUSE, f"mapping:{name}", detail={"reason": reason})
+            self._audit.record(inside, event)
+
+    def resume(self, name: str, actor: Actor) -> None:
+        """The mapping may run again."""
+        with self._database.begin() as session:
+            mapping = self._known(session, name)
+            mapping.paused, mapping.pause_reason = False, None
+            self._audit.record(session, Event(str(actor), Action.MAPPING_RESUME, f"mapping:{name}"))
+
+    def version(self, name: str, digest: str) -> Published:
+        """A version that was published at some time, whether it still runs or not."""
+        with self._database.read() as session:
+            mapping, row = self._known(session, name), store.version(session, name, digest=digest)
+            if row is None or row.number is None:
+                raise UnknownMappingError(f"mapping {name} has no published version {digest[:12]}")
+            refuse_alteration(self._keys, row)
+            return published_of(mapping, row)
+
+    def document(self, published: Published) -> Document:
+        """What a version says; read once per process, since a version never changes."""
+        with self._lock:
+            known = self._documents.get(published.digest)
+        if known is None:
+            known = read_document(published.text)
+            with self._lock:
+                self._documents[published.digest] = known
+        return known
+
+    def compile_published(self, published: Published, *, fresh: bool = False) -> Compiled:
+        """A version compiled, kept in this process while its model stays the same.
+
+        `fresh` asks the systems for their entities again, as a run does before it starts: MappingError where they no
+        longer fit the document.
+        """
+        name = published.mapping
+        document = self.document(published)
+        version = self._registry.get(document.model.name, document.model.use)
+        wanted = f"{published.digest}/{version.digest}/{version.number}"
+        with self._lock:
+            kept = self._compiled.get(name)
+        if kept is not None and not fresh and kept[0].startswith(f"{wanted}/"):
+            return kept[1]
+        seen: dict[str, Sequence[Entity]] = {}
+        compiled = self._compile(document, seen, version)
+        key = f"{wanted}/{fingerprint(seen)}"
+        if kept is not None and kept[0] == key:
+            return kept[1]
+        with self._lock:
+            self._compiled[name] = (key, compiled)
+        return compiled
+
+    def watermark(self, name: str) -> Watermark | None:
+        """How far the last complete run of the mapping read; None before the first."""
+        with self._database.read() as session:
+            row = store.watermark(session, name)
+            if row is None:
+                return None
+            cursor = Cursor.from_json(row.cursor) if row.cursor is not None else None
+            return Watermark(row.digest, cursor, row.at, row.full_at)
+
+    def set_watermark(self, session: Session, name: str, watermark: Watermark) -> None:
+        """Stores how far a run read, in the transaction that completes it."""
+        cursor = watermark.cursor.to_json() if watermark.cursor is not None else None
+        session.merge(
+            store.MappingWatermarkRow(
+                mapping=name, digest=watermark.digest, cursor=cursor, at=watermark.at, full_at=watermark.full_at
+            )
+        )
+
+    def _compile(
+        self, document: Document, seen: dict[str, Sequence[Entity]], version: ModelVersion | None = None
+    ) -> Compiled:
+        def entities(connection: str) -> Sequence[Entity]:
+            if connection not in seen:
+                seen[connection] = self._connections.entities(connection)
+            return seen[connection]
+
+        def model(name: str, use: str) -> ModelVersion:
+            return version if version is not None else self._registry.get(name, use)
+
+        with self._database.read() as session:
+            taken = store.targets(session)
+        return compile_mapping(document, entities, model, taken)
+
+    def _version(self, session: Session, document: Document, text: str, actor: Actor) -> store.MappingVersionRow:
+        """The row of this document, made where it is new; the mapping's own row with it."""
+        name = document.mapping
+        if store.mapping(session, name, lock=True) is None:
+            session.add(store.MappingRow(name=name, published=None, paused=False, pause_reason=None))
+            session.flush()
+        row = store.version(session, name, digest=document.digest)
+        if row is None:
+            row = store.MappingVersionRow(
+                mapping=name,
+                digest=document.digest,
+                state=MappingState.DRAFT,
+                text=text,
+                model_name=document.model.name,
+                model_use=document.model.use,
+                author=str(actor),
+                submitted_at=self._database.now(session),
+            )
+            session.add(row)
+            session.flush()
+        return row
+
+    def _known(self, session: Session, name: str) -> store.MappingRow:
+        mapping = store.mapping(session, name)
+        if mapping is None:
+            known = store.names(session)
+            hint = near(name, known) or ("; there is none yet" if not known else f"; there is {', '.join(known[:10])}")
+            raise UnknownMappingError(f"there is no mapping {name}{hint}")
+        return mapping
+
+    def _current(self, session: Session, name: str) -> tuple[store.MappingRow, store.MappingVersionRow]:
+        mapping = self._known(session, name)
+        if mapping.published is None:
+            raise UnknownMappingError(f"mapping {name} is not published yet; run hub mappings publish")
+        row = store.version(session, name, number=mapping.published)
+        assert row is not None
+        return mapping, row
+
+    def _standing(self, session: Session, mapping: store.MappingRow) -> Standing:
+        rows = store.versions(session, mapping.name)
+        current = [each for each in rows if each.number is not None and each.number == mapping.published]
+        published = published_of(mapping, current[0]) if current else None
+        return Standing(mapping.name, published, rows[-1].digest, rows[-1].state)
+
+    @contextmanager
+    def _transaction(self, session: Session | None) -> Iterator[Session]:
+        if session is not None:
+            yield session
+            return
+        with self._database.begin() as own:
+            yield own
+
+    def _tell(
+        self,
+        actor: Actor,
+        action: Action,
+        document: Document,
+        outcome: Outcome = Outcome.DONE,
+        detail: Mapping[str, Json] | None = None,
+    ) -> None:
+        with self._database.begin() as session:
+            self._record(session, actor, action, document, outcome, detail)
+
+    def _record(
+        self,
+        session: Session,
+        actor: Actor,
+        action: Action,
+        document: Document,
+        outcome: Outcome = Outcome.DONE,
+        detail: Mapping[str, Json] | None = None,
+    ) -> None:
+        subject = f"mapping:{document.mapping}"
+        event = Event(str(actor), action, subject, outcome, digest=document.digest, detail=detail or {})
+        self._audit.record(session, event)
+
+
+def model_users(session: Session, version: ModelVersion) -> Iterable[str]:
+    """The published mappings that name a model version by its number, for `Registry(users=…)`."""
+    return [
+        f"mapping {name}" for name, use in store.users_of_model(session, version.name) if use == str(version.number)
+    ]
+
+
+def fingerprint(entities: Mapping[str, Sequence[Entity]]) -> str:
+    """One text for what some connections offer: the same while no entity, field, type, right or list changed."""
+    # An entity's repr holds every field in declaration order; a frozenset's order is not stable between processes.
+    lines = sorted(
+        f"{connection}/{entity.name}/{each.name}/{each.type}/{each.nullable}/{each.writable}/{each.length}"
+        f"/{each.precision}/{each.scale}/{each.values}/{sorted(each.operators)}/{entity.key}/{entity.changed_by}"
+        f"/{sorted(entity.modes)}/{entity.conditional}"
+        for connection, listed in entities.items()
+        for entity in listed
+        for each in entity.fields
+    )
+    return sha256("\n".join(lines).encode()).hexdigest()

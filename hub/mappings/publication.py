@@ -1,0 +1,73 @@
+"""What makes a published version trustworthy: who may approve it, and the keyed digest that binds it."""
+
+from __future__ import annotations
+
+import hmac
+
+from hub.access import Actor, ActorKind
+from hub.keys import KeyRing, canonical
+from hub.mappings.document import read_document
+from hub.mappings.store import MappingRow, MappingVersionRow
+from hub.mappings.types import AlteredMappingError, ApprovalError, MappingError, MappingState, Published
+
+PURPOSE = "mapping"
+
+
+def check_approval(row: MappingVersionRow, actor: Actor) -> None:
+    """ApprovalError unless a person other than the author approves a version that was handed in."""
+    if row.state is MappingState.DRAFT:
+        raise ApprovalError(f"mapping {row.mapping}: this version was not handed in for approval; submit it first")
+    if row.number is not None:
+        raise ApprovalError(f"mapping {row.mapping}: this version is published as number {row.number} already")
+    if actor.kind is not ActorKind.HUMAN:
+        raise ApprovalError(f"mapping {row.mapping}: {actor} is a program; a person must approve")
+    if str(actor) == row.author:
+        raise ApprovalError(f"mapping {row.mapping}: {actor} is its author; somebody else must approve")
+
+
+def bind(keys: KeyRing, row: MappingVersionRow) -> bytes:
+    """The keyed digest over everything about a published version that must not change."""
+    bound = {
+        "mapping": row.mapping,
+        "number": row.number,
+        "digest": row.digest,
+        "text": row.text,
+        "author": row.author,
+        "approved_by": row.approved_by,
+        "published_by": row.published_by,
+    }
+    return keys.mac(PURPOSE, canonical(bound))
+
+
+def refuse_alteration(keys: KeyRing, row: MappingVersionRow) -> None:
+    """AlteredMappingError where the row, or the document in it, is not what was published."""
+    if row.mac is None or not hmac.compare_digest(row.mac, bind(keys, row)) or not _is_itself(row):
+        raise AlteredMappingError(
+            f"version {row.number} of mapping {row.mapping} was altered where it is stored;"
+            " restore it, or publish a changed document"
+        )
+
+
+def _is_itself(row: MappingVersionRow) -> bool:
+    try:
+        return read_document(row.text).digest == row.digest
+    except MappingError:
+        return False
+
+
+def published_of(mapping: MappingRow, row: MappingVersionRow) -> Published:
+    """The noun of a row that has a number."""
+    assert row.number is not None
+    assert row.published_at is not None
+    return Published(
+        mapping=row.mapping,
+        number=row.number,
+        digest=row.digest,
+        text=row.text,
+        published_at=row.published_at,
+        published_by=row.published_by or "",
+        paused=mapping.paused,
+        author=row.author,
+        approved_by=row.approved_by or "",
+        pause_reason=mapping.pause_reason,
+    )

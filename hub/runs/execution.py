@@ -1,0 +1,356 @@
+"""One worker's part: claims a slice, keeps its lease alive, and carries it page by page until it ends or must stop."""
+
+from __future__ import annotations
+
+import errno
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from queue import Full, Queue
+from typing import Self, TypeVar
+
+import structlog
+from polars.exceptions import PanicException
+from sqlalchemy.exc import DBAPIError
+
+from hub.connections import GrantError
+from hub.database import DatabaseError
+from hub.mappings import MappingError
+from hub.runs.installation import Installation
+from hub.runs.pages import LimitError, Trip, open_trip
+from hub.runs.planning import differences, finish
+from hub.runs.types import Claim, LostLeaseError, PageState, RunState, SliceKind, Stage
+from hub.sdk import UnauthorizedError, UnavailableError, UnexpectedError
+
+SHRINK = 8
+"""A page that failed is tried again in pages this many times smaller, down to one record."""
+TRIES_ALONE = 3
+"""A record that fails this often on its own is parked."""
+PARKED_BECAUSE = f"carrying this record failed {TRIES_ALONE} times on its own"
+MOST_WAITS = 20
+"""How often in a row a far side may be unavailable before a person is asked."""
+LONGEST_WAIT = 300.0
+STAGED_PAGES = 8
+"""Pages read, scored or written in one claim of a slice whose model has a pool of its own."""
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+
+class Worker:
+    """Works for one pool; belongs to one process. `name` tells workers apart in the ledger."""
+
+    def __init__(
+        self,
+        hub: Installation,
+        pool: str,
+        name: str,
+        *,
+        progress: Callable[[], None] = lambda: None,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`progress` is called once a page; `stopping` is asked then, and the slice given back where it says so."""
+        self._hub = hub
+        self._pool = pool
+        self._name = name
+        self._progress = progress
+        self._stopping = stopping
+        self._trips: dict[str, Trip] = {}
+
+    def work(self, run: str | None = None) -> bool:
+        """Carries one slice (of `run`, where named) as far as it goes; False where there was nothing to claim."""
+        lease = self._hub.settings.lease_seconds
+        claim = self._hub.database.retrying(lambda s: self._hub.ledger.claim(s, self._pool, self._name, lease, run))
+        if claim is None:
+            return False
+        log.info("slice claimed", run=claim.run, slice=claim.number, stage=claim.stage, attempt=claim.attempt)
+        try:
+            with Heartbeat(self._hub, claim, self._progress) as heartbeat:
+                self._carry(claim, heartbeat)
+        except LostLeaseError as lost:
+            log.warning("slice lost", run=claim.run, slice=claim.number, why=str(lost))
+            self._give_up(claim)
+        return True
+
+    def _carry(self, claim: Claim, heartbeat: Heartbeat) -> None:
+        try:
+            trip = self._trip(claim)
+            with trip.travelling():
+                claim = self._shrunk(claim)
+                Carriage(self._hub, trip, claim, heartbeat, self._stopping).carry()
+        except UnavailableError as error:
+            self._wait(claim, error.message, error.retry_after)
+        except (UnauthorizedError, LimitError) as error:
+            self._hold(claim, str(error))
+        except (MappingError, GrantError, UnexpectedError) as error:
+            self._hold(claim, differences(self._hub, claim.run) or str(error))
+        except (LostLeaseError, DatabaseError, DBAPIError):
+            raise
+        except (Exception, PanicException) as error:  # noqa: BLE001  (tried again in parts; what fails alone is parked)
+            if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOSPC):
+                self._wait(claim, f"this machine is out of {_resource(error)}", None)
+                return
+            log.exception("page failed", run=claim.run, slice=claim.number, attempt=claim.attempt)
+            if claim.attempt > TRIES_ALONE + 1:
+                self._hold(claim, f"a page failed {claim.attempt} times ({type(error).__name__}); see the log")
+                return
+            self._hub.database.retrying(lambda s: self._hub.ledger.forgive(s, claim))
+
+    def _trip(self, claim: Claim) -> Trip:
+        trip = self._trips.get(claim.run)
+        if trip is None:
+            self._trips.clear()
+            trip = self._trips[claim.run] = open_trip(self._hub, claim.run)
+        return trip
+
+    def _shrunk(self, claim: Claim) -> Claim:
+        """The claim with smaller pages, where whoever held the slice before failed on its page."""
+        if claim.attempt == 1 or claim.page_rows == 1 or claim.kind is SliceKind.UNDO or claim.stage is not Stage.READ:
+            return claim
+        rows = max(1, claim.page_rows // SHRINK)
+        self._hub.database.retrying(lambda s: self._hub.ledger.shrink(s, claim, rows, claim.page_rows))
+        return replace(claim, page_rows=rows, fragile=claim.page_rows, attempt=1)
+
+    def _wait(self, claim: Claim, why: str, seconds: float | None) -> None:
+        ledger = self._hub.ledger
+        waits = self._hub.database.retrying(lambda s: ledger.wait(s, claim, seconds, LONGEST_WAIT))
+        log.warning("slice waits", run=claim.run, slice=claim.number, why=why, waits=waits)
+        if waits >= MOST_WAITS:
+            self._hold(claim, f"{why}; given up after {waits} tries, `hub runs resume {claim.run}` tries again")
+
+    def _hold(self, claim: Claim, why: str) -> None:
+        log.warning("run held", run=claim.run, why=why)
+        self._trips.pop(claim.run, None)
+        with self._hub.database.begin() as session:
+            self._hub.end(session, claim.run, RunState.HELD, why)
+        self._give_up(claim)
+
+    def _give_up(self, claim: Claim) -> None:
+        self._trips.pop(claim.run, None)
+        try:
+            with self._hub.database.begin() as session:
+                self._hub.ledger.release(session, claim)
+        except LostLeaseError:
+            log.info("slice already held by another", run=claim.run, slice=claim.number)
+
+
+class Carriage:
+    """One claim's way through its slice."""
+
+    def __init__(
+        self, hub: Installation, trip: Trip, claim: Claim, heartbeat: Heartbeat, stopping: Callable[[], bool]
+    ) -> None:
+        self._stopping = stopping
+        self._hub = hub
+        self._trip = trip
+        self._claim = claim
+        self._heartbeat = heartbeat
+        self._number = claim.pages
+
+    def carry(self) -> None:
+        """Finishes what was left between two commits, then does the claim's stage."""
+        if self._claim.stage is Stage.SCORE:
+            self._score()
+            return
+        self._recover()
+        if self._claim.stage is Stage.WRITE:
+            self._write()
+        elif self._trip.staged:
+            self._read_staged()
+        else:
+            self._read()
+
+    def _recover(self) -> None:
+        """Pages whose changes are stored and whose results are not: written again from the stored changes."""
+        if self._trip.run.ahead and self._claim.stage is Stage.READ:
+            with self._hub.database.read() as session:
+                pages = self._hub.ledger.open_pages(session, self._claim)
+            if pages:
+                self._number = pages[-1].number + 1
+                self._claim = replace(self._claim, cursor=pages[-1].cursor)
+            return
+        with self._hub.database.read() as session:
+            decided = [p for p in self._hub.ledger.open_pages(session, self._claim) if p.state is PageState.DECIDED]
+        for page in decided:
+            self._heartbeat.check()
+            self._trip.land(self._claim, self._trip.recall(page), repeated=True)
+            self._number = page.number + 1
+            self._claim = replace(self._claim, cursor=page.cursor)
+
+    def _read(self) -> None:
+        park = PARKED_BECAUSE if self._claim.page_rows == 1 and self._claim.attempt > TRIES_ALONE else None
+        ahead = self._trip.run.ahead
+        with ThreadPoolExecutor(1, "write") as writer:
+            landing: Future[None] | None = None
+            pages = self._trip.pages(self._claim, after=self._claim.cursor)
+            for load in prefetched(pages, depth=1 if self._claim.fragile <= 0 else 0):
+                self._heartbeat.check()
+                intent = self._trip.intend(self._claim, self._number, load, park=park, after=landing)
+                self._number += 1
+                if not ahead:
+                    if landing is not None:
+                        landing.result()
+                    landing = writer.submit(self._trip.land, self._claim, intent)
+                if self._claim.fragile > 0:
+                    self._grow(landing, load.rows)
+                    return
+                if self._stopping():
+                    self._pause(landing)
+                    return
+            if landing is not None:
+                landing.result()
+        self._end_of_read()
+
+    def _pause(self, landing: Future[None] | None) -> None:
+        if landing is not None:
+            landing.result()
+        with self._hub.database.begin() as session:
+            self._hub.ledger.release(session, self._claim)
+
+    def _grow(self, landing: Future[None] | None, rows: int) -> None:
+        """After one page of a fragile stretch: back to the ledger, so that the next is claimed at its own size."""
+        if landing is not None:
+            landing.result()
+        left = self._claim.fragile - max(rows, 1)
+        size = self._claim.full_page_rows if left <= 0 else self._claim.page_rows
+        with self._hub.database.begin() as session:
+            self._hub.ledger.release(session, self._claim, fragile=max(0, left), page_rows=size)
+
+    def _end_of_read(self) -> None:
+        with self._hub.database.begin() as session:
+            if self._trip.run.ahead:
+                self._hub.ledger.release(session, self._claim, stage=Stage.WRITE.value, phase=10, exhausted=True)
+            else:
+                self._hub.ledger.release(session, self._claim, stage=Stage.DONE.value)
+                finish(self._hub, session, self._claim.run)
+
+    def _read_staged(self) -> None:
+        read = 0
+        for load in self._trip.pages(self._claim, after=self._claim.cursor):
+            self._heartbeat.check()
+            self._trip.store_features(self._claim, self._number, load)
+            self._number += 1
+            read += 1
+            if read == STAGED_PAGES or self._claim.fragile > 0:
+                break
+        exhausted = read < STAGED_PAGES and self._claim.fragile <= 0
+        with self._hub.database.begin() as session:
+            if read:
+                stage, pool = Stage.SCORE.value, self._trip.pool
+                self._hub.ledger.release(session, self._claim, stage=stage, pool=pool, exhausted=exhausted)
+            else:
+                self._hub.ledger.release(session, self._claim, stage=Stage.DONE.value, exhausted=True)
+                finish(self._hub, session, self._claim.run)
+        self._hub.ring([self._trip.pool])
+
+    def _score(self) -> None:
+        with self._hub.database.read() as session:
+            pages = self._hub.ledger.open_pages(session, self._claim)
+        for page in pages:
+            if page.state is PageState.FEATURED:
+                self._heartbeat.check()
+                self._trip.store_predictions(self._claim, page)
+        with self._hub.database.begin() as session:
+            self._hub.ledger.release(session, self._claim, stage=Stage.WRITE.value, pool="default")
+        self._hub.ring(["default"])
+
+    def _write(self) -> None:
+        with self._hub.database.read() as session:
+            pages = self._hub.ledger.open_pages(session, self._claim)
+        for page in pages:
+            self._heartbeat.check()
+            self._trip.land(self._claim, self._trip.intend_scored(self._claim, page))
+        with self._hub.database.begin() as session:
+            if self._claim.exhausted:
+                self._hub.ledger.release(session, self._claim, stage=Stage.DONE.value)
+                finish(self._hub, session, self._claim.run)
+            else:
+                self._hub.ledger.release(session, self._claim, stage=Stage.READ.value, pool="default")
+
+
+class Heartbeat:
+    """Keeps a lease alive from a thread of its own; it stops when the work makes no progress for too long."""
+
+    def __init__(self, hub: Installation, claim: Claim, progress: Callable[[], None]) -> None:
+        self._hub = hub
+        self._claim = claim
+        self._tell = progress
+        self._stop = threading.Event()
+        self._lost: Exception | None = None
+        self._progress = time.monotonic()
+        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+
+    def check(self) -> None:
+        """Tells the heartbeat that the work goes on. LostLeaseError where the slice is no longer ours."""
+        self._progress = time.monotonic()
+        self._tell()
+        if self._lost is not None:
+            raise self._lost
+
+    def _beat(self) -> None:
+        lease = self._hub.settings.lease_seconds
+        while not self._stop.wait(lease / 3):
+            if time.monotonic() - self._progress > self._hub.settings.record_seconds:
+                return
+            try:
+                with self._hub.database.begin() as session:
+                    self._hub.ledger.beat(session, self._claim, lease)
+            except LostLeaseError as lost:
+                self._lost = lost
+                return
+            except (DBAPIError, DatabaseError) as error:
+                log.warning("heartbeat failed", run=self._claim.run, slice=self._claim.number, why=type(error).__name__)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+
+def prefetched(items: Iterator[T], depth: int) -> Iterator[T]:
+    """The same items, made up to `depth` ahead in a thread of their own, so that reading hides behind the rest."""
+    if depth == 0:
+        yield from items
+        return
+    queue: Queue[T | BaseException | None] = Queue(depth)
+    stop = threading.Event()
+
+    def fill() -> None:
+        try:
+            for item in items:
+                if not _offer(queue, item, stop):
+                    return
+        except BaseException as error:  # noqa: BLE001  (raised again in the thread that reads)
+            _offer(queue, error, stop)
+            return
+        _offer(queue, None, stop)
+
+    thread = threading.Thread(target=fill, name="read", daemon=True)
+    thread.start()
+    try:
+        while (item := queue.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stop.set()
+        thread.join()
+
+
+def _offer(queue: Queue[T], item: T, stop: threading.Event) -> bool:
+    while not stop.is_set():
+        try:
+            queue.put(item, timeout=0.1)
+        except Full:
+            continue
+        return True
+    return False
+
+
+def _resource(error: BaseException) -> str:
+    return "memory" if isinstance(error, MemoryError) else "disk space"

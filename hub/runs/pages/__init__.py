@@ -1,0 +1,7 @@
+"""One page's way: loaded, judged, its changes stored, written, its results stored. Refuses to know of threads."""
+
+from hub.runs.pages.inline import inline
+from hub.runs.pages.loading import Load
+from hub.runs.pages.trip import LimitError, Trip, open_trip
+
+__all__ = ["LimitError", "Load", "Trip", "inline", "open_trip"]

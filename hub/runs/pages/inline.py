@@ -1,0 +1,120 @@
+"""Records that a program sent as JSON, as a page of the entity they belong to."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime, time
+from decimal import Decimal, InvalidOperation
+from difflib import get_close_matches
+from typing import Any
+
+import polars as pl
+
+from hub.runs.types import BadRequestError
+from hub.sdk import Entity, Field, FieldType, Value
+
+
+def inline(entity: Entity, fields: Sequence[str], records: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
+    """A page (`Entity.page_schema`) of `fields`; what a record does not give is null.
+
+    BadRequestError names the record (counted from 0), the field and what was expected; never the value.
+    """
+    known = {*fields, *entity.key}
+    columns: dict[str, list[Value]] = {name: [] for name in known}
+    for number, record in enumerate(records):
+        for name in record:
+            if name not in known:
+                raise BadRequestError(f"records[{number}].{name}: {_unknown(entity, name, known)}")
+        for name in entity.key:
+            if record.get(name) is None:
+                raise BadRequestError(f"records[{number}].{name}: missing; it is part of the key of {entity.name}")
+        for name in known:
+            columns[name].append(_value(number, entity.by_name[name], record.get(name)))
+    typed = {name: pl.Series(name, values, entity.by_name[name].dtype) for name, values in columns.items()}
+    frame = pl.DataFrame([typed[name] for name in fields], schema=entity.schema(fields))
+    key = pl.DataFrame([typed[name] for name in entity.key]).to_struct("_key")
+    reserved = {
+        "_version": pl.lit(None, pl.String),
+        "_deleted": pl.lit(value=False),
+        "_invalid": pl.lit(None, pl.String),
+    }
+    return frame.with_columns(key, **reserved)
+
+
+def _unknown(entity: Entity, name: str, known: set[str]) -> str:
+    if name in entity.by_name:
+        return "the mapping does not read this field; leave it out"
+    near = get_close_matches(name, sorted(known), 1)
+    return f"{entity.name} has no such field" + (f"; did you mean {near[0]}?" if near else "")
+
+
+def _value(number: int, field: Field, raw: Any) -> Value:
+    try:
+        return None if raw is None else _parsed(field, raw)
+    except (ValueError, TypeError, InvalidOperation, OverflowError):
+        raise BadRequestError(f"records[{number}].{field.name}: expected {_EXPECTED[field.type]}") from None
+
+
+_EXPECTED: Mapping[FieldType, str] = {
+    FieldType.TEXT: "text",
+    FieldType.INTEGER: "a whole number",
+    FieldType.DECIMAL: "a number, or a decimal as text that the field can hold without rounding",
+    FieldType.REAL: "a number",
+    FieldType.BOOLEAN: "true or false",
+    FieldType.DATE: "a date as text, 2026-11-20",
+    FieldType.TIME: "a time as text, 13:45:00",
+    FieldType.TIMESTAMP: "a date and time without zone as text, 2026-11-20T13:45:00",
+    FieldType.INSTANT: "a date and time with zone as text, 2026-11-20T13:45:00Z",
+    FieldType.BYTES: "bytes as hexadecimal text",
+    FieldType.UUID: "a UUID as text",
+    FieldType.JSON: "JSON as text",
+}
+
+
+def _parsed(field: Field, raw: Any) -> Value:
+    kind = field.type
+    if kind is FieldType.BOOLEAN:
+        return bool(_only(raw, bool))
+    if kind is FieldType.INTEGER:
+        whole = int(_only(raw, int))
+        if not -(2**63) <= whole < 2**63:
+            raise OverflowError
+        return whole
+    if kind is FieldType.REAL:
+        return float(_only(raw, (int, float)))
+    if kind is FieldType.DECIMAL:
+        return _decimal(field, raw)
+    text: str = _only(raw, str)
+    if kind is FieldType.DATE:
+        return date.fromisoformat(text)
+    if kind is FieldType.TIME:
+        return time.fromisoformat(text)
+    if kind in (FieldType.TIMESTAMP, FieldType.INSTANT):
+        return _moment(datetime.fromisoformat(text), zoned=kind is FieldType.INSTANT)
+    return bytes.fromhex(text) if kind is FieldType.BYTES else text
+
+
+def _only(raw: Any, kind: Any) -> Any:
+    # bool is an int to Python, not to anybody else.
+    if not isinstance(raw, kind) or (isinstance(raw, bool) and kind is not bool):
+        raise TypeError
+    return raw
+
+
+def _decimal(field: Field, raw: Any) -> Decimal:
+    value = Decimal(str(_only(raw, (int, float, str))))
+    dtype = field.dtype
+    assert isinstance(dtype, pl.Decimal)
+    if (
+        not value.is_finite()
+        or value != round(value, dtype.scale)
+        or abs(value) >= 10 ** (dtype.precision - dtype.scale)
+    ):
+        raise ValueError
+    return value
+
+
+def _moment(value: datetime, *, zoned: bool) -> datetime:
+    if (value.tzinfo is not None) != zoned:
+        raise ValueError
+    return value.astimezone(UTC) if zoned else value

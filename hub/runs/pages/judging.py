@@ -1,0 +1,272 @@
+"""Turns a loaded page into decisions: who is due, what the model says, what would be written and what it replaces."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import polars as pl
+
+from hub.decisions import HELD, INVALID, LEFT, PARKED, PLANNED, RELEASED, UNCHANGED, Standing
+from hub.mappings import READY, Compiled, CompiledLookup, Facts, Pipeline
+from hub.models import Scorer
+from hub.runs.pages.loading import Load
+from hub.runs.types import Counts
+
+ReadLookup = Callable[[CompiledLookup, pl.DataFrame, datetime], Iterator[pl.DataFrame]]
+ReadTargets = Callable[[pl.DataFrame, Sequence[str]], pl.DataFrame]
+ReadRows = Callable[[pl.DataFrame], pl.Series]
+
+SETTLED = ("applied", "unchanged", "left", "dropped", "undone", "planned")
+"""Standings whose unmoved input needs no second look; the others are counted as what they are."""
+
+
+def completed(decisions: pl.DataFrame, compiled: Compiled) -> pl.DataFrame:
+    """The decisions with every column that the log wants, typed, null where a decision has nothing to say."""
+    wanted: dict[str, pl.DataType] = {
+        "_key": compiled.source.key_dtype(),
+        "_target": compiled.target.key_dtype(),
+        "_version": pl.String(),
+        "_state": pl.String(),
+        "_reason": pl.String(),
+        "_because": pl.String(),
+        "_digest": pl.Binary(),
+        "_previous": pl.Struct({"segment": pl.Int64, "row": pl.UInt32}),
+        "_reasons": pl.List(pl.Struct({"feature": pl.String, "effect": pl.Float64})),
+        "_clear": pl.List(pl.String()),
+    }
+    for prefix, names in (("set.", compiled.set), ("with.", compiled.with_), ("before.", {**compiled.set, **compiled.with_})):
+        wanted |= {f"{prefix}{name}": compiled.target.by_name[name].dtype for name in names}
+    missing = [pl.lit(None, dtype).alias(name) for name, dtype in wanted.items() if name not in decisions.columns]
+    return decisions.with_columns(missing).with_columns(
+        pl.col(name).cast(dtype) for name, dtype in wanted.items() if decisions.schema.get(name) == pl.Null
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Featured:
+    """A page's features with its digests, and the keys of records that are selected no more or gone altogether."""
+
+    frame: pl.DataFrame
+    outside: pl.DataFrame
+    gone: pl.DataFrame
+    forced: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Sifted:
+    """A page's records that need a decision, each with where it stands (`_st_…`); `idle` counts those that do not."""
+
+    fresh: pl.DataFrame
+    lost: pl.DataFrame
+    idle: Counts
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A model's outputs for the ready records of a page, in order, with their reasons where some are shown."""
+
+    outputs: pl.DataFrame
+    reasons: pl.Series | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """The decisions of a page (segment columns); `counts` explains every record but those planned."""
+
+    decisions: pl.DataFrame
+    counts: Counts
+    planned: int
+
+
+class Judge:
+    """Judges the pages of one run; belongs to one thread, like the connections behind its readers."""
+
+    def __init__(
+        self,
+        compiled: Compiled,
+        pipeline: Pipeline,
+        scorer: Callable[[], Scorer],
+        standing: Standing,
+        facts: Facts,
+        readers: tuple[ReadLookup, ReadTargets, ReadRows],
+    ) -> None:
+        self._compiled = compiled
+        self._pipeline = pipeline
+        self._scorer = scorer
+        self._standing = standing
+        self._facts = facts
+        self._now = facts.scored_at
+        self._read_lookup, self._read_targets, self._read_rows = readers
+        self._keys = list(compiled.source.key)
+        self._targets = [*compiled.set, *compiled.with_]
+
+    def features(self, load: Load) -> Featured:
+        """The features of the selected records with their digests."""
+        admitted = self._pipeline.admit(load.frame, self._now)
+        left = admitted.outside
+        deleted = left.filter(pl.col("_deleted").fill_null(value=False))
+        left = left.filter(~pl.col("_deleted").fill_null(value=False))
+        gone = pl.concat([self._key_columns(deleted), load.gone])
+        enriched = self._pipeline.enrich(admitted.frame, self._read_lookup, self._now)
+        featured = self._pipeline.features(enriched, self._now)
+        featured = featured.with_columns(self._pipeline.digest(featured).alias("_digest"))
+        return Featured(featured, self._key_columns(left), gone, load.forced)
+
+    def sift(self, featured: Featured) -> Sifted:
+        """Tells the records that need a decision from those whose input has not moved."""
+        frame = featured.frame
+        outside = featured.outside.with_columns(_gone=pl.lit(value=False))
+        lost = pl.concat([outside, featured.gone.with_columns(_gone=pl.lit(value=True))]).unique(self._keys)
+        keys = pl.concat([self._key_columns(frame), lost.select(self._keys)])
+        fields = self._compiled.target.schema(self._targets)
+        view = self._standing.view(self._compiled.document.mapping, keys, fields)
+        stands = view.frame.rename(lambda name: f"_st_{name}")
+        here = self._marked(pl.concat([frame, stands.head(frame.height)], how="horizontal"), featured.forced)
+        idle: dict[str, int] = {}
+        for state, number in here.filter(~pl.col("_fresh"))["_st_state"].value_counts().iter_rows():
+            outcome = "skipped" if state in SETTLED else state
+            idle[outcome] = idle.get(outcome, 0) + number
+        stood = pl.concat([lost, stands.tail(lost.height)], how="horizontal").filter(
+            pl.col("_st_state").is_not_null() & ~pl.col("_st_state").is_in([LEFT, "dropped"])
+        )
+        return Sifted(here.filter(pl.col("_fresh")), stood, Counts(sum(idle.values()), idle))
+
+    def score(self, fresh: pl.DataFrame) -> Scored:
+        """What the model says of the ready records, with reasons for all of them: for a stage of its own."""
+        ready = fresh.filter(pl.col("_state") == READY).select(list(self._compiled.features))
+        shown = self._compiled.reasons
+        outputs = self._scorer().predict(ready)
+        return Scored(outputs, self._scorer().reasons(ready, shown) if shown and ready.height else None)
+
+    def judge(self, sifted: Sifted, scored: Scored | None = None, *, park: str | None = None) -> Judged:
+        """The decisions of a page. `park` is the reason to set its records aside unscored."""
+        fresh = sifted.fresh
+        if park is not None:
+            fresh = fresh.with_columns(_state=pl.lit(PARKED), _reason=pl.lit(park))
+        ready = fresh.filter(pl.col("_state") == READY)
+        parts = [self._stored(fresh.filter(pl.col("_state") != READY)), self._leaving(sifted.lost)]
+        if ready.height:
+            parts += self._decided(ready, scored)
+        decisions = pl.concat([each for each in parts if each.height] or parts[:1], how="diagonal_relaxed")
+        by = dict(sifted.idle.by)
+        planned = 0
+        for state, number in decisions["_state"].value_counts().iter_rows():
+            if state == PLANNED:
+                planned = number
+                continue
+            outcome = "unchanged" if state == LEFT else state
+            by[outcome] = by.get(outcome, 0) + number
+        return Judged(decisions, Counts(sum(by.values()) + planned, by), planned)
+
+    def _key_columns(self, frame: pl.DataFrame) -> pl.DataFrame:
+        return frame.select(pl.col("_key").struct.field(name) for name in self._keys)
+
+    def _marked(self, here: pl.DataFrame, forced: bool) -> pl.DataFrame:  # noqa: FBT001
+        due = pl.col("_st_due").le(self._now).fill_null(value=False) | pl.lit(forced)
+        same = (pl.col("_digest") == pl.col("_st_digest")).fill_null(value=False)
+        alike = ((pl.col("_state") == INVALID) == (pl.col("_st_state") == INVALID)).fill_null(value=False)
+        released = (pl.col("_st_why") == RELEASED).fill_null(value=False)
+        passes = released & (pl.col("_state") == HELD)
+        return here.with_columns(
+            _fresh=due | ~same | ~alike,
+            _released=released,
+            _state=pl.when(passes).then(pl.lit(READY)).otherwise(pl.col("_state")),
+            _reason=pl.when(passes).then(pl.lit(None, pl.String)).otherwise(pl.col("_reason")),
+        )
+
+    def _decided(self, ready: pl.DataFrame, scored: Scored | None) -> list[pl.DataFrame]:
+        outputs = scored.outputs if scored else self._scorer().predict(ready.select(list(self._compiled.features)))
+        decided = self._pipeline.decide(ready, outputs, self._now)
+        passes = pl.col("_released") & (pl.col("_state") == HELD)
+        decided = decided.with_columns(_state=pl.when(passes).then(pl.lit(READY)).otherwise(pl.col("_state")))
+        if scored is not None and scored.reasons is not None:
+            decided = decided.with_columns(scored.reasons.alias("_reasons"))
+        sure = decided["_state"] == READY
+        parts = [self._stored(decided.filter(~sure))]
+        decided = decided.filter(sure)
+        if decided.height:
+            worth = self._worth(decided)
+            parts += [
+                self._stored(decided.filter(~worth).with_columns(_state=pl.lit(UNCHANGED))),
+                self._intended(decided.filter(worth)),
+            ]
+        return parts
+
+    def _worth(self, decided: pl.DataFrame) -> pl.Series:
+        held = decided["_before"] if self._compiled.in_place else decided["_st_values"]
+        expired = (decided["_st_why"] == "expired").fill_null(value=False)
+        return self._pipeline.worth_writing(decided, held) | expired
+
+    def _intended(self, decided: pl.DataFrame) -> pl.DataFrame:
+        """Decisions that are to be written: the values to set, what they replace, and the reasons shown."""
+        if not decided.height:
+            return self._stored(decided)
+        reasons = decided["_reasons"] if "_reasons" in decided.columns else None
+        if reasons is None and self._compiled.reasons:
+            reasons = self._scorer().reasons(decided.select(list(self._compiled.features)), self._compiled.reasons)
+            decided = decided.with_columns(reasons.alias("_reasons"))
+        passengers = self._pipeline.passengers(decided, reasons, self._now, self._facts)
+        misfits = passengers["_state"] != READY
+        if misfits.any():
+            refused = decided.filter(misfits).with_columns(passengers.filter(misfits).select("_state", "_reason"))
+            rest = decided.filter(~misfits)
+            return pl.concat([self._stored(refused), self._intended(rest)], how="diagonal_relaxed")
+        changes = self._pipeline.changes(decided, passengers).frame
+        target = changes["_key"]
+        before = (
+            decided["_before"].struct.unnest()
+            if self._compiled.in_place
+            else self._read_targets(target.struct.unnest(), self._targets)
+        )
+        groups = [f"set.{name}" if name in self._compiled.set else f"with.{name}" for name in self._targets]
+        written = changes.select(pl.col(name).alias(group) for name, group in zip(self._targets, groups, strict=True))
+        replaced = before.select(pl.col(name).alias(f"before.{name}") for name in self._targets)
+        frame = self._stored(decided.with_columns(_state=pl.lit(PLANNED))).drop(groups, strict=False)
+        extra = changes.select("_clear").with_columns(target.alias("_target"))
+        return pl.concat([frame, written, replaced, extra], how="horizontal")
+
+    def _leaving(self, lost: pl.DataFrame) -> pl.DataFrame:
+        """Records that stand and are selected no more: cleared where the mapping says so, else only noted."""
+        document = self._compiled.document
+        expires = document.write.expires
+        expired = (pl.col("_st_why") == "expired").fill_null(value=False)
+        wanted = (
+            pl.lit(document.read.leaves == "clear")
+            | (pl.lit(expires is not None and expires.then == "clear") & expired)
+        ) & pl.col("_st_values").is_not_null()
+        reachable = ~pl.col("_gone") if self._compiled.in_place else pl.lit(value=True)
+        clears = lost.select((wanted & reachable).alias("clears"))["clears"]
+        frame = lost.select(
+            _key=pl.struct(self._keys),
+            _state=pl.when(clears).then(pl.lit(PLANNED)).otherwise(pl.lit(LEFT)),
+            _reason=pl.when(pl.col("_gone")).then(pl.lit("the record is gone")).otherwise(pl.lit("no longer selected")),
+            _previous=pl.struct(pl.col("_st_segment").alias("segment"), pl.col("_st_row").alias("row")),
+            _clear=pl.when(clears).then(pl.lit(self._targets)).otherwise(pl.lit(None, pl.List(pl.String))),
+        )
+        if not clears.any():
+            return frame
+        values = lost["_st_values"].struct.unnest()
+        held = values.select(pl.col(name).alias(f"before.{name}") for name in self._targets)
+        target = frame["_key"] if self._compiled.in_place else self._read_rows(lost.select("_st_segment", "_st_row"))
+        return pl.concat([frame.with_columns(target.alias("_target")), held], how="horizontal")
+
+    def _stored(self, frame: pl.DataFrame) -> pl.DataFrame:
+        """The columns of the decision log that a judged frame fills, under their names there."""
+        groups = {
+            "f.": self._compiled.features,
+            "o.": self._compiled.model.signature.outputs(),
+            "d.": self._compiled.decide,
+        }
+        named = [
+            pl.col(name).alias(prefix + name)
+            for prefix, names in groups.items()
+            for name in names
+            if name in frame.columns
+        ]
+        passed: list[str] = [name for name in ("_because", "_reasons") if name in frame.columns]
+        passed += [name for name in frame.columns if name.startswith("set.")]
+        previous = pl.struct(pl.col("_st_segment").alias("segment"), pl.col("_st_row").alias("row"))
+        known = pl.when(pl.col("_st_segment").is_not_null()).then(previous).alias("_previous")
+        return frame.select("_key", "_version", "_state", "_reason", "_digest", known, *passed, *named)

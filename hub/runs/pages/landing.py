@@ -1,0 +1,208 @@
+"""What the far side's answers mean: read back what is unknown, and where each record stands afterwards."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import polars as pl
+
+from hub.decisions import APPLIED, CONFLICT, PARKED, PLANNED, REJECTED, UNCHANGED, UNKNOWN
+from hub.sdk import Changes, Mode, Results
+
+MOST_ATTEMPTS = 5
+"""Writes of one record in a row that fail before it is parked."""
+
+FIRST_RETRY = timedelta(minutes=1)
+"""A rejected record is due again after this, then after twice as long each time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How the changes of a mapping are written and how long they hold."""
+
+    entity: str
+    mode: Mode
+    set: tuple[str, ...]
+    with_: tuple[str, ...]
+    expires: timedelta | None
+    undo: bool
+    in_place: bool
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """Every target field, those of `set` first."""
+        return (*self.set, *self.with_)
+
+    @property
+    def columns(self) -> dict[str, str]:
+        """The decision log's column of each target field."""
+        return {**{name: f"set.{name}" for name in self.set}, **{name: f"with.{name}" for name in self.with_}}
+
+
+def changes_of(decisions: pl.DataFrame, terms: Terms) -> Changes | None:
+    """The changes that a page's stored decisions intend; None where it intends none."""
+    planned = decisions.filter(pl.col("_state") == PLANNED)
+    if not planned.height:
+        return None
+    held = pl.struct(pl.col(f"before.{name}").alias(name) for name in terms.fields)
+    conditional = terms.in_place or terms.undo
+    frame = planned.select(
+        _key=pl.coalesce("_target", "_key") if terms.in_place else pl.col("_target"),
+        _version=pl.col("_version") if conditional else pl.lit(None, pl.String),
+        _before=held if conditional else pl.when(pl.lit(value=False)).then(held),
+        _clear=pl.col("_clear").fill_null([]),
+        **{name: pl.col(column) for name, column in terms.columns.items()},
+    )
+    mode = Mode.UPDATE if terms.undo else terms.mode
+    return Changes(terms.entity, mode, terms.fields, frame)
+
+
+def read_back(changes: Changes, results: Results, found: pl.DataFrame) -> Results:
+    """Settles unknown results by what the target holds now: the wanted values or something else.
+
+    `found` has the key columns and the target fields of the records asked for, typed as the changes.
+    """
+    key_names = [each.name for each in changes.frame.schema["_key"].fields]  # type: ignore[attr-defined]
+    asked = changes.frame.with_row_index("_n").with_columns(results.frame["state"].alias("_result"))
+    asked = asked.filter(pl.col("_result") == UNKNOWN).unnest("_key")
+    now = found.select(*key_names, *(pl.col(name).alias(f"now.{name}") for name in changes.fields))
+    both = asked.join(now, on=key_names, how="left", nulls_equal=True)
+    wanted = [
+        pl.when(pl.col("_clear").list.contains(name))
+        .then(pl.col(f"now.{name}").is_null())
+        .otherwise(pl.col(name).is_null() | pl.col(name).eq_missing(pl.col(f"now.{name}")))
+        for name in changes.fields
+    ]
+    landed = both.filter(pl.all_horizontal(wanted))["_n"]
+    settled = pl.Series("_n", range(results.frame.height), dtype=pl.UInt32).is_in(landed.implode())
+    state = pl.when(settled).then(pl.lit(APPLIED)).otherwise(pl.col("state")).alias("state")
+    return Results(results.frame.with_columns(state))
+
+
+def unanswered(count: int, reason: str) -> Results:
+    """Results for changes whose fate nobody knows."""
+    return Results(
+        pl.DataFrame(
+            {
+                "state": [UNKNOWN] * count,
+                "field": [None] * count,
+                "reason": [reason] * count,
+                "version": [None] * count,
+            },
+            schema={"state": pl.String, "field": pl.String, "reason": pl.String, "version": pl.String},
+        )
+    )
+
+
+def standing_after(
+    decisions: pl.DataFrame,
+    results: pl.DataFrame | None,
+    stood: pl.DataFrame,
+    segment: int,
+    terms: Terms,
+    now: datetime,
+) -> pl.DataFrame:
+    """Where each decided record stands now: the key columns and every column of the standing.
+
+    `stood` is where they stood before, row by row; `results` has `row` (of the decision) and the far side's answer.
+    """
+    frame = decisions.with_row_index("row").with_columns(pl.col("row").cast(pl.UInt32))
+    before = stood.select(pl.col("values").alias("_values"), "attempts", "written_at", "digest")
+    frame = pl.concat([frame, before.rename({"digest": "_old_digest"})], how="horizontal")
+    if results is not None:
+        answers = results.select(pl.col("row").cast(pl.UInt32), pl.col("state").alias("_answer"))
+        frame = frame.join(answers, on="row", how="left", maintain_order="left")
+    else:
+        frame = frame.with_columns(_answer=pl.lit(None, pl.String))
+    if terms.undo:
+        frame = frame.with_columns(_answer=pl.col("_answer").replace(APPLIED, "undone"))
+    return _columns(frame, stood, segment, terms, now)
+
+
+def shown_after(decisions: pl.DataFrame, stood: pl.DataFrame, segment: int, now: datetime) -> pl.DataFrame:
+    """Where records stand that were scored and not written: as before, with the newest decision and no digest.
+
+    Without a digest the next run looks at the record again, since its far side was not told.
+    """
+    moment = pl.Datetime("us", "UTC")
+    kept = stood.select("state", "values", "version", "written_at", "due", "why", "attempts")
+    return pl.concat([decisions.select("_key"), kept], how="horizontal").with_columns(
+        digest=pl.lit(None, pl.Binary),
+        state=pl.col("state").fill_null(UNCHANGED),
+        segment=pl.lit(segment, pl.Int64),
+        row=pl.Series(range(decisions.height), dtype=pl.UInt32),
+        at=pl.lit(now).cast(moment),
+    )
+
+
+def _columns(frame: pl.DataFrame, stood: pl.DataFrame, segment: int, terms: Terms, now: datetime) -> pl.DataFrame:
+    failed = pl.col("_answer").is_in([CONFLICT, REJECTED, UNKNOWN])
+    attempts = pl.when(failed).then(pl.col("attempts").fill_null(0) + 1).otherwise(0)
+    parked = failed & (attempts >= MOST_ATTEMPTS)
+    landed = pl.col("_answer").is_in([APPLIED, UNCHANGED, "undone"])
+    state = (
+        pl.when(parked)
+        .then(pl.lit(PARKED))
+        .when(pl.col("_state") == PLANNED)
+        .then(pl.col("_answer").fill_null(UNKNOWN))
+        .otherwise(pl.col("_state"))
+    )
+    values = pl.when(landed).then(_values(frame, terms)).otherwise(pl.col("_values"))
+    retry = pl.lit(FIRST_RETRY) * (2.0 ** (attempts - 1))
+    expiry = pl.lit(now + terms.expires) if terms.expires is not None else pl.lit(None)
+    soon = pl.lit(now + timedelta(microseconds=1))
+    moment = pl.Datetime("us", "UTC")
+    due = (
+        pl.when(parked)
+        .then(pl.lit(None))
+        .when(pl.col("_answer") == REJECTED)
+        .then(pl.lit(now) + retry)
+        .when(failed)
+        .then(soon)
+        .when(pl.col("_state").is_in([PLANNED, UNCHANGED]))
+        .then(expiry)
+        .otherwise(pl.lit(None))
+    )
+    why = pl.when(failed).then(pl.col("_answer")).when(due.is_not_null()).then(pl.lit("expired"))
+    settled = frame.with_columns(state=state, values=values, _due=due.cast(moment), _why=why, _attempts=attempts)
+    return settled.select(
+        "_key",
+        pl.col("_digest").alias("digest"),
+        "state",
+        "values",
+        pl.col("_version").alias("version"),
+        pl.lit(segment, pl.Int64).alias("segment"),
+        "row",
+        pl.lit(now).cast(moment).alias("at"),
+        pl.when(landed).then(pl.lit(now).cast(moment)).otherwise(pl.col("written_at")).alias("written_at"),
+        pl.col("_due").alias("due"),
+        pl.col("_why").alias("why"),
+        pl.col("_attempts").cast(stood.schema["attempts"]).alias("attempts"),
+    )
+
+
+def _values(frame: pl.DataFrame, terms: Terms) -> pl.Expr:
+    """The target values a record holds after its change landed: written, cleared, or what stood there."""
+    columns = terms.columns
+
+    def held(name: str) -> pl.Expr:
+        prior = pl.col(f"before.{name}") if f"before.{name}" in frame.columns else pl.lit(None)
+        written = pl.col(columns[name]) if columns[name] in frame.columns else pl.lit(None)
+        cleared = pl.col("_clear").list.contains(name).fill_null(value=False)
+        return pl.when(cleared).then(None).otherwise(pl.coalesce(written, prior)).alias(name)
+
+    return pl.struct(held(name) for name in terms.fields)
+
+
+def counted(results: Results, parked: int = 0) -> dict[str, int]:
+    """Results by state."""
+    by = {state: number for state, number in results.frame["state"].value_counts().iter_rows()}  # noqa: C416
+    if parked:
+        by[PARKED] = parked
+    return by
+
+
+def rows_of(decisions: pl.DataFrame) -> pl.Series:
+    """The row numbers of the decisions that are to be written, in order."""
+    return decisions.with_row_index("row").filter(pl.col("_state") == PLANNED)["row"]

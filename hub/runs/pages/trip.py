@@ -1,0 +1,569 @@
+"""All that the pages of one run need, opened once per worker: connections, pipeline, model, log and standing."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import struct
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import cached_property
+import numpy as np
+import polars as pl
+from sqlalchemy.orm import Session
+
+from hub.audit import Action, Outcome
+from hub.connections import GuardedConnection, GuardedSource
+from hub.decisions import Prepared, Segment, SegmentFacts, View, key_hash
+from hub.mappings import Compiled, CompiledLookup, Facts, Pipeline
+from hub.mappings.expressions import to_filter
+from hub.models import Scorer
+from hub.runs.installation import Installation
+from hub.runs.pages.judging import Featured, Judge, Judged, Scored, completed
+from hub.runs.pages.inline import inline
+from hub.runs.pages.landing import Terms, changes_of, read_back, rows_of, shown_after, standing_after, unanswered
+from hub.runs.pages.loading import Load, Loader
+from hub.runs.pages.undoing import undo_segment
+from hub.runs.types import Claim, Counts, PageRecord, PageState, Run, RunError, RunKind, RunState, SliceKind
+from hub.sdk import Changes, Context, Results, Selection
+
+MOST_TRIES = 3
+"""Times a page's stored changes are written again before their fate is called unknown."""
+
+WRITE_SHARE = 0.6
+"""Share of the lease that one write may take, so that a worker frozen past it can no longer be sending."""
+
+
+class LimitError(Exception):
+    """The run reached a limit of its mapping; a person decides how it goes on."""
+
+
+@dataclass(frozen=True, slots=True)
+class Intent:
+    """A page whose changes are stored and not yet written."""
+
+    number: int
+    load: Load | None
+    cursor: str | None
+    decisions: pl.DataFrame
+    counts: Counts
+    segment: int | None
+    seen: bytes | None
+    rows: int
+
+
+class Trip:
+    """One run in one worker. Its connections are opened per thread role and closed when `travelling` ends."""
+
+    def __init__(self, hub: Installation, run: Run, compiled: Compiled, pipeline: Pipeline | None = None) -> None:
+        self.run = run
+        self.pool = compiled.model.pool
+        self._hub = hub
+        self._compiled = compiled
+        self._pipeline = pipeline or Pipeline(compiled)
+        self._loader = Loader(compiled, self._pipeline, run, hub.standing)
+        self._open: dict[tuple[str, str], tuple[GuardedConnection, Context]] = {}
+        self._stack = ExitStack()
+        self._flying = np.empty(0, dtype=np.uint64)
+        facts = Facts(run.logical_at, compiled.model.name, compiled.model.number, compiled.document.digest)
+        readers = (self._read_lookup, self._read_targets, self._read_target_keys)
+        self._judge = Judge(compiled, self._pipeline, lambda: self._scorer, hub.standing, facts, readers)
+
+    @property
+    def compiled(self) -> Compiled:
+        """The mapping, resolved."""
+        return self._compiled
+
+    @property
+    def no_keys(self) -> pl.DataFrame:
+        """No record's key columns."""
+        return pl.DataFrame(schema=self._compiled.source.schema(self._compiled.source.key))
+
+    def at(self, now: datetime, actor: str) -> Trip:
+        """The same trip at another logical time and on another's behalf, what is expensive shared."""
+        run = replace(self.run, logical_at=now, actor=actor)
+        return Trip(self._hub, run, self._compiled, self._pipeline)
+
+    @property
+    def staged(self) -> bool:
+        """Whether scoring is claimed by a pool of its own."""
+        return self.pool != "default" and self.run.kind is not RunKind.UNDO
+
+    @cached_property
+    def _scorer(self) -> Scorer:
+        return self._hub.registry.load(self._compiled.model)
+
+    @cached_property
+    def terms(self) -> Terms:
+        """How this run's changes are written."""
+        write = self._compiled.document.write
+        return Terms(
+            entity=self._compiled.target.name,
+            mode=write.mode,
+            set=tuple(self._compiled.set),
+            with_=tuple(self._compiled.with_),
+            expires=write.expires.after if write.expires is not None and write.expires.then == "clear" else None,
+            undo=self.run.kind is RunKind.UNDO,
+            in_place=self._compiled.in_place,
+        )
+
+    @contextmanager
+    def travelling(self) -> Iterator[None]:
+        """While open, the trip may use its connections."""
+        with ExitStack() as stack:
+            self._stack, self._open = stack, {}
+            yield
+
+    # -- loading -------------------------------------------------------------------------------------------------
+
+    def pages(self, claim: Claim, after: str | None) -> Iterator[Load]:
+        """The pages of a slice that are still to do."""
+        if claim.kind is SliceKind.UNDO:
+            return self._segments(claim, after)
+        seen: list[bytes] = []
+        if claim.kind is SliceKind.ABSENT:
+            with self._hub.database.read() as session:
+                seen = self._hub.ledger.seen(session, self.run.id)
+        if claim.kind is SliceKind.NAMED:
+            return iter([self._named(claim)])
+        return self._loader.pages(self._source("read"), claim, after, seen)
+
+    def _source(self, role: str) -> GuardedSource:
+        name = self._compiled.document.read.connection
+        source = self._connection(name, role).source()
+        if source is None:
+            raise RunError(f"connection {name} cannot be read")
+        return source
+
+    def first_page(self, limit: int) -> Load:
+        """The first records that the mapping selects."""
+        selection = self._pipeline.selection(self.run.logical_at, incremental=False, page_rows=limit)
+        for page in self._source("read").read(selection):
+            return Load(page.frame.head(limit), self.no_keys, forced=True)
+        return Load(pl.DataFrame(schema=self._compiled.source.page_schema(self._compiled.fields)), self.no_keys)
+
+    def fetch(self, keys: pl.DataFrame) -> Load:
+        """The records of these keys as they stand now, in their order as far as they exist."""
+        return self._loader.fetch(self._source("read"), keys, forced=True)
+
+    def _named(self, claim: Claim) -> Load:
+        """The records a request named, as they stand now, with the values it gave instead of those read."""
+        (sealed,) = claim.subject
+        records = json.loads(self._hub.keys.open(base64.b64decode(sealed), {"kind": "request"}))
+        given = inline(self._compiled.source, self._compiled.fields, records)
+        load = self.fetch(given.get_column("_key").struct.unnest())
+        named = {name for each in records for name in each}
+        values = given.select("_key", *(name for name in self._compiled.fields if name in named))
+        return replace(load, frame=load.frame.update(values, on="_key"))
+
+    def _segments(self, claim: Claim, after: str | None) -> Iterator[Load]:
+        done = int(after) if after is not None else 0
+        empty = pl.DataFrame(schema=self._compiled.source.page_schema(()))
+        keys = pl.DataFrame(schema=self._compiled.source.schema(self._compiled.source.key))
+        for index, segment in enumerate(claim.subject[done:], start=done + 1):
+            yield Load(empty, keys, str(index), segment=int(segment))
+
+    # -- on the spot ---------------------------------------------------------------------------------------------
+
+    def decide(self, load: Load) -> pl.DataFrame:
+        """The decisions on some records, whatever their standing; nothing is stored."""
+        featured = replace(self._judge.features(load), forced=True)
+        return self._judge.judge(self._judge.sift(featured)).decisions
+
+    def remember(self, load: Load) -> tuple[pl.DataFrame, int | None]:
+        """Decides on some records and stores the decisions, durable when this returns; nothing is written back.
+
+        The records stay due: what their far side holds was not changed, so the next run looks at them again.
+        """
+        decisions = self.decide(load)
+        if not decisions.height:
+            return decisions, None
+        shown = pl.when(pl.col("_state") == "planned").then(pl.lit("unchanged")).otherwise(pl.col("_state"))
+        frame = completed(decisions, self._compiled).with_columns(_state=shown)
+        segment = self._hub.log.write(self._facts("request", 0, 0), frame)
+        view = self._view(frame)
+        after = self._hub.standing.prepare(view, shown_after(frame, view.frame, segment.id, self.run.logical_at))
+
+        def commit(session: Session) -> None:
+            self._hub.log.catalogue(session, segment)
+            self._hub.standing.put(session, view, after)
+            subject, digest = f"mapping:{self.run.mapping}", segment.root.hex()
+            detail = {"records": frame.height, "segment": str(segment.id)}
+            self._hub.record(session, self.run.actor, Action.SCORE_REQUEST, subject, digest=digest, **detail)
+
+        self._hub.database.retrying(commit)
+        return decisions, segment.id
+
+    # -- judging and the first commit ----------------------------------------------------------------------------
+
+    def intend(
+        self, claim: Claim, number: int, load: Load, *, park: str | None = None, after: Future[None] | None = None
+    ) -> Intent:
+        """Judges a page and stores what is to be written: the first commit.
+
+        `after` is the landing of the page before; it is awaited where both pages hold a record, so that the later
+        decision sees where the earlier left it.
+        """
+        if load.segment is not None:
+            return self._intend_undo(claim, number, load)
+        featured = self._judge.features(load)
+        seen = self._await_overlap(featured, after)
+        judged = self._judge.judge(self._judge.sift(featured), park=park)
+        keep = claim.kind is SliceKind.READ and self.run.kind is RunKind.FULL and not self.run.dry
+        return self._store(claim, number, judged, load, seen.tobytes() if keep else None)
+
+    def _await_overlap(self, featured: Featured, after: Future[None] | None) -> np.ndarray:
+        hashes = key_hash(featured.frame["_key"])
+        if after is not None and np.intersect1d(hashes, self._flying).size:
+            after.result()
+        self._flying = hashes
+        return hashes
+
+    def _intend_undo(self, claim: Claim, number: int, load: Load) -> Intent:
+        assert load.segment is not None
+        assert self.run.subject is not None
+        targets = [(column.removesuffix(name), name) for name, column in self.terms.columns.items()]
+        decisions = undo_segment(self._hub.log, load.segment, self.run.subject, targets)
+        judged = Judged(decisions, Counts(decisions.height, {}), decisions.height)
+        return self._store(claim, number, judged, load, None)
+
+    def _store(self, claim: Claim, number: int, judged: Judged, load: Load | None, seen: bytes | None) -> Intent:
+        cursor = load.cursor if load is not None else None
+        decisions = completed(judged.decisions, self._compiled)
+        rows = load.rows if load is not None else judged.counts.read
+        if self.run.dry:
+            counts = judged.counts.but({"planned": judged.planned})
+            return Intent(number, load, cursor, decisions.clear(), counts, None, seen, rows)
+        if not decisions.height and not self.run.ahead:
+            return Intent(number, load, cursor, decisions, judged.counts, None, seen, rows)
+        segment = (
+            self._hub.log.write(self._facts(claim.run, claim.number, number), decisions) if decisions.height else None
+        )
+        page = PageRecord(
+            run=claim.run,
+            slice=claim.number,
+            number=number,
+            state=PageState.DECIDED,
+            segment=segment.id if segment else None,
+            cursor=cursor,
+            counts=judged.counts,
+        )
+
+        def commit(session: Session) -> None:
+            if judged.planned and not self._hub.ledger.spend(session, claim.run, judged.planned):
+                raise LimitError(
+                    f"writing {judged.planned} more records would cross the limit of {self.run.changed_limit} changes; "
+                    f"`hub runs resume {claim.run} --changed N` raises it"
+                )
+            if segment is not None:
+                self._hub.log.catalogue(session, segment)
+            self._hub.ledger.put_page(session, claim, page, seen)
+            self._record_read(session, claim, number, judged.counts.read)
+            if segment is not None and judged.planned:
+                self._record_write(session, Action.WRITE_INTENT, segment, Outcome.STARTED, {"planned": judged.planned})
+
+        self._hub.database.retrying(commit)
+        return Intent(number, load, cursor, decisions, judged.counts, page.segment, None, rows)
+
+    def recall(self, page: PageRecord) -> Intent:
+        """A page found between its two commits, as it was stored."""
+        decisions = self._hub.log.frame(page.segment) if page.segment is not None else pl.DataFrame()
+        return Intent(page.number, None, page.cursor, decisions, page.counts, page.segment, None, page.counts.read)
+
+    # -- the write and the second commit -------------------------------------------------------------------------
+
+    def land(self, claim: Claim, intent: Intent, *, repeated: bool = False) -> None:
+        """Writes a page's changes and stores the results: the second commit."""
+        results: Results | None = None
+        changes = changes_of(intent.decisions, self.terms) if intent.segment is not None else None
+        if changes is not None:
+            results = self._write(claim, intent, changes, repeated=repeated)
+        stand = None
+        if intent.segment is not None and intent.decisions.height:
+            stand = self._stand(intent.decisions, intent.segment, results)
+        self._hub.database.retrying(lambda s: self._settle(s, claim, intent, results, stand), repeatable=True)
+        if results is not None:
+            self._judge_rejects(claim, results)
+
+    def _write(self, claim: Claim, intent: Intent, changes: Changes, *, repeated: bool) -> Results:
+        hub, lease = self._hub, self._hub.settings.lease_seconds
+
+        def enter(session: Session) -> int:
+            hub.ledger.beat(session, claim, lease)
+            return hub.ledger.try_page(session, claim, intent.number)
+
+        if hub.database.retrying(enter) > MOST_TRIES:
+            return unanswered(len(changes), f"writing this page ended its process {MOST_TRIES} times")
+        connection = self._connection(self._compiled.document.write.connection, "write", lease * WRITE_SHARE)
+        destination = connection.destination()
+        if destination is None:
+            raise RunError(f"connection {self._compiled.document.write.connection} cannot be written")
+        results = destination.write(changes, journal=PageJournal(hub, claim, intent.number))
+        if (results.frame["state"] == "unknown").any():
+            results = self._read_back(connection, changes, results)
+            again = (results.frame["state"] == "unknown").arg_true()
+            if len(again) and not repeated:
+                rest = Changes(changes.entity, changes.mode, changes.fields, changes.frame[again])
+                second = destination.write(rest, journal=PageJournal(hub, claim, intent.number))
+                frame = results.frame.with_row_index("_n").update(
+                    second.frame.with_columns(_n=again.cast(pl.UInt32)), on="_n", include_nulls=True
+                )
+                results = Results(frame.drop("_n"))
+        return results
+
+    def _read_back(self, connection: GuardedConnection, changes: Changes, results: Results) -> Results:
+        source = connection.source()
+        if source is None:
+            return results
+        asked = changes.frame.filter(results.frame["state"] == "unknown")["_key"].struct.unnest()
+        return read_back(changes, results, self._lookup_targets(connection, asked, changes.fields))
+
+    def _settle(
+        self,
+        session: Session,
+        claim: Claim,
+        intent: Intent,
+        results: Results | None,
+        stand: tuple[View, Prepared | None] | None,
+    ) -> None:
+        hub = self._hub
+        if hub.ledger.page_state(session, claim, intent.number) is PageState.WRITTEN:
+            return
+        counts = intent.counts
+        if results is not None:
+            counts = counts.but(dict(results.frame["state"].value_counts().iter_rows()))
+        if intent.segment is not None and results is not None:
+            hub.log.record_results(session, intent.segment, _by_row(intent.decisions, results))
+            by_state = dict(results.frame["state"].value_counts().iter_rows())
+            self._record_write(session, Action.WRITE_OUTCOME, intent.segment, Outcome.DONE, by_state)
+        if intent.segment is None and not self.run.ahead:
+            self._record_read(session, claim, intent.number, counts.read)
+        page = PageRecord(
+            run=claim.run,
+            slice=claim.number,
+            number=intent.number,
+            state=PageState.WRITTEN,
+            segment=intent.segment,
+            cursor=intent.cursor,
+            counts=counts,
+        )
+        hub.ledger.put_page(session, claim, page, intent.seen)
+        hub.ledger.advance(session, claim, counts, cursor=intent.cursor, pages=intent.number + 1)
+        if stand is not None:
+            hub.standing.put(session, *stand)
+
+    def _stand(self, decisions: pl.DataFrame, segment: int, results: Results | None) -> tuple[View, Prepared | None]:
+        """Where the decided records stand now, ready to be stored."""
+        answers = _by_row(decisions, results) if results is not None else None
+        view = self._view(decisions)
+        after = standing_after(decisions, answers, view.frame, segment, self.terms, self.run.logical_at)
+        return view, self._hub.standing.prepare(view, after)
+
+    def _view(self, decisions: pl.DataFrame) -> View:
+        fields = self._compiled.target.schema(self.terms.fields)
+        return self._hub.standing.view(self.run.mapping, decisions["_key"], fields)
+
+    def _judge_rejects(self, claim: Claim, results: Results) -> None:
+        rejected = int((results.frame["state"] == "rejected").sum())
+        with self._hub.database.begin() as session:
+            share = self._hub.ledger.judge(session, claim.run, len(results), rejected)
+            if share is not None:
+                limit = self.run.rejected_limit or 0.0
+                why = f"{share:.1%} of the last records written were rejected, above the limit of {limit:.1%}; "
+                self._hub.end(session, claim.run, RunState.STOPPED, why + f"`hub runs undo {claim.run}` takes it back")
+
+    # -- stages of their own -------------------------------------------------------------------------------------
+
+    def store_features(self, claim: Claim, number: int, load: Load) -> None:
+        """Reads and sifts a page for a model that another pool scores."""
+        featured = self._judge.features(load)
+        seen = key_hash(featured.frame["_key"])
+        sifted = self._judge.sift(featured)
+        fresh = sifted.fresh.select(featured.frame.columns)
+        lost = sifted.lost
+        outside, gone = (
+            lost.filter(pl.col("_gone") == flag).select(self._compiled.source.key) for flag in (False, True)
+        )
+        page = PageRecord(
+            run=claim.run,
+            slice=claim.number,
+            number=number,
+            state=PageState.FEATURED,
+            segment=None,
+            cursor=load.cursor,
+            counts=sifted.idle,
+            features=self._seal(claim, number, "features", [fresh, outside, gone]),
+        )
+        keep = claim.kind is SliceKind.READ and self.run.kind is RunKind.FULL and not self.run.dry
+        stored = seen.tobytes() if keep else None
+        self._hub.database.retrying(lambda s: self._hub.ledger.put_page(s, claim, page, stored))
+
+    def store_predictions(self, claim: Claim, page: PageRecord) -> None:
+        """Scores a stored page; needs no connection to any far side."""
+        fresh, *_ = self._unseal(claim, page.number, "features", page.features)
+        scored = self._judge.score(fresh)
+        frames = [scored.outputs, *([scored.reasons.to_frame("_reasons")] if scored.reasons is not None else [])]
+        sealed = self._seal(claim, page.number, "predictions", frames)
+        done = replace(page, state=PageState.SCORED, predictions=sealed)
+        self._hub.database.retrying(lambda s: self._hub.ledger.put_page(s, claim, done))
+
+    def intend_scored(self, claim: Claim, page: PageRecord) -> Intent:
+        """The first commit of a page that another pool scored."""
+        fresh, outside, gone = self._unseal(claim, page.number, "features", page.features)
+        outputs, *reasons = self._unseal(claim, page.number, "predictions", page.predictions)
+        sifted = self._judge.sift(Featured(fresh, outside, gone, forced=True))
+        scored = Scored(outputs, reasons[0].to_series() if reasons else None)
+        judged = self._judge.judge(sifted, scored)
+        judged = replace(judged, counts=judged.counts + page.counts)
+        load = Load(pl.DataFrame(), gone, page.cursor)
+        return self._store(claim, page.number, judged, load, None)
+
+    def _seal(self, claim: Claim, number: int, kind: str, frames: Sequence[pl.DataFrame]) -> bytes:
+        return self._hub.keys.seal(_pack(frames), _identity(claim, number, kind))
+
+    def _unseal(self, claim: Claim, number: int, kind: str, sealed: bytes | None) -> list[pl.DataFrame]:
+        assert sealed is not None
+        return _unpack(self._hub.keys.open(sealed, _identity(claim, number, kind)))
+
+    # -- the far sides -------------------------------------------------------------------------------------------
+
+    def _connection(self, name: str, role: str, seconds: float | None = None) -> GuardedConnection:
+        """The trip's own connection for one thread role; a deadline counts from each call."""
+        if (name, role) not in self._open:
+            made = Context()
+            opened = self._stack.enter_context(self._hub.connections.open(name, self._compiled.grants[name], made))
+            self._open[(name, role)] = (opened, made)
+        connection, context = self._open[(name, role)]
+        context.deadline = None if seconds is None else context.clock.monotonic() + seconds
+        return connection
+
+    def _read_lookup(self, lookup: CompiledLookup, match: pl.DataFrame, now: datetime) -> Iterator[pl.DataFrame]:
+        connection = self._connection(lookup.lookup.connection, "lookup")
+        source = connection.source()
+        if source is None:
+            raise RunError(f"connection {lookup.lookup.connection} cannot be read")
+        pushed = to_filter(lookup.where, lookup.entity.by_name, now=now).pushed if lookup.where is not None else None
+        rows = self._hub.settings.page_rows
+        selection = Selection(lookup.entity.name, lookup.fields, where=pushed, page_rows=rows)
+        for page in source.lookup(selection, match):
+            yield page.frame
+
+    def _read_targets(self, keys: pl.DataFrame, fields: Sequence[str]) -> pl.DataFrame:
+        """What the target records hold now, aligned with `keys`; nulls where there is no record or no way to read it."""
+        connection = self._connection(self._compiled.document.write.connection, "targets")
+        empty = pl.DataFrame(schema=self._compiled.target.schema((*keys.columns, *fields)))
+        found = self._lookup_targets(connection, keys.unique(), fields) if connection.source() is not None else empty
+        return keys.join(found, on=keys.columns, how="left", maintain_order="left", nulls_equal=True)
+
+    def _lookup_targets(self, connection: GuardedConnection, keys: pl.DataFrame, fields: Sequence[str]) -> pl.DataFrame:
+        source = connection.source()
+        assert source is not None
+        wanted = (*keys.columns, *(name for name in fields if name not in keys.columns))
+        selection = Selection(self._compiled.target.name, wanted)
+        empty = pl.DataFrame(schema=self._compiled.target.schema(wanted))
+        return pl.concat([empty, *(page.frame.select(wanted) for page in source.lookup(selection, keys))])
+
+    def _read_target_keys(self, pointers: pl.DataFrame) -> pl.Series:
+        """The target keys that the decisions at (segment, row) were written to, in order."""
+        frames = {
+            segment: self._hub.log.frame(segment, ["_target"])["_target"]
+            for segment in pointers["_st_segment"].unique().to_list()
+        }
+        picked = [frames[segment].gather([row]) for segment, row in pointers.iter_rows()]
+        return pl.concat(picked).alias("_target")
+
+    # -- the trail -----------------------------------------------------------------------------------------------
+
+    def _facts(self, run: str, slice_number: int, page: int) -> SegmentFacts:
+        model = self._compiled.model
+        return SegmentFacts(
+            mapping=self.run.mapping,
+            version=self._compiled.document.digest,
+            model=model.name,
+            model_version=model.number,
+            model_digest=model.digest,
+            run=run,
+            slice=slice_number,
+            page=page,
+            at=self.run.logical_at,
+        )
+
+    def _record_read(self, session: Session, claim: Claim, number: int, records: int) -> None:
+        read = self._compiled.document.read
+        detail = {"slice": claim.number, "page": number, "records": records, "fields": list(self._compiled.fields)}
+        subject = f"{read.connection}/{read.entity}"
+        self._hub.record(session, self.run.actor, Action.PAGE_READ, subject, run=claim.run, **detail)
+
+    def _record_write(
+        self, session: Session, action: Action, segment: Segment | int, outcome: Outcome, counts: dict[str, int]
+    ) -> None:
+        write = self._compiled.document.write
+        known = segment if isinstance(segment, Segment) else self._hub.log.segment(segment)
+        self._hub.record(
+            session,
+            self.run.actor,
+            action,
+            f"{write.connection}/{write.entity}",
+            outcome=outcome,
+            run=self.run.id,
+            digest=known.root.hex(),
+            segment=str(known.id),
+            counts=counts,
+        )
+
+
+class PageJournal:
+    """The far side's job handle of one page's write, kept in the ledger."""
+
+    def __init__(self, hub: Installation, claim: Claim, page: int) -> None:
+        self._hub = hub
+        self._claim = claim
+        self._page = page
+
+    def note(self, handle: str) -> None:
+        """Durable when it returns."""
+        with self._hub.database.begin() as session:
+            self._hub.ledger.note(session, self._claim, self._page, handle)
+
+    def last(self) -> str | None:
+        """The last handle noted for this page, by whoever tried it before."""
+        with self._hub.database.read() as session:
+            return self._hub.ledger.noted(session, self._claim, self._page)
+
+
+def open_trip(hub: Installation, run: str) -> Trip:
+    """Compiles the run's mapping version against the far sides as they are now."""
+    with hub.database.read() as session:
+        found = hub.ledger.run(session, run)
+    published = hub.mappings.version(found.mapping, found.version)
+    return Trip(hub, found, hub.mappings.compile_published(published))
+
+
+def _by_row(decisions: pl.DataFrame, results: Results) -> pl.DataFrame:
+    return results.frame.with_columns(row=rows_of(decisions))
+
+
+def _identity(claim: Claim, number: int, kind: str) -> dict[str, str]:
+    return {"kind": kind, "run": claim.run, "slice": str(claim.number), "page": str(number)}
+
+
+def _pack(frames: Sequence[pl.DataFrame]) -> bytes:
+    parts = []
+    for frame in frames:
+        buffer = io.BytesIO()
+        frame.write_ipc(buffer, compression="zstd")
+        parts.append(struct.pack(">Q", buffer.tell()) + buffer.getvalue())
+    return b"".join(parts)
+
+
+def _unpack(packed: bytes) -> list[pl.DataFrame]:
+    frames, at = [], 0
+    while at < len(packed):
+        (size,) = struct.unpack_from(">Q", packed, at)
+        frames.append(pl.read_ipc(io.BytesIO(packed[at + 8 : at + 8 + size])))
+        at += 8 + size
+    return frames

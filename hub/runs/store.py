@@ -1,0 +1,566 @@
+"""The ledger: runs, their slices and pages, and who holds what; every time in it is the database's own."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ForeignKeyConstraint, Index, Select, String, Text, and_, delete, func, or_, select, update
+from sqlalchemy.orm import Mapped, Session, aliased, mapped_column
+
+from hub.database import Base, Blob, Database, JsonDocument, UtcDateTime
+from hub.runs.types import (
+    Claim,
+    Counts,
+    LostLeaseError,
+    PageRecord,
+    PageState,
+    Run,
+    RunError,
+    RunKind,
+    RunPlan,
+    RunState,
+    SliceKind,
+    SlicePlan,
+    Stage,
+)
+
+WINDOW = 1_000
+"""Records written over which the share of rejects is judged."""
+
+
+class RunRow(Base):
+    """One run. `active` holds the mapping's name while the run is not final: the unique index admits one."""
+
+    __tablename__ = "run"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    mapping: Mapped[str] = mapped_column(String(120), index=True)
+    version: Mapped[str] = mapped_column(String(64))
+    model: Mapped[str] = mapped_column(String(64))
+    head: Mapped[str | None] = mapped_column(Text)
+    kind: Mapped[str] = mapped_column(String(20))
+    state: Mapped[str] = mapped_column(String(20), index=True)
+    active: Mapped[str | None] = mapped_column(String(120), unique=True)
+    dry: Mapped[bool]
+    ahead: Mapped[bool]
+    actor: Mapped[str] = mapped_column(String(200))
+    logical_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    finished_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    reason: Mapped[str | None] = mapped_column(Text)
+    subject: Mapped[str | None] = mapped_column(String(40))
+    expected: Mapped[int | None]
+    changed: Mapped[int]
+    changed_limit: Mapped[int | None]
+    rejected_limit: Mapped[float | None]
+    window: Mapped[list[list[int]]] = mapped_column(JsonDocument)
+
+
+class SliceRow(Base):
+    """One slice: where it stands (`cursor`), who holds it until when, and what became of its records so far."""
+
+    __tablename__ = "slice"
+    __table_args__ = (Index("ix_slice_claim", "stage", "pool", "lease_until"),)
+
+    run: Mapped[str] = mapped_column(String(40), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    kind: Mapped[str] = mapped_column(String(20))
+    phase: Mapped[int]
+    stage: Mapped[str] = mapped_column(String(10))
+    pool: Mapped[str] = mapped_column(String(60))
+    selection: Mapped[str | None] = mapped_column(Text)
+    subject: Mapped[list[str]] = mapped_column(JsonDocument)
+    cursor: Mapped[str | None] = mapped_column(Text)
+    exhausted: Mapped[bool]
+    page_rows: Mapped[int]
+    full_page_rows: Mapped[int]
+    fragile: Mapped[int]
+    pages: Mapped[int]
+    counts: Mapped[dict[str, int]] = mapped_column(JsonDocument)
+    epoch: Mapped[int]
+    attempt: Mapped[int]
+    waits: Mapped[int]
+    worker: Mapped[str | None] = mapped_column(String(120))
+    lease_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
+    not_before: Mapped[datetime | None] = mapped_column(UtcDateTime)
+
+
+class PageRow(Base):
+    """One page of a slice, from its first stored stage to its results; `seen` are key hashes of a full read."""
+
+    __tablename__ = "page"
+    __table_args__ = (ForeignKeyConstraint(["run", "slice"], ["slice.run", "slice.number"]),)
+
+    run: Mapped[str] = mapped_column(String(40), primary_key=True)
+    slice: Mapped[int] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    state: Mapped[str] = mapped_column(String(10))
+    segment: Mapped[int | None]
+    cursor: Mapped[str | None] = mapped_column(Text)
+    counts: Mapped[dict[str, int]] = mapped_column(JsonDocument)
+    features: Mapped[bytes | None] = mapped_column(Blob)
+    predictions: Mapped[bytes | None] = mapped_column(Blob)
+    seen: Mapped[bytes | None] = mapped_column(Blob)
+    journal: Mapped[str | None] = mapped_column(Text)
+    tries: Mapped[int] = mapped_column(default=0)
+
+
+class BellRow(Base):
+    """A pool whose bell has been rung and not yet heard, so that at most one ring is on its way."""
+
+    __tablename__ = "bell"
+
+    pool: Mapped[str] = mapped_column(String(60), primary_key=True)
+    rung_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
+class TickRow(Base):
+    """The last tick of a mapping's schedule that was acted on, and how many were dropped since the mapping began."""
+
+    __tablename__ = "tick"
+
+    mapping: Mapped[str] = mapped_column(String(120), primary_key=True)
+    at: Mapped[datetime] = mapped_column(UtcDateTime)
+    dropped: Mapped[int]
+
+
+class Ledger:
+    """All queries of the ledger; the caller owns the transaction."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    # -- runs ----------------------------------------------------------------------------------------------------
+
+    def add(self, session: Session, plan: RunPlan, slices: Sequence[SlicePlan], pool: str) -> str:
+        """Stores a new run with its slices; its id. RunError where the mapping has an active one."""
+        other = self.active(session, plan.mapping)
+        if other is not None and plan.kind is not RunKind.REQUEST:
+            raise RunError(f"mapping {plan.mapping} already has an active run: {other}; cancel it or let it end")
+        now = self._database.now(session)
+        run = f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+        session.add(
+            RunRow(
+                id=run,
+                mapping=plan.mapping,
+                version=plan.version,
+                model=plan.model,
+                head=plan.head,
+                kind=plan.kind.value,
+                state=RunState.QUEUED.value,
+                active=None if plan.kind is RunKind.REQUEST else plan.mapping,
+                dry=plan.dry,
+                ahead=plan.ahead,
+                actor=plan.actor,
+                logical_at=plan.logical_at,
+                created_at=now,
+                subject=plan.subject,
+                expected=plan.expected,
+                changed=0,
+                changed_limit=plan.changed_limit,
+                rejected_limit=plan.rejected_limit,
+                window=[],
+            )
+        )
+        session.flush()
+        session.add_all(_slice_row(run, number, each, pool) for number, each in enumerate(slices))
+        session.flush()
+        return run
+
+    def run(self, session: Session, run: str) -> Run:
+        """One run with its counts. RunError names the nearest when there is none."""
+        row = session.get(RunRow, run)
+        if row is None:
+            raise RunError(f"there is no run {run}; `hub runs list` shows them")
+        return _run(row, self.counts(session, run))
+
+    def runs(self, session: Session, mapping: str | None = None, limit: int = 50) -> list[Run]:
+        """The latest runs, newest first."""
+        query = select(RunRow).order_by(RunRow.created_at.desc(), RunRow.id.desc()).limit(limit)
+        if mapping is not None:
+            query = query.where(RunRow.mapping == mapping)
+        return [_run(row, self.counts(session, row.id)) for row in session.scalars(query)]
+
+    def active(self, session: Session, mapping: str) -> str | None:
+        """The id of the mapping's run that is not final."""
+        return session.scalar(select(RunRow.id).where(RunRow.active == mapping))
+
+    def last(self, session: Session, mapping: str, kinds: Iterable[RunKind]) -> Run | None:
+        """The newest run of these kinds that was carried to its end and wrote."""
+        row = session.scalar(
+            select(RunRow)
+            .where(
+                RunRow.mapping == mapping,
+                RunRow.kind.in_([each.value for each in kinds]),
+                RunRow.dry.is_(False),
+                RunRow.state.in_([RunState.DONE.value, RunState.DONE_WITH_REJECTS.value]),
+            )
+            .order_by(RunRow.created_at.desc(), RunRow.id.desc())
+            .limit(1)
+        )
+        return None if row is None else _run(row, self.counts(session, row.id))
+
+    def counts(self, session: Session, run: str) -> Counts:
+        """Records by outcome over all slices of a run."""
+        parts = session.scalars(select(SliceRow.counts).where(SliceRow.run == run))
+        return sum((Counts.from_json(each) for each in parts), Counts())
+
+    def slices(self, session: Session, run: str) -> tuple[int, int]:
+        """How many slices of a run are done, of how many."""
+        total = session.scalar(select(func.count()).select_from(SliceRow).where(SliceRow.run == run)) or 0
+        finished = session.scalar(
+            select(func.count()).select_from(SliceRow).where(SliceRow.run == run, SliceRow.stage == Stage.DONE.value)
+        )
+        return finished or 0, total
+
+    def set_state(self, session: Session, run: str, state: RunState, reason: str | None = None) -> bool:
+        """Moves a run that is not final; whether it moved."""
+        row = session.get(RunRow, run, with_for_update=True, populate_existing=True)
+        if row is None or RunState(row.state).final or row.state == state.value:
+            return False
+        row.state, row.reason = state.value, reason
+        if state.final:
+            row.active, row.finished_at = None, self._database.now(session)
+        return True
+
+    def resume(self, session: Session, run: str, changed_limit: int | None, raise_limit: bool) -> bool:
+        """Lets a held run go on; `raise_limit` replaces the limit that held it (None: no limit)."""
+        row = session.get(RunRow, run, with_for_update=True, populate_existing=True)
+        if row is None or row.state != RunState.HELD.value:
+            return False
+        row.state, row.reason = RunState.RUNNING.value, None
+        if raise_limit:
+            row.changed_limit = changed_limit
+        session.execute(update(SliceRow).where(SliceRow.run == run).values(not_before=None, waits=0, attempt=0))
+        return True
+
+    def set_version(self, session: Session, run: str, version: str, model: str) -> None:
+        """Carries a held run on under a newer version of its mapping or model."""
+        session.execute(update(RunRow).where(RunRow.id == run).values(version=version, model=model))
+
+    # -- slices --------------------------------------------------------------------------------------------------
+
+    def claim(self, session: Session, pool: str, worker: str, lease: float, run: str | None = None) -> Claim | None:
+        """Takes the next slice of a pool (of `run`, where named) that nobody holds, with a new epoch; None: there is none.
+
+        The attempt is counted before the work starts, so that a crash is counted too.
+        """
+        now = self._database.now(session)
+        query = _claimable(pool, now).limit(1)
+        if run is not None:
+            query = query.where(SliceRow.run == run)
+        if not self._database.sqlite:
+            query = query.with_for_update(skip_locked=True, of=SliceRow)
+        row = session.scalar(query)
+        if row is None:
+            return None
+        row.epoch += 1
+        row.attempt += 1
+        row.worker, row.lease_until = worker, now + timedelta(seconds=lease)
+        started = update(RunRow).where(RunRow.id == row.run, RunRow.state == RunState.QUEUED.value)
+        session.execute(started.values(state=RunState.RUNNING.value, started_at=now))
+        session.flush()
+        return _claim(row)
+
+    def beat(self, session: Session, claim: Claim, lease: float) -> datetime:
+        """Extends the lease; its new end. LostLeaseError where the slice is no longer ours or its run was ended."""
+        until = self._database.now(session) + timedelta(seconds=lease)
+        self._touch(session, claim, {"lease_until": until})
+        state = session.scalar(select(RunRow.state).where(RunRow.id == claim.run))
+        if state != RunState.RUNNING.value:
+            raise LostLeaseError(f"run {claim.run} is {state}")
+        return until
+
+    def advance(self, session: Session, claim: Claim, counts: Counts, **moved: Any) -> None:
+        """Moves a slice on after a page: adds counts, sets what moved, and forgets failed attempts."""
+        row = self._held(session, claim)
+        row.counts = dict((Counts.from_json(row.counts) + counts).to_json())  # type: ignore[arg-type]
+        row.attempt, row.waits = 1, 0
+        for name, value in moved.items():
+            setattr(row, name, value)
+        session.flush()
+
+    def release(self, session: Session, claim: Claim, **moved: Any) -> None:
+        """Gives the slice back without counting the attempt against it."""
+        self._touch(session, claim, {"lease_until": None, "worker": None, "attempt": 0, **moved})
+
+    def wait(self, session: Session, claim: Claim, seconds: float | None, longest: float) -> int:
+        """Gives the slice back for so long, or for twice as long each time; how often in a row it has waited."""
+        row = self._held(session, claim)
+        row.waits += 1
+        row.attempt, row.worker, row.lease_until = 0, None, None
+        pause = min(longest, 2.0**row.waits) if seconds is None else seconds
+        row.not_before = self._database.now(session) + timedelta(seconds=pause)
+        session.flush()
+        return row.waits
+
+    def shrink(self, session: Session, claim: Claim, page_rows: int, fragile: int) -> None:
+        """Makes the next pages smaller, after a page failed; `fragile` records on, they may grow again."""
+        self._touch(session, claim, {"page_rows": page_rows, "fragile": fragile, "attempt": 1})
+
+    def forgive(self, session: Session, claim: Claim) -> None:
+        """Ends a lease after a failure and leaves the attempt counted."""
+        self._touch(session, claim, {"lease_until": None, "worker": None})
+
+    def unfinished(self, session: Session, run: str) -> int:
+        """Slices of a run that are not done."""
+        query = select(func.count()).select_from(SliceRow)
+        return session.scalar(query.where(SliceRow.run == run, SliceRow.stage != Stage.DONE.value)) or 0
+
+    def pending(self, session: Session) -> bool:
+        """Whether some run can still go on without a person."""
+        going = [RunState.QUEUED.value, RunState.RUNNING.value]
+        return session.scalar(select(RunRow.id).where(RunRow.state.in_(going)).limit(1)) is not None
+
+    def oldest_due(self, session: Session) -> datetime | None:
+        """Since when the oldest run that nobody works on has been waiting."""
+        return session.scalar(select(func.min(RunRow.created_at)).where(RunRow.state == RunState.QUEUED.value))
+
+    def pools(self, session: Session, run: str) -> list[str]:
+        """The pools that the unfinished slices of a run wait for."""
+        query = select(SliceRow.pool).where(SliceRow.run == run, SliceRow.stage != Stage.DONE.value).distinct()
+        return sorted(session.scalars(query))
+
+    def _held(self, session: Session, claim: Claim) -> SliceRow:
+        """The slice under the claim's epoch, in a run that may go on, locked."""
+        row = session.get(SliceRow, (claim.run, claim.number), with_for_update=True, populate_existing=True)
+        if row is None or row.epoch != claim.epoch:
+            raise LostLeaseError(f"slice {claim.number} of run {claim.run} is held by another worker")
+        state = session.scalar(select(RunRow.state).where(RunRow.id == claim.run))
+        if state != RunState.RUNNING.value:
+            raise LostLeaseError(f"run {claim.run} is {state}")
+        return row
+
+    def _touch(self, session: Session, claim: Claim, values: dict[str, Any]) -> None:
+        mine = and_(SliceRow.run == claim.run, SliceRow.number == claim.number, SliceRow.epoch == claim.epoch)
+        touched = session.execute(update(SliceRow).where(mine).values(**values))
+        if touched.rowcount != 1:  # type: ignore[attr-defined]
+            raise LostLeaseError(f"slice {claim.number} of run {claim.run} is held by another worker")
+
+    # -- pages ---------------------------------------------------------------------------------------------------
+
+    def put_page(self, session: Session, claim: Claim, page: PageRecord, seen: bytes | None = None) -> None:
+        """Stores a page in its new state, under the claim's fence."""
+        self._held(session, claim)
+        session.merge(
+            PageRow(
+                run=page.run,
+                slice=page.slice,
+                number=page.number,
+                state=page.state.value,
+                segment=page.segment,
+                cursor=page.cursor,
+                counts=dict(page.counts.to_json()),
+                features=page.features,
+                predictions=page.predictions,
+                journal=page.journal,
+                **({"seen": seen} if seen is not None else {}),
+            )
+        )
+        session.flush()
+
+    def open_pages(self, session: Session, claim: Claim) -> list[PageRecord]:
+        """The pages of a slice that are not yet written, in order."""
+        query = (
+            select(PageRow)
+            .where(PageRow.run == claim.run, PageRow.slice == claim.number, PageRow.state != PageState.WRITTEN.value)
+            .order_by(PageRow.number)
+        )
+        return [_page(row) for row in session.scalars(query)]
+
+    def try_page(self, session: Session, claim: Claim, page: int) -> int:
+        """Counts one more try at writing a page whose changes are stored; how many that makes."""
+        self._held(session, claim)
+        row = session.get_one(PageRow, (claim.run, claim.number, page), populate_existing=True)
+        row.tries += 1
+        session.flush()
+        return row.tries
+
+    def page_state(self, session: Session, claim: Claim, page: int) -> PageState | None:
+        """How far a page came; None before its first commit."""
+        row = session.get(PageRow, (claim.run, claim.number, page), populate_existing=True)
+        return None if row is None else PageState(row.state)
+
+    def note(self, session: Session, claim: Claim, page: int, handle: str) -> None:
+        """Stores the far side's job handle of a page's write."""
+        self._held(session, claim)
+        session.get_one(PageRow, (claim.run, claim.number, page)).journal = handle
+
+    def noted(self, session: Session, claim: Claim, page: int) -> str | None:
+        """The far side's job handle noted for a page, by whoever tried it."""
+        row = session.get(PageRow, (claim.run, claim.number, page))
+        return None if row is None else row.journal
+
+    def seen(self, session: Session, run: str) -> list[bytes]:
+        """The key hashes that the pages of a full run stored."""
+        return list(session.scalars(select(PageRow.seen).where(PageRow.run == run, PageRow.seen.is_not(None))))
+
+    def forget_pages(self, session: Session, run: str) -> None:
+        """Drops the page rows of an ended run; what became of each record stands in the decision log."""
+        session.execute(delete(PageRow).where(PageRow.run == run, PageRow.state == PageState.WRITTEN.value))
+
+    # -- limits --------------------------------------------------------------------------------------------------
+
+    def spend(self, session: Session, run: str, changed: int) -> bool:
+        """Counts intended changes against the run's limit; False, and nothing counted, where they would cross it."""
+        within = or_(RunRow.changed_limit.is_(None), RunRow.changed + changed <= RunRow.changed_limit)
+        spent = session.execute(update(RunRow).where(RunRow.id == run, within).values(changed=RunRow.changed + changed))
+        return spent.rowcount == 1  # type: ignore[attr-defined, no-any-return]
+
+    def judge(self, session: Session, run: str, written: int, rejected: int) -> float | None:
+        """Adds a page's results to the window of the last 1,000 written; the share of rejects where it is too high."""
+        row = session.get_one(RunRow, run, with_for_update=True, populate_existing=True)
+        window = [*row.window, [written, rejected]] if written else list(row.window)
+        while len(window) > 1 and sum(each[0] for each in window[1:]) >= WINDOW:
+            window.pop(0)
+        row.window = window
+        total = sum(each[0] for each in window)
+        if row.rejected_limit is None or total == 0:
+            return None
+        share = sum(each[1] for each in window) / total
+        return share if share > row.rejected_limit else None
+
+    # -- bells and ticks -----------------------------------------------------------------------------------------
+
+    def wants_ring(self, session: Session, pool: str, stale: float) -> bool:
+        """Whether the bell of a pool should be rung now: not while a ring younger than `stale` seconds is unheard."""
+        now = self._database.now(session)
+        row = session.get(BellRow, pool)
+        if row is not None and row.rung_at > now - timedelta(seconds=stale):
+            return False
+        session.merge(BellRow(pool=pool, rung_at=now))
+        return True
+
+    def heard(self, session: Session, pool: str) -> None:
+        """A worker of the pool heard the bell."""
+        session.execute(delete(BellRow).where(BellRow.pool == pool))
+
+    def tick(self, session: Session, mapping: str, at: datetime, dropped: bool) -> bool:
+        """Notes a tick; False where somebody else acted on it already."""
+        row = session.get(TickRow, mapping, with_for_update=True, populate_existing=True)
+        if row is None:
+            session.add(TickRow(mapping=mapping, at=at, dropped=int(dropped)))
+        elif row.at >= at:
+            return False
+        else:
+            row.at, row.dropped = at, row.dropped + int(dropped)
+        session.flush()
+        return True
+
+    def last_tick(self, session: Session, mapping: str) -> tuple[datetime, int] | None:
+        """The last tick acted on, and how many were dropped so far."""
+        row = session.get(TickRow, mapping)
+        return None if row is None else (row.at, row.dropped)
+
+
+def _claimable(pool: str, now: datetime) -> Select[SliceRow]:
+    earlier = aliased(SliceRow)
+    blocked = (
+        select(earlier.number)
+        .where(earlier.run == SliceRow.run, earlier.phase < SliceRow.phase, earlier.stage != Stage.DONE.value)
+        .exists()
+    )
+    return (
+        select(SliceRow)
+        .join(RunRow, RunRow.id == SliceRow.run)
+        .where(
+            SliceRow.pool == pool,
+            SliceRow.stage != Stage.DONE.value,
+            RunRow.state.in_([RunState.QUEUED.value, RunState.RUNNING.value]),
+            or_(SliceRow.lease_until.is_(None), SliceRow.lease_until < now),
+            or_(SliceRow.not_before.is_(None), SliceRow.not_before <= now),
+            ~blocked,
+        )
+        .order_by(RunRow.created_at, SliceRow.phase, SliceRow.number)
+    )
+
+
+def _slice_row(run: str, number: int, plan: SlicePlan, pool: str) -> SliceRow:
+    return SliceRow(
+        run=run,
+        number=number,
+        kind=plan.kind.value,
+        phase=plan.phase,
+        stage=Stage.READ.value,
+        pool=pool,
+        selection=plan.selection,
+        subject=list(plan.subject),
+        cursor=plan.cursor,
+        exhausted=False,
+        page_rows=plan.page_rows,
+        full_page_rows=plan.page_rows,
+        fragile=0,
+        pages=0,
+        counts={},
+        epoch=0,
+        attempt=0,
+        waits=0,
+    )
+
+
+def _run(row: RunRow, counts: Counts) -> Run:
+    return Run(
+        id=row.id,
+        mapping=row.mapping,
+        version=row.version,
+        model=row.model,
+        head=row.head,
+        kind=RunKind(row.kind),
+        state=RunState(row.state),
+        dry=row.dry,
+        ahead=row.ahead,
+        actor=row.actor,
+        logical_at=row.logical_at,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        finished_at=row.finished_at,
+        reason=row.reason,
+        subject=row.subject,
+        expected=row.expected,
+        changed=row.changed,
+        changed_limit=row.changed_limit,
+        rejected_limit=row.rejected_limit,
+        counts=counts,
+    )
+
+
+def _claim(row: SliceRow) -> Claim:
+    assert row.worker is not None
+    assert row.lease_until is not None
+    return Claim(
+        run=row.run,
+        number=row.number,
+        kind=SliceKind(row.kind),
+        stage=Stage(row.stage),
+        epoch=row.epoch,
+        attempt=row.attempt,
+        worker=row.worker,
+        lease_until=row.lease_until,
+        selection=row.selection,
+        cursor=row.cursor,
+        page_rows=row.page_rows,
+        full_page_rows=row.full_page_rows,
+        fragile=row.fragile,
+        pages=row.pages,
+        exhausted=row.exhausted,
+        subject=tuple(row.subject),
+    )
+
+
+def _page(row: PageRow) -> PageRecord:
+    return PageRecord(
+        run=row.run,
+        slice=row.slice,
+        number=row.number,
+        state=PageState(row.state),
+        segment=row.segment,
+        cursor=row.cursor,
+        counts=Counts.from_json(row.counts),
+        features=row.features,
+        predictions=row.predictions,
+        journal=row.journal,
+    )

@@ -1,0 +1,246 @@
+"""The nouns of a run: what it is, where it stands, and the part of it that one worker holds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+
+from hub.sdk import Json
+
+
+class RunKind(StrEnum):
+    """Why records are carried: all of them, those that moved, those still due, back to what they were, or on request.
+
+    Only a request may go beside another run of its mapping.
+    """
+
+    FULL = "full"
+    INCREMENTAL = "incremental"
+    REPLAY = "replay"
+    UNDO = "undo"
+    REQUEST = "request"
+
+
+class RunState(StrEnum):
+    """Where a run stands. HELD waits for a person; the last five are final, and only DONE is green."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    HELD = "held"
+    DONE = "done"
+    DONE_WITH_REJECTS = "done with rejects"
+    STOPPED = "stopped"
+    CANCELLED = "cancelled"
+    FAILED = "failed"
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing more can happen to the run."""
+        return self not in (RunState.QUEUED, RunState.RUNNING, RunState.HELD)
+
+
+class SliceKind(StrEnum):
+    """What a slice carries: part of the source, records due again or gone, segments to put back, records named."""
+
+    READ = "read"
+    DUE = "due"
+    ABSENT = "absent"
+    UNDO = "undo"
+    NAMED = "named"
+
+
+class Stage(StrEnum):
+    """What is to be done next with a slice; each stage is claimed by the pool that can do it."""
+
+    READ = "read"
+    SCORE = "score"
+    WRITE = "write"
+    DONE = "done"
+
+
+class PageState(StrEnum):
+    """How far a page came: its features stored, its predictions too, its changes intended, its results stored."""
+
+    FEATURED = "featured"
+    SCORED = "scored"
+    DECIDED = "decided"
+    WRITTEN = "written"
+
+
+OUTCOMES = (
+    "skipped",
+    "invalid",
+    "held",
+    "planned",
+    "applied",
+    "unchanged",
+    "conflict",
+    "rejected",
+    "unknown",
+    "parked",
+)
+"""Every record read ends as exactly one of these; `planned` is final in a dry run only."""
+
+REJECTS = ("invalid", "conflict", "rejected", "unknown", "parked")
+"""Outcomes that keep a run from being green."""
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Records by outcome. `read` is the sum of the outcomes, or something is wrong and the run is red."""
+
+    read: int = 0
+    by: Mapping[str, int] = field(default_factory=dict)
+
+    def __add__(self, other: Counts) -> Counts:
+        names = {*self.by, *other.by}
+        return Counts(self.read + other.read, {name: self.by.get(name, 0) + other.by.get(name, 0) for name in names})
+
+    def __getitem__(self, outcome: str) -> int:
+        return self.by.get(outcome, 0)
+
+    @property
+    def balanced(self) -> bool:
+        """Whether every record read is explained."""
+        return self.read == sum(self.by.values())
+
+    def but(self, by: Mapping[str, int]) -> Counts:
+        """With these outcomes added, the number read unchanged: what was open is now explained."""
+        return Counts(self.read, {name: self.by.get(name, 0) + by.get(name, 0) for name in {*self.by, *by}})
+
+    @property
+    def rejects(self) -> int:
+        """How many records did not end well."""
+        return sum(self.by.get(name, 0) for name in REJECTS)
+
+    def to_json(self) -> dict[str, Json]:
+        return {"read": self.read, **{name: self.by[name] for name in OUTCOMES if self.by.get(name)}}
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, int]) -> Counts:
+        """The inverse of `to_json`."""
+        return cls(raw.get("read", 0), {name: raw[name] for name in OUTCOMES if raw.get(name)})
+
+
+@dataclass(frozen=True, slots=True)
+class RunPlan:
+    """What a run is asked to be; limits are the document's unless overridden.
+
+    `version` and `model` are digests; `head` is the source's cursor taken before the run: the next one starts there.
+    """
+
+    mapping: str
+    version: str
+    model: str
+    kind: RunKind
+    actor: str
+    logical_at: datetime
+    head: str | None = None
+    dry: bool = False
+    ahead: bool = False
+    changed_limit: int | None = None
+    rejected_limit: float | None = None
+    expected: int | None = None
+    subject: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SlicePlan:
+    """One slice of a planned run. A phase starts when every slice of the phases before it is done."""
+
+    kind: SliceKind
+    phase: int
+    selection: str | None = None
+    cursor: str | None = None
+    page_rows: int = 10_000
+    subject: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run as the ledger has it. `reason` says in one sentence why it is held, stopped or failed."""
+
+    id: str
+    mapping: str
+    version: str
+    model: str
+    head: str | None
+    kind: RunKind
+    state: RunState
+    dry: bool
+    ahead: bool
+    actor: str
+    logical_at: datetime
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    reason: str | None
+    subject: str | None
+    expected: int | None
+    changed: int
+    changed_limit: int | None
+    rejected_limit: float | None
+    counts: Counts
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A slice in one worker's hands. `epoch` is the fence: a write of the ledger under an older one is refused.
+
+    `attempt` counts claims since the slice last moved on; above one, whoever held it before died or hung.
+    """
+
+    run: str
+    number: int
+    kind: SliceKind
+    stage: Stage
+    epoch: int
+    attempt: int
+    worker: str
+    lease_until: datetime
+    selection: str | None
+    cursor: str | None
+    page_rows: int
+    full_page_rows: int
+    fragile: int
+    pages: int
+    exhausted: bool
+    subject: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PageRecord:
+    """One page as the ledger has it between its stages. `features` and `predictions` are sealed Arrow."""
+
+    run: str
+    slice: int
+    number: int
+    state: PageState
+    segment: int | None
+    cursor: str | None
+    counts: Counts
+    features: bytes | None = None
+    predictions: bytes | None = None
+    journal: str | None = None
+
+
+class RunError(Exception):
+    """A run cannot be started or steered as asked; the message says why and what to do."""
+
+
+class PreflightError(RunError):
+    """The mapping cannot run as things stand; `problems` are sentences, each with its fix."""
+
+    def __init__(self, problems: tuple[str, ...]) -> None:
+        super().__init__("; ".join(problems))
+        self.problems = problems
+
+
+class BadRequestError(RunError):
+    """A request names a field that does not exist, lacks a key, or has a value of the wrong type."""
+
+
+class LostLeaseError(Exception):
+    """Somebody else holds the slice now, or its run has ended: stop at once and write nothing."""

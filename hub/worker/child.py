@@ -1,0 +1,98 @@
+"""One worker process: hears the bell or looks by itself, and carries slices until it is told to stop.
+
+Started by the supervisor as `python -m hub.worker.child`; every line on its standard output is a sign of life, and the
+end of its standard input means that the supervisor is gone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import random
+import signal
+import socket
+import sys
+import threading
+import time
+
+import structlog
+from sqlalchemy.exc import DBAPIError
+
+from hub.database import DatabaseError
+from hub.logs import configure
+from hub.runs import Installation, Worker, open_installation, tick
+from hub.settings import load_settings
+
+log = structlog.get_logger(__name__)
+
+
+def main() -> None:
+    """Works for one pool until SIGTERM or the end of standard input."""
+    parser = argparse.ArgumentParser(description="One worker process; started by `hub worker`.")
+    parser.add_argument("--pool", required=True)
+    parser.add_argument("--until-idle", action="store_true")
+    arguments = parser.parse_args()
+    settings = load_settings()
+    configure(settings, process=f"worker {arguments.pool}")
+    stop, bell = threading.Event(), threading.Event()
+
+    def end(*_: object) -> None:
+        stop.set()
+        bell.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, end)
+    threading.Thread(target=_end_with_supervisor, daemon=True).start()
+    with open_installation(settings) as hub:
+        gc.collect()
+        gc.freeze()  # a full collection over the imported libraries costs 80 ms in the middle of a page
+        _listen(hub, arguments.pool, bell)
+        _loop(hub, arguments.pool, stop, bell, until_idle=arguments.until_idle)
+
+
+def _loop(hub: Installation, pool: str, stop: threading.Event, bell: threading.Event, *, until_idle: bool) -> None:
+    name = f"{socket.gethostname()}/{os.getpid()}/{pool}"
+    worker = Worker(hub, pool, name, progress=alive, stopping=stop.is_set)
+    log.info("worker ready", worker=name)
+    while not stop.is_set():
+        alive()
+        bell.clear()
+        try:
+            tick(hub)
+            while not stop.is_set() and worker.work():
+                alive()
+        except (DBAPIError, DatabaseError) as error:
+            log.warning("the hub's database is away", why=type(error).__name__)
+        else:
+            if until_idle and not hub.pending():
+                return
+        pause = hub.settings.poll_seconds * random.uniform(0.8, 1.2)  # noqa: S311  (spreads the looks of many workers)
+        bell.wait(min(pause, 0.2) if until_idle else pause)
+
+
+def alive() -> None:
+    """Tells the supervisor that this process moves."""
+    sys.stdout.write(f"{time.monotonic():.3f}\n")
+    sys.stdout.flush()
+
+
+def _listen(hub: Installation, pool: str, bell: threading.Event) -> None:
+    if hub.celery is None:
+        return
+    from hub.queue import listen
+
+    def rung() -> None:
+        hub.database.retrying(lambda session: hub.ledger.heard(session, pool))
+        bell.set()
+
+    threading.Thread(target=listen, args=(hub.celery, pool, rung), name="bell", daemon=True).start()
+
+
+def _end_with_supervisor() -> None:
+    sys.stdin.buffer.read()
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""Starts worker processes as fresh interpreters and replaces those that die, hang or grow too large."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Self
+
+import psutil
+import structlog
+
+from hub.settings import Settings
+
+START_SECONDS = 60.0
+"""What a fresh interpreter may take before its first sign of life."""
+
+STOP_SECONDS = 30.0
+"""What a worker may take to finish its page when it is told to stop."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass
+class Child:
+    """One worker process, when it last showed life, and whether it was told to go."""
+
+    process: subprocess.Popen[bytes]
+    seen: float
+    started: bool = False
+    told: float | None = None
+    reader: threading.Thread = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.reader = threading.Thread(target=self._watch, daemon=True)
+        self.reader.start()
+
+    def _watch(self) -> None:
+        assert self.process.stdout is not None
+        for _ in self.process.stdout:
+            self.seen, self.started = time.monotonic(), True
+
+
+class Supervisor:
+    """Keeps `settings.workers` processes working for one pool, from `__enter__` to `__exit__`."""
+
+    def __init__(self, settings: Settings, pool: str = "default", *, until_idle: bool = False) -> None:
+        self._settings = settings
+        self._pool = pool
+        self._until_idle = until_idle
+        self._children: list[Child] = []
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
+        self.replaced = 0
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Until every worker is done (only with `until_idle`) or the supervisor is stopped; whether it is."""
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+    def stop(self) -> None:
+        """Lets each worker finish its page, then ends it."""
+        self._stop.set()
+        self._thread.join()
+
+    def __enter__(self) -> Self:
+        self._children = [self._start() for _ in range(self._settings.workers)]
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def _start(self) -> Child:
+        command = [sys.executable, "-m", "hub.worker.child", "--pool", self._pool]
+        if self._until_idle:
+            command.append("--until-idle")
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603
+        return Child(process, time.monotonic())
+
+    def _run(self) -> None:
+        while not self._stop.wait(0.25) and self._children:
+            self._children = [each for each in map(self._look_after, self._children) if each is not None]
+        self._end()
+
+    def _look_after(self, child: Child) -> Child | None:
+        """The child, its replacement, or None where it is done and none is wanted."""
+        code = child.process.poll()
+        if code is None:
+            self._judge(child)
+            return child
+        if code == 0 and self._until_idle:
+            return None
+        level = log.info if child.told is not None else log.error
+        level("worker ended", pid=child.process.pid, code=code)
+        self.replaced += 1
+        return self._start()
+
+    def _judge(self, child: Child) -> None:
+        now = time.monotonic()
+        silent = now - child.seen
+        limit = self._settings.record_seconds if child.started else START_SECONDS
+        if silent > limit + self._settings.poll_seconds * 2:
+            log.error("worker hangs", pid=child.process.pid, silent_seconds=round(silent))
+            child.process.kill()
+        elif child.told is None and _memory_mb(child.process.pid) > self._settings.worker_memory_mb:
+            log.warning("worker too large", pid=child.process.pid)
+            child.told = now
+            child.process.terminate()
+        elif child.told is not None and now - child.told > STOP_SECONDS + self._settings.record_seconds:
+            child.process.kill()
+
+    def _end(self) -> None:
+        for child in self._children:
+            if child.process.poll() is None:
+                child.process.terminate()
+        until = time.monotonic() + STOP_SECONDS
+        for child in self._children:
+            try:
+                child.process.wait(max(0.0, until - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                child.process.kill()
+                child.process.wait()
+        for child in self._children:
+            child.reader.join()
+            for pipe in (child.process.stdin, child.process.stdout):
+                assert pipe is not None
+                pipe.close()
+
+
+def _memory_mb(pid: int) -> float:
+    try:
+        return float(psutil.Process(pid).memory_info().rss) / 1024**2
+    except psutil.NoSuchProcess:
+        return 0.0
