@@ -141,7 +141,7 @@ def explain(file: File, as_json: AsJson = False) -> None:
 def diff(file: File, as_json: AsJson = False) -> None:
     """Shows what publishing a document would change, rights included."""
     from hub.mappings import diff
-    from hub.mappings.explain import diff_grants
+    from hub.mappings import diff_grants
 
     with opened() as hub:
         compiled = hub.mappings.check(document_text(file), me())

@@ -5,7 +5,7 @@ passed in), Python per record, and any value that does not fit its field exactly
 """
 
 from hub.mappings.pipeline.changes import render_reasons
-from hub.mappings.pipeline.examples import Example, ExampleError, read_example, run_examples
+from hub.mappings.pipeline.examples import ExampleError, Examples, outcome, read_examples, run_examples
 from hub.mappings.pipeline.fit import fits
 from hub.mappings.pipeline.intake import REASON, STATE, TARGET, Admitted
 from hub.mappings.pipeline.lookups import ReadLookup
@@ -21,15 +21,16 @@ __all__ = [
     "TARGET",
     "WITH",
     "Admitted",
-    "Example",
     "ExampleError",
+    "Examples",
     "Facts",
     "Pipeline",
     "ReadLookup",
     "RowDigest",
     "canonical_rows",
     "fits",
-    "read_example",
+    "outcome",
+    "read_examples",
     "render_reasons",
     "run_examples",
 ]

@@ -1,118 +1,143 @@
-"""A mapping's examples: what holds is silent, what does not is named, what cannot be run is refused."""
+"""The examples beside a mapping: what holds is counted, what does not is named, what cannot be run is refused."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
-import polars as pl
 import pytest
 
-from hub.mappings.pipeline.examples import ExampleError, read_example, run_examples
+from hub.mappings.pipeline.examples import ExampleError, run_examples
 from hub.mappings.types import Compiled
-from tests.hub.mappings.pipeline.builder import Draft, Look, predicted
-
-LOOK = Look({"Domain": "Email"}, aggregate={"spent": "sum(Amount)"})
+from tests.hub.mappings.pipeline.builder import Draft, Look
 
 
+@pytest.fixture
 def compiled() -> Compiled:
+    """The lead mapping with a lookup and a passenger."""
     return Draft(
         where="Converted = false",
-        lookups={"orders": LOOK},
+        lookups={"orders": Look({"Domain": "Email"}, aggregate={"spent": "sum(Amount)"})},
         features={"company_size": "coalesce(orders.spent, 0)", "industry": "Industry"},
-        with_={"ScoredAt": "scored_at"},
+        hold="probability > 0.95",
+        with_={"Why": "reasons(2)", "ScoredAt": "scored_at"},
     ).compile()
 
 
-def example(**changes: Any) -> dict[str, Any]:
+def contents() -> dict[str, Any]:
+    lead = ["Id", "Converted", "Email", "Score", "Industry"]
     return {
-        "now": "2026-06-15T12:00:00+00:00",
-        "records": [
-            {"Id": "a", "Converted": False, "Email": "x.de", "Score": 10, "Industry": "Retail"},
-            {"Id": "b", "Converted": True},
-            {"Id": "c", "Converted": False, "Score": 40},
-        ],
-        "lookups": {
-            "orders": [{"No": 1, "Domain": "x.de", "Amount": "12.50"}, {"No": 2, "Domain": "y.de", "Amount": 3}]
+        "tables": {
+            "crm": {
+                "Lead": {
+                    "fields": {name: {} for name in lead},
+                    "records": [
+                        ["a", False, "x.de", 10, "Retail"],
+                        ["b", True, None, None, None],
+                        ["c", False, None, 40, None],
+                        ["d", False, None, None, None],
+                    ],
+                },
+                "Account": {
+                    "fields": {"No": {}, "Domain": {}, "Amount": {}},
+                    "records": [[1, "x.de", "12.50"], [2, "y.de", "3"], [3, "x.de", "1"], [4, "x.de", None]],
+                },
+            }
         },
-        "predictions": [{"probability": 0.834}, {}, {"probability": 0.4}],
-        "expect": [
-            {
-                "state": "ready",
-                "features": {"company_size": 12.5, "industry": "Retail"},
-                "changes": {"Score": 83, "ScoredAt": "2026-06-15T14:00:00+02:00"},
+        "model": {
+            "now": "2026-06-15T12:00:00+00:00",
+            "answers": {
+                "a": {
+                    "outputs": {"probability": 0.834, "label": "yes", "confidence": 0.834},
+                    "reasons": [{"feature": "company_size", "effect": 0.5}],
+                },
+                "c": {"outputs": {"probability": 0.4}},
+                "d": {"outputs": {"probability": 0.99}},
             },
-            {"state": "outside", "changes": None},
-            {"state": "ready", "reason": None, "features": {"company_size": 0, "industry": None}, "changes": None},
-        ],
-        **changes,
+        },
+        "expected": {
+            "records": {
+                "b": {"state": "outside"},
+                "a": {"state": "ready", "company_size": 13.5, "industry": "Retail", "score": 83.0, "_because": None},
+                "c": {"state": "ready", "company_size": 0.0, "industry": None, "score": 40.0, "_because": None},
+                "d": {"state": "held", "reason": "held for a person, as decide.hold says"},
+            },
+            "changes": [
+                {"key": {"Id": "a"}, "Score": 83, "Why": "Company size (+)", "ScoredAt": "2026-06-15T12:00:00+00:00"}
+            ],
+        },
     }
 
 
-def differences(raw: dict[str, Any], **more: Any) -> list[str]:
-    return run_examples(compiled(), [read_example("hot.json", json.dumps(raw))], **more)
+@pytest.fixture
+def run(tmp_path: Path, compiled: Compiled) -> Callable[[dict[str, Any]], list[str]]:
+    """Runs the examples of a folder with these contents; None leaves a file out."""
+
+    def run(files: dict[str, Any]) -> list[str]:
+        for name, content in files.items():
+            text = content if isinstance(content, str) else json.dumps(content)
+            if content is not None:
+                (tmp_path / f"{name}.json").write_text(text, "utf-8")
+        return run_examples(compiled, tmp_path)
+
+    return run
 
 
-def test_an_example_that_holds_says_nothing() -> None:
-    assert differences(example()) == []
+Run = Callable[[dict[str, Any]], list[str]]
+
+
+def test_examples_that_hold_are_named_by_their_keys(run: Run) -> None:
+    assert sorted(run(contents())) == ["a", "b", "c", "d"]
 
 
 @pytest.mark.parametrize(
-    ("at", "expect", "sentence"),
+    ("path", "value", "sentence"),
     [
-        (0, {"features": {"company_size": 13}}, "record 1: feature company_size is 12.5, expected 13"),
-        (0, {"changes": {"Score": 84}}, "record 1: Score is 83, expected 84"),
-        (0, {"changes": None}, "record 1: a change is written, expected none"),
-        (1, {"state": "ready"}, "record 2: the state is outside, expected ready"),
-        (2, {"changes": {"Score": 40}}, "record 3: no change is written, expected one"),
-        (2, {"reason": "late"}, "record 3: the reason is None, expected 'late'"),
+        (("records", "a", "company_size"), 13, "records.a.company_size is 13.5, expected 13"),
+        (("records", "b", "state"), "ready", "records.b.state is outside, expected ready"),
+        (("records", "e"), {}, "records.e is missing"),
+        (("changes", 0, "Score"), 84, r"changes\[0\].Score is 83, expected 84"),
+        (("changes",), [], "changes is 1, expected 0"),
     ],
 )
-def test_each_difference_is_one_sentence(at: int, expect: dict[str, Any], sentence: str) -> None:
-    raw = example()
-    raw["expect"][at] = expect
+def test_each_difference_is_named_by_its_place(run: Run, path: tuple[Any, ...], value: Any, sentence: str) -> None:
+    files = contents()
+    inner = files["expected"]
+    for step in path[:-1]:
+        inner = inner[step]
+    inner[path[-1]] = value
 
-    assert differences(raw) == [f"hot.json, {sentence}"]
+    with pytest.raises(ExampleError, match=f"^the examples do not hold: {sentence}$"):
+        run(files)
 
 
-def test_without_predictions_the_model_is_asked_with_the_features() -> None:
-    seen: list[pl.DataFrame] = []
+def test_a_record_that_nobody_promised_is_a_difference(run: Run) -> None:
+    files = contents()
+    del files["expected"]["records"]["c"]
 
-    def predict(features: pl.DataFrame) -> pl.DataFrame:
-        seen.append(features)
-        return predicted(0.834, 0.4)
-
-    raw = example()
-    del raw["predictions"]
-
-    assert differences(raw, predict=predict) == []
-    assert seen[0].to_dict(as_series=False) == {"company_size": [12.5, 0.0], "industry": ["Retail", None]}
+    with pytest.raises(ExampleError, match=r"records\.c is not promised"):
+        run(files)
 
 
 @pytest.mark.parametrize(
-    ("change", "sentence"),
+    ("files", "sentence"),
     [
-        ({"records": [{"Id": "a"}]}, "hot.json: expect has 3 entries for 1 records"),
-        ({"now": "2026-06-15"}, "hot.json: now needs a zone"),
-        ({"now": 5}, "hot.json: now is a moment"),
-        ({"other": 1}, "hot.json: an example is an object"),
-        ({"records": [{"Idd": "a"}, {}, {}]}, "hot.json: Lead has no field Idd"),
+        ({"tables": None}, "the examples lack tables.json"),
+        ({"expected": "{\n nope }"}, "expected.json, line 2: not JSON"),
+        ({"expected": "[]"}, "expected.json: expected an object"),
+        ({"model": {"now": "2026-06-15", "answers": {}}}, "model.json: now needs a zone"),
+        ({"model": {"answers": {}}}, "the examples are not as their guide says: KeyError 'now'"),
+        ({"model": {"now": "2026-06-15T12:00:00+00:00", "answers": {}}}, "model.json: answers has none for a"),
         (
-            {"records": [{"Id": "a", "Employees": "many"}, {}, {}]},
-            "hot.json: 'many' is no integer, which Employees holds",
+            {"tables": {"crm": {"Lead": {"fields": {"Id": {}, "Score": {}}, "records": [["a", "many"]]}}}},
+            "'many' is no integer, which Score holds",
         ),
-        ({"predictions": [{"chance": 1}, {}, {"chance": 1}]}, "hot.json: the model has no output chance"),
-        ({"predictions": []}, "hot.json: 0 predictions for 3 records"),
-        ({"expect": [{"change": 1}, {}, {}]}, "hot.json, record 1: expect takes"),
-        ({"expect": [{"features": {"size": 1}}, {}, {}]}, "hot.json: the mapping has no feature size"),
-        ({"expect": [{"changes": {"Band": "Hot"}}, {}, {}]}, "hot.json: the mapping does not write Band"),
     ],
 )
-def test_an_example_that_cannot_be_run_is_refused_in_one_sentence(change: dict[str, Any], sentence: str) -> None:
+def test_examples_that_cannot_be_run_are_refused_in_one_sentence(
+    run: Run, files: dict[str, Any], sentence: str
+) -> None:
     with pytest.raises(ExampleError, match=f"^{sentence}"):
-        differences(example(**change))
-
-
-def test_text_that_is_no_json_is_refused_with_its_line() -> None:
-    with pytest.raises(ExampleError, match=r"^hot\.json, line 2: not JSON"):
-        read_example("hot.json", "{\n nope }")
+        run({**contents(), **files})

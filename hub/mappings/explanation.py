@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from datetime import datetime
 
 from hub.mappings.expressions import Pushdown, to_filter
-from hub.mappings.spec import duration_text
+from hub.mappings.specification import duration_text
 from hub.mappings.types import Compiled, CompiledLookup, Document
 from hub.sdk import Grant, Json
 
