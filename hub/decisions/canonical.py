@@ -54,6 +54,8 @@ _KINDS: dict[type[pl.DataType], str] = {
 
 def canonical_rows(frame: pl.DataFrame, columns: Sequence[str], prefix: Sequence[Bytes] = ()) -> list[bytes]:
     """The bytes of each row over the named columns, in the order given; `prefix` (each rows by width) stands before."""
+    # polars 2.1 panics in list.eval on a list of structs that lies in several chunks, as a concatenation leaves it.
+    frame = frame.rechunk()
     plan, schema, height = _Plan(), frame.schema, frame.height
     for name in columns:
         plan.add(pl.col(name), schema[name], _seen(frame[name]))

@@ -23,17 +23,11 @@ GROUPS: Final = (FEATURE, OUTPUT, DECIDED, SET, WITH, BEFORE)
 """Prefixes of the columns of a decision: features, model outputs, decided names, and target fields three times."""
 
 INVALID, HELD, PLANNED, UNCHANGED, LEFT = "invalid", "held", "planned", "unchanged", "left"
-DECISION_STATES: Final = frozenset({INVALID, HELD, PLANNED, UNCHANGED, LEFT})
+PARKED, UNDONE = "parked", "undone"
+DECISION_STATES: Final = frozenset({INVALID, HELD, PLANNED, UNCHANGED, LEFT, PARKED})
 
-APPLIED, CONFLICT, REJECTED, UNKNOWN, PARKED, DROPPED = (
-    "applied",
-    "conflict",
-    "rejected",
-    "unknown",
-    "parked",
-    "dropped",
-)
-STANDING_STATES: Final = DECISION_STATES | {APPLIED, CONFLICT, REJECTED, UNKNOWN, PARKED, DROPPED}
+APPLIED, CONFLICT, REJECTED, UNKNOWN, DROPPED = "applied", "conflict", "rejected", "unknown", "dropped"
+STANDING_STATES: Final = DECISION_STATES | {APPLIED, CONFLICT, REJECTED, UNKNOWN, DROPPED, UNDONE}
 
 RELEASED: Final = "released"
 """The `why` of a held record that a person let pass: it is due at once and passes the hold once."""

@@ -57,7 +57,7 @@ def open_sealed(kek: KekProvider, sealed: bytes, identity: Mapping[str, str]) ->
     key = _unwrapped(kek, parts, bound)
     try:
         return AESGCM(key).decrypt(parts.nonce, parts.ciphertext, _body_aad(bound))
-    except InvalidTag:
+    except (InvalidTag, ValueError):
         raise SealedError("a sealed value was altered or stands in the wrong place") from None
 
 

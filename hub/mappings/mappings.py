@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -18,8 +19,8 @@ from hub.keys import KeyRing
 from hub.mappings import store
 from hub.mappings.check import compile_mapping
 from hub.mappings.document import read_document
-from hub.mappings.publication import bind, check_approval, published_of, refuse_alteration
 from hub.mappings.nearest import near
+from hub.mappings.publication import bind, check_approval, published_of, refuse_alteration
 from hub.mappings.types import (
     ApprovalError,
     Compiled,
@@ -56,6 +57,7 @@ class Mappings:
         self._registry = registry
         self._production = production
         self._compiled: dict[str, tuple[str, Compiled]] = {}
+        self._documents: dict[str, Document] = {}
         self._lock = threading.Lock()
 
     def check(self, text: str, actor: Actor) -> Compiled:
@@ -146,7 +148,7 @@ class Mappings:
         return published_of(mapping, row)
 
     def get(self, name: str) -> Published:
-        """The published version. UnknownMappingError names the nearest; AlteredMappingError where it was tampered with."""
+        """The published version. UnknownMappingError names the nearest one; AlteredMappingError."""
         with self._database.read() as session:
             mapping, row = self._current(session, name)
             refuse_alteration(self._keys, row)
@@ -157,7 +159,7 @@ class Mappings:
         with self._database.read() as session:
             return [self._standing(session, each) for each in store.mappings(session)]
 
-    def versions(self, name: str) -> list[Published]:
+    def versions(self, name: str) -> builtins.list[Published]:
         """Every version that was ever published, oldest first."""
         with self._database.read() as session:
             mapping = self._known(session, name)
@@ -179,14 +181,33 @@ class Mappings:
             mapping.paused, mapping.pause_reason = False, None
             self._audit.record(session, Event(str(actor), Action.MAPPING_RESUME, f"mapping:{name}"))
 
-    def compile_published(self, name: str, *, fresh: bool = False) -> Compiled:
-        """The published version compiled, kept in this process while document and model stay the same.
+    def version(self, name: str, digest: str) -> Published:
+        """A version that was published at some time, whether it still runs or not."""
+        with self._database.read() as session:
+            mapping, row = self._known(session, name), store.version(session, name, digest=digest)
+            if row is None or row.number is None:
+                raise UnknownMappingError(f"mapping {name} has no published version {digest[:12]}")
+            refuse_alteration(self._keys, row)
+            return published_of(mapping, row)
+
+    def document(self, published: Published) -> Document:
+        """What a version says; read once per process, since a version never changes."""
+        with self._lock:
+            known = self._documents.get(published.digest)
+        if known is None:
+            known = read_document(published.text)
+            with self._lock:
+                self._documents[published.digest] = known
+        return known
+
+    def compile_published(self, published: Published, *, fresh: bool = False) -> Compiled:
+        """A version compiled, kept in this process while its model stays the same.
 
         `fresh` asks the systems for their entities again, as a run does before it starts: MappingError where they no
         longer fit the document.
         """
-        published = self.get(name)
-        document = read_document(published.text)
+        name = published.mapping
+        document = self.document(published)
         version = self._registry.get(document.model.name, document.model.use)
         wanted = f"{published.digest}/{version.digest}/{version.number}"
         with self._lock:
@@ -313,7 +334,7 @@ class Mappings:
 
 
 def model_users(session: Session, version: ModelVersion) -> Iterable[str]:
-    """The published mappings that use a model version by its number, for `Registry(users=…)`; aliases it knows itself."""
+    """The published mappings that name a model version by its number, for `Registry(users=…)`."""
     return [
         f"mapping {name}" for name, use in store.users_of_model(session, version.name) if use == str(version.number)
     ]

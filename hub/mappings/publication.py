@@ -43,7 +43,8 @@ def refuse_alteration(keys: KeyRing, row: MappingVersionRow) -> None:
     """AlteredMappingError where the row, or the document in it, is not what was published."""
     if row.mac is None or not hmac.compare_digest(row.mac, bind(keys, row)) or not _is_itself(row):
         raise AlteredMappingError(
-            f"version {row.number} of mapping {row.mapping} was altered where it is stored; restore it, or publish a changed document"
+            f"version {row.number} of mapping {row.mapping} was altered where it is stored;"
+            " restore it, or publish a changed document"
         )
 
 

@@ -19,7 +19,16 @@ _WAY_OUT = (
     "or hand in an .onnx or .skops file"
 )
 _EXPORT = "export it to ONNX and register the .onnx file"
-_COMPRESSED = (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda", b"\x1f\x8b", b"BZh", b"\xfd7zXZ", b"\x04\x22\x4d\x18")
+_COMPRESSED = (
+    b"\x78\x01",
+    b"\x78\x5e",
+    b"\x78\x9c",
+    b"\x78\xda",
+    b"\x1f\x8b",
+    b"BZh",
+    b"\xfd7zXZ", b"]\x00\x00",
+    b"\x04\x22\x4d\x18",
+)
 _TEXT_PICKLE = re.compile(rb"^[(\]}]*(c[\w.]+\n[\w.]+\n|[ldt(]p\d+\n|i[\w.]+\n)")
 
 
@@ -35,7 +44,9 @@ def sniff(content: bytes) -> Literal["onnx", "skops"]:
     if content[:1] == b"\x80" or _TEXT_PICKLE.match(content[:512]):
         raise ModelRefusedError(f"the file is a pickle, which runs code when it is read: {_WAY_OUT}")
     if content.startswith(_COMPRESSED):
-        raise ModelRefusedError(f"the file is compressed as joblib writes pickles, which run code when read: {_WAY_OUT}")
+        raise ModelRefusedError(
+            f"the file is compressed as joblib writes pickles, which run code when read: {_WAY_OUT}"
+        )
     if content.startswith(b"PK"):
         return _sniff_zip(content)
     if content.startswith(b"\x89HDF"):

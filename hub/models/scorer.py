@@ -23,7 +23,6 @@ EDGE: Final = 1e-9
 STACKED_ROWS: Final = 100_000
 
 
-
 @dataclass(frozen=True)
 class Linear:
     """A model whose margin is a weighted sum of plan columns; `sign` turns it towards the positive class."""
@@ -99,13 +98,11 @@ class Scorer:
             return pl.DataFrame({"anomaly_score": -(values + self.offset), "is_anomaly": anomalous})
         codes = answer.labels()
         confidence = values[np.arange(len(values)), codes]
-        labels = self._labels(codes, ~np.isfinite(values).all(axis=1))
+        labels = self._labels(codes, np.asarray(~np.isfinite(values).all(axis=1), dtype=np.bool_))
         if self.signature.task is Task.BINARY:
             positive = np.ascontiguousarray(values[:, self.signature.positive_index])
             return pl.DataFrame({"probability": positive, "label": labels, "confidence": confidence})
-        each = {
-            name: np.ascontiguousarray(values[:, at]) for at, name in enumerate(self.signature.probability_names)
-        }
+        each = {name: np.ascontiguousarray(values[:, at]) for at, name in enumerate(self.signature.probability_names)}
         return pl.DataFrame({"label": labels, "confidence": confidence, **each})
 
     def _labels(self, codes: NDArray[np.intp], unknown: NDArray[np.bool_]) -> pl.Series:
@@ -115,8 +112,7 @@ class Scorer:
         elif len(codes) == 1:
             labels = pl.Series("label", [str(classes[codes[0]])])
         else:
-            labels = pl.Series("label", codes.astype(np.uint32)).cast(pl.Enum([str(each) for each in classes]))
-            labels = labels.cast(pl.String)
+            labels = pl.Series("label", [str(each) for each in classes]).gather(codes.astype(np.uint32))
         return labels.set(pl.Series(unknown), None) if unknown.any() else labels
 
     def _margin(self, answer: Answer, codes: NDArray[np.intp]) -> NDArray[np.float64]:
@@ -189,7 +185,9 @@ class Scorer:
         )
         rows = pl.DataFrame({"row": np.arange(len(effects))})
         joined = rows.join(listed, on="row", how="left", maintain_order="left").get_column("reasons")
-        return joined.fill_null(pl.lit([], dtype=REASON)).cast(REASON) if len(joined) else pl.Series("reasons", [], REASON)
+        return (
+            joined.fill_null(pl.lit([], dtype=REASON)).cast(REASON) if len(joined) else pl.Series("reasons", [], REASON)
+        )
 
 
 def _column_type(each: InputField) -> pl.DataType:

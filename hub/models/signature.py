@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from hub.models.types import FeaturesError, InputField, Reference, SampleError, Signature
+from hub.models.types import FeaturesError, InputField, Reference, SampleError
 from hub.sdk import FieldType
 
 LARGEST: Final = float(np.finfo(np.float32).max)
@@ -49,9 +49,7 @@ class Inputs:
     def stack(parts: Sequence[Inputs]) -> Inputs:
         """All rows, one part after the other."""
         texts = zip(*(each.texts for each in parts), strict=True)
-        return Inputs(
-            np.concatenate([each.numbers for each in parts]), tuple(pl.concat(list(each)) for each in texts)
-        )
+        return Inputs(np.concatenate([each.numbers for each in parts]), tuple(pl.concat(list(each)) for each in texts))
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +126,7 @@ class Layout:
     def unscorable(self, inputs: Inputs) -> NDArray[np.bool_]:
         """Rows the model cannot score: null where it takes none, a value outside a closed list, a number too large."""
         with np.errstate(invalid="ignore"):
-            bad: NDArray[np.bool_] = (np.abs(inputs.numbers) > LARGEST).any(axis=1)
+            bad = np.asarray((np.abs(inputs.numbers) > LARGEST).any(axis=1), dtype=np.bool_)
         if self._strict:
             bad |= np.isnan(inputs.numbers[:, self._strict]).any(axis=1)
         for at in self._required:

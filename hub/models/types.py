@@ -106,7 +106,7 @@ class Signature:
 
     @cached_property
     def probability_names(self) -> tuple[str, ...]:
-        """`probability_<class>` per class: what is no letter, digit or underscore becomes `_`, a repeat gets a number."""
+        """`probability_<class>` per class: what is no letter or digit becomes `_`, a repeat a number."""
         names: list[str] = []
         for each in self.classes:
             plain = "probability_" + re.sub(r"\W", "_", str(each))

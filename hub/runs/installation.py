@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Self
 import structlog
 from sqlalchemy.orm import Session
 
-from hub.access import Vault
+from hub.access import Access, Vault
 from hub.audit import Action, AuditLog, Event, Outcome
 from hub.connections import Connections
 from hub.database import Database
@@ -39,7 +39,7 @@ class Installation:
     database: Database
     keys: KeyRing
     audit: AuditLog
-    vault: Vault
+    access: Access
     connections: Connections
     registry: Registry
     mappings: Mappings
@@ -98,24 +98,23 @@ class Installation:
         self.close()
 
 
-def open_installation(settings: Settings) -> Installation:
+def open_installation(settings: Settings, database: Database | None = None) -> Installation:
     """Opens the rooms of the hub that these settings describe; its database must be migrated already."""
-    database = Database(settings)
+    database = database or Database(settings)
     database.check()
     keys = open_ring(settings, database)
     audit = AuditLog(database)
-    vault = Vault(settings, database, keys)
-    connections = Connections(database, keys, audit, vault)
+    connections = Connections(database, keys, audit, Vault(keys, settings))
     registry = Registry(database, keys, audit)
     return Installation(
         settings=settings,
         database=database,
         keys=keys,
         audit=audit,
-        vault=vault,
+        access=Access(database, keys, audit, environment=settings.environment),
         connections=connections,
         registry=registry,
-        mappings=Mappings(database, audit, connections, registry),
+        mappings=Mappings(database, keys, audit, connections, registry, production=settings.production),
         log=DecisionLog(database, keys, settings.segments),
         standing=Standing(database, keys),
         ledger=Ledger(database),

@@ -10,6 +10,7 @@ import structlog
 from cronsim import CronSim
 from sqlalchemy.orm import Session
 
+from hub.access import Actor
 from hub.audit import Action
 from hub.mappings import Compiled, MappingError, Pipeline, Published
 from hub.runs.installation import Installation
@@ -38,7 +39,7 @@ def start(hub: Installation, order: Order) -> str:
 
     PreflightError lists every reason against it, RunError says that another run is active or the mapping is paused.
     """
-    published = hub.mappings.published(order.mapping)
+    published = hub.mappings.get(order.mapping)
     _refuse_paused(hub, published)
     compiled = preflight(hub, published)
     with hub.database.read() as session:
@@ -51,7 +52,7 @@ def start(hub: Installation, order: Order) -> str:
     return add_run(hub, replace(_plan(hub, order, compiled, kind, now), head=head), slices)
 
 
-def undo(hub: Installation, run: str, actor: str) -> str:
+def undo(hub: Installation, run: str, actor: Actor) -> str:
     """Starts the run that puts back what `run` replaced, and pauses the mapping; the id of the new run."""
     with hub.database.read() as session:
         undone = hub.ledger.run(session, run)
@@ -67,7 +68,7 @@ def undo(hub: Installation, run: str, actor: str) -> str:
         version=undone.version,
         model=undone.model,
         kind=RunKind.UNDO,
-        actor=actor,
+        actor=str(actor),
         logical_at=now,
         subject=run,
         expected=undone.changed,
@@ -78,7 +79,7 @@ def undo(hub: Installation, run: str, actor: str) -> str:
 
 def replay(hub: Installation, mapping: str, actor: str, states: tuple[str, ...]) -> str:
     """Starts a run over the records of a mapping that stand rejected, parked and so on; its id."""
-    published = hub.mappings.published(mapping)
+    published = hub.mappings.get(mapping)
     _refuse_paused(hub, published)
     compiled = preflight(hub, published)
     with hub.database.read() as session:
@@ -100,13 +101,12 @@ def resume(hub: Installation, run: str, actor: str, *, changed_limit: int | None
     """Lets a held run go on, under the mapping as it is published now; `lift` replaces the limit that held it."""
     with hub.database.read() as session:
         held = hub.ledger.run(session, run)
-    if held.kind is not RunKind.UNDO:
-        preflight(hub, hub.mappings.published(held.mapping))
+    compiled = preflight(hub, hub.mappings.get(held.mapping)) if held.kind is not RunKind.UNDO else None
     with hub.database.begin() as session:
         if not hub.ledger.resume(session, run, changed_limit, raise_limit=lift or changed_limit is not None):
             raise RunError(f"run {run} is {held.state.value}; only a held run can be resumed")
-        if held.kind is not RunKind.UNDO:
-            hub.ledger.set_version(session, run, hub.mappings.published(held.mapping).digest)
+        if compiled is not None:
+            hub.ledger.set_version(session, run, compiled.document.digest, compiled.model.digest)
         hub.record(session, actor, Action.RUN_RELEASE, run, run=run)
         pools = hub.ledger.pools(session, run)
     hub.ring(pools)
@@ -144,7 +144,7 @@ def differences(hub: Installation, run: str) -> str | None:
     with hub.database.read() as session:
         mapping = hub.ledger.run(session, run).mapping
     try:
-        preflight(hub, hub.mappings.published(mapping))
+        preflight(hub, hub.mappings.get(mapping))
     except PreflightError as error:
         return f"the mapping no longer fits: {error}"
     return None
@@ -170,11 +170,13 @@ def tick(hub: Installation, started: Callable[[str], None] = lambda run: None) -
     """Starts every run whose time has come; a tick that meets an active run is dropped and counted."""
     with hub.database.read() as session:
         now = hub.database.now(session)
-    for published in hub.mappings.list_published():
-        schedule = published.schedule
-        if schedule is None or published.paused:
+    for published in (each.published for each in hub.mappings.list()):
+        if published is None or published.paused:
             continue
-        at = _last_tick(schedule, published.timezone, now)
+        document = hub.mappings.document(published)
+        if document.run.schedule is None:
+            continue
+        at = _last_tick(document.run.schedule, document.read.timezone, now)
         with hub.database.begin() as session:
             known = hub.ledger.last_tick(session, published.mapping)
             first = known is None and at <= published.published_at

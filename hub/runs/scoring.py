@@ -11,12 +11,12 @@ from typing import Any
 
 import polars as pl
 
-from hub.audit import Action
+from hub.access import Actor
 from hub.mappings import Compiled, Published
 from hub.runs.execution import Worker
 from hub.runs.installation import Installation
 from hub.runs.pages import Load, Trip, inline
-from hub.runs.planning import add_run, preflight
+from hub.runs.planning import add_run
 from hub.runs.types import BadRequestError, Counts, Run, RunError, RunKind, RunPlan, RunState, SliceKind, SlicePlan
 
 MOST_RECORDS = 1_000
@@ -33,15 +33,13 @@ class Answer:
     run: str | None = None
 
 
-def preview(hub: Installation, published: Published, actor: str, limit: int = 10) -> Answer:
-    """Carries the first records of the source through the mapping and writes nothing."""
-    compiled = preflight(hub, published)
-    trip = Trip(hub, _passing_run(hub, compiled, actor), compiled, published.number)
+def preview(hub: Installation, text: str, actor: Actor, limit: int = 10) -> Answer:
+    """Carries the first records of the source through a document and writes nothing."""
+    compiled = hub.mappings.check(text, actor)
+    trip = Trip(hub, _passing_run(hub, compiled, str(actor)), compiled)
     with trip.travelling():
         rows = trip.decide(trip.first_page(limit))
-    with hub.database.begin() as session:
-        detail = {"records": rows.height, "version": published.digest}
-        hub.record(session, actor, Action.MAPPING_PREVIEW, f"mapping:{published.mapping}", **detail)
+    hub.mappings.note_preview(text, actor, {"records": rows.height})
     return Answer(rows, compiled)
 
 
@@ -81,7 +79,7 @@ class Scoring:
         The run is carried in this process; should that die, a worker takes over.
         """
         _check_size(records)
-        hub, published = self._hub, self._hub.mappings.published(mapping)
+        hub, published = self._hub, self._hub.mappings.get(mapping)
         trip = self._trip(published)
         inline(trip.compiled.source, trip.compiled.fields, records)
         with hub.database.read() as session:
@@ -106,7 +104,7 @@ class Scoring:
         return Answer(rows, trip.compiled, segments[0].id if segments else None, run)
 
     def _answer(self, mapping: str, load: Callable[[Trip], Load], actor: str) -> Answer:
-        trip = self._trip(self._hub.mappings.published(mapping))
+        trip = self._trip(self._hub.mappings.get(mapping))
         with self._hub.database.read() as session:
             now = self._hub.database.now(session)
         asked = trip.at(now, actor)
@@ -122,7 +120,7 @@ class Scoring:
         compiled = self._hub.mappings.compile_published(published)
         if known is not None and known.compiled is compiled:
             return known
-        fresh = Trip(self._hub, _passing_run(self._hub, compiled, "api"), compiled, published.number)
+        fresh = Trip(self._hub, _passing_run(self._hub, compiled, "api"), compiled)
         with self._lock:
             self._trips[published.mapping] = fresh
         return fresh

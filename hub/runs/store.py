@@ -457,7 +457,7 @@ class Ledger:
         return None if row is None else (row.at, row.dropped)
 
 
-def _claimable(pool: str, now: datetime) -> Select[tuple[SliceRow]]:
+def _claimable(pool: str, now: datetime) -> Select[SliceRow]:
     earlier = aliased(SliceRow)
     blocked = (
         select(earlier.number)

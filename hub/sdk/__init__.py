@@ -25,6 +25,12 @@ from hub.sdk.connector import (
 from hub.sdk.errors import ConnectorError, RejectedError, UnauthorizedError, UnavailableError, UnexpectedError
 from hub.sdk.secret import Secret
 from hub.sdk.types import (
+    BEFORE,
+    CLEAR,
+    DELETED,
+    INVALID,
+    KEY,
+    VERSION,
     AllOf,
     AnyOf,
     Changes,
@@ -45,6 +51,12 @@ from hub.sdk.types import (
 )
 
 __all__ = [
+    "BEFORE",
+    "CLEAR",
+    "DELETED",
+    "INVALID",
+    "KEY",
+    "VERSION",
     "AllOf",
     "AnyOf",
     "Changes",

@@ -1,6 +1,7 @@
 """The nouns that pass between the hub and a connector: entities, selections, pages, changes and results.
 
 A page, its changes and its results are one polars frame each; nothing on the batch path is a Python object per record.
+None of the three shows its frame when printed, so that no log or traceback holds a record value by accident.
 """
 
 from __future__ import annotations
@@ -251,7 +252,7 @@ class Page:
     read, or null).
     """
 
-    frame: pl.DataFrame
+    frame: pl.DataFrame = field(repr=False)
     cursor: Cursor
 
 
@@ -268,7 +269,7 @@ class Changes:
     entity: str
     mode: Mode
     fields: tuple[str, ...]
-    frame: pl.DataFrame
+    frame: pl.DataFrame = field(repr=False)
 
     def __len__(self) -> int:
         return self.frame.height
@@ -292,7 +293,7 @@ class Results:
     one was rejected, and the new `version` where the far side told it.
     """
 
-    frame: pl.DataFrame
+    frame: pl.DataFrame = field(repr=False)
 
     def __len__(self) -> int:
         return self.frame.height

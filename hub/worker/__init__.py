@@ -2,3 +2,7 @@
 
 Refuses to fork: a process that has touched polars hangs in its forked child without a word.
 """
+
+from hub.worker.supervisor import Supervisor
+
+__all__ = ["Supervisor"]

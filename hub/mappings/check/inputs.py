@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from hub.mappings.check.findings import Findings, Scope, listed
+from hub.mappings.document import found
 from hub.mappings.expressions import Expression, ValueType
 from hub.mappings.nearest import near
 from hub.mappings.types import Expectation
@@ -93,16 +94,14 @@ def _check_bounds(findings: Findings, expectation: Expectation, kind: ValueType)
     for index, value in enumerate(expectation.among or ()):
         if kind.kind is None:
             continue
-        fits = {bool: kind.kind is FieldType.BOOLEAN, str: kind.textual, int: number, float: number}[type(value)]  # type: ignore[index]
+        fits = {bool: kind.kind is FieldType.BOOLEAN, str: kind.textual, int: number, float: number}[type(value)]
         if not fits:
-            said = "text" if isinstance(value, str) else str(value).lower()
-            findings.note(
-                ("expect", expectation.feature, "in", index), f"{expectation.feature} is {kind}, never {said}"
-            )
+            place = ("expect", expectation.feature, "in", index)
+            findings.note(place, f"{expectation.feature} is {kind}, never {found(value)}")
 
 
 def _check_categories(findings: Findings, expectation: Expectation, wanted: InputField) -> None:
     for index, value in enumerate(expectation.among or ()):
-        if wanted.categories and value not in wanted.categories:
+        if wanted.categories and isinstance(value, str) and value not in wanted.categories:
             hint = near(str(value), wanted.categories) or f"; it knows {listed(wanted.categories)}"
-            findings.note(("expect", expectation.feature, "in", index), f"the model cannot score '{value}'{hint}")
+            findings.note(("expect", expectation.feature, "in", index), f"the model cannot score {found(value)}{hint}")

@@ -11,7 +11,7 @@ from hub.mappings.expressions import (
     Aggregate,
     Expression,
     ExpressionError,
-    Order,
+    OrderKey,
     ValueType,
     compile_aggregate,
     compile_order,
@@ -102,7 +102,7 @@ class LookupParts:
     own: set[str]
     match: Mapping[str, Expression]
     where: Expression | None
-    order: Order | None
+    order: tuple[OrderKey, ...] | None
     aggregate: Mapping[str, Aggregate] | None
     columns: dict[str, ValueType] = field(default_factory=dict)
 
@@ -148,7 +148,7 @@ def _lookup(findings: Findings, systems: Systems, lookup: Lookup, ours: Scope) -
     aggregate = _aggregate(findings, lookup, theirs)
     own = set(match)
     own |= where.columns if where is not None else set()
-    own |= order.columns if order is not None else set()
+    own |= {each.column for each in order or ()}
     for each in (aggregate or {}).values():
         own |= each.columns
     parts = LookupParts(lookup, entity, own, match, where, order, aggregate)
@@ -182,7 +182,7 @@ def comparable(ours: FieldType | None, theirs: FieldType) -> bool:
     return {ours, theirs} <= _NUMBERS or {ours, theirs} <= _WORDS
 
 
-def _order(findings: Findings, lookup: Lookup, theirs: Scope) -> Order | None:
+def _order(findings: Findings, lookup: Lookup, theirs: Scope) -> tuple[OrderKey, ...] | None:
     if lookup.order is None:
         return None
     try:

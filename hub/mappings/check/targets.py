@@ -8,7 +8,8 @@ from decimal import Decimal
 from hub.mappings.check.findings import Findings, Scope, listed
 from hub.mappings.check.results import Results
 from hub.mappings.check.sources import Reading, Systems
-from hub.mappings.expressions import Expression, Node
+from hub.mappings.expressions import Expression
+from hub.mappings.expressions.types import Node
 from hub.mappings.nearest import near
 from hub.mappings.pipeline import fits
 from hub.mappings.types import Document, Taken
@@ -140,7 +141,7 @@ def misfit(value: str | float | Decimal, field: Field) -> str:
     """Why a field can never hold this constant; empty where it can."""
     if isinstance(value, str):
         if field.values and value not in field.values:
-            return f"{field.name} does not take '{value}'{near(value, field.values)} It takes {listed(field.values)}"
+            return f"{field.name} does not take '{value}', only {listed(field.values)}"
         if field.length is not None and len(value) > field.length:
             return f"'{value}' is longer than the {field.length} characters that {field.name} holds"
         return ""

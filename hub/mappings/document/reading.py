@@ -46,12 +46,13 @@ def read_document(text: str) -> Document:
     """The document that the text says. MappingError holds everything that is wrong with its form, by line."""
     tree = read_tree(text)
     if tree.root is None and not tree.problems:
+        tree.hopeless = True
         tree.problem((), "is empty; see 'hub mappings schema' for what belongs in it")
     if isinstance(tree.root, dict):
         _refuse_nothing(tree, tree.root, ())
-    shape = _shape(tree) if not any(each.path == "document" for each in tree.problems) else None
+    shape = None if tree.hopeless else _shape(tree)
     if tree.problems or shape is None:
-        seen = sorted(set(tree.problems), key=lambda each: (each.line, each.column, each.path))
+        seen = sorted(dict.fromkeys(tree.problems), key=lambda each: (each.line, each.column, each.path))
         raise MappingError(seen)
     return _document(shape, tree)
 
@@ -124,7 +125,8 @@ def _sentence(path: Path, error: ErrorDetails) -> str:
 
 def _one_of(path: Path, value: Any) -> str:
     node = node_at(path)
-    options = ["null" if each is None else str(each) for each in node.get("enum", [node.get("const")])]
+    known = [each for each in node.get("enum", [node.get("const")]) if each is not None]
+    options = [str(each) for each in known]
     hint = near(value, options) if isinstance(value, str) else ""
     listed = " or ".join([", ".join(options[:-1]), options[-1]]) if len(options) > 1 else options[0]
     return f"expected {listed}, found {found(value)}{hint}"

@@ -19,6 +19,8 @@ from hub.mappings.document.tree import Path, Tree
 from hub.mappings.nearest import near
 from hub.mappings.types import WRITTEN_NAMES
 
+_KINDS = {bool: "truth", int: "number", float: "number", str: "text"}
+
 Broken = Iterator[tuple[Path, str]]
 
 
@@ -47,7 +49,7 @@ def _expect(expect: Mapping[str, ExpectShape]) -> Broken:
             yield (name,), "expects nothing; give min, max, in or required"
         if each.min is not None and each.max is not None and each.min > each.max:
             yield (name, "min"), "is above max"
-        if each.in_ is not None and len({type(one) for one in each.in_} - {int, float}) > 1:
+        if each.in_ is not None and len({_KINDS[type(one)] for one in each.in_}) > 1:
             yield (name, "in"), "mixes kinds of values; give text only, numbers only, or true and false"
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from zoneinfo import ZoneInfo, available_timezones
 
 from cronsim import CronSim, CronSimError
-from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
+from pydantic import AfterValidator, BeforeValidator, PlainValidator, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
 from hub.mappings.nearest import near
@@ -98,9 +98,8 @@ def _schedule(value: str) -> str:
 
 def _zone(value: str) -> str:
     if value not in available_timezones():
-        raise wrong(
-            f"{found(value)} is no time zone{near(value, available_timezones())}; expected such as Europe/Berlin"
-        )
+        hint = near(value, available_timezones()) or "; expected such as Europe/Berlin"
+        raise wrong(f"{found(value)} is no time zone{hint}")
     ZoneInfo(value)
     return value
 
@@ -144,6 +143,12 @@ def _expression(value: str) -> str:
     return value.rstrip()  # what stands in front stays, so that a place in the text is a place in the line
 
 
+def _single_value(value: Any) -> Any:
+    if isinstance(value, bool | int | float | str):
+        return value
+    raise wrong(f"expected text, a number, true or false, found {found(value)}")
+
+
 def _spec(**schema: Any) -> WithJsonSchema:
     return WithJsonSchema({"type": "string", **schema})
 
@@ -160,6 +165,13 @@ Alias = Annotated[
     str,
     BeforeValidator(_alias),
     WithJsonSchema({"type": ["string", "integer"], "minimum": 1, "examples": ["champion", 3]}),
+]
+
+
+Single = Annotated[
+    bool | int | float | str,
+    PlainValidator(_single_value),
+    WithJsonSchema({"type": ["string", "number", "boolean"]}),
 ]
 
 

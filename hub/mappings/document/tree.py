@@ -37,11 +37,12 @@ Raw: TypeAlias = Any  # what YAML can say: text, numbers, booleans, None, lists 
 
 @dataclass
 class Tree:
-    """Plain values, their marks by path, and what was wrong in the reading."""
+    """Plain values, their marks by path, and what was wrong in the reading; `hopeless` where it had to stop early."""
 
     root: Raw = None
     marks: dict[Path, Mark] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
+    hopeless: bool = False
 
     def problem(self, path: Path, message: str, *, at: tuple[int, int] | None = None) -> None:
         """Notes one, at the mark of the path or of its nearest ancestor that has one."""
@@ -69,27 +70,31 @@ def read_tree(text: str) -> Tree:
     """Everything the text says and everything that is wrong with it as YAML. Never raises."""
     tree = Tree()
     if len(text.encode("utf-8", "surrogatepass")) > MAX_BYTES:
+        tree.hopeless = True
         tree.problem((), f"is larger than {MAX_BYTES // 1024} kB; a mapping document is a few hundred lines")
         return tree
     builder = _Builder(tree)
     try:
         for event in YAML(typ="safe", pure=True).parse(text):
             builder.take(event)
-            if builder.hopeless:
+            if tree.hopeless:
                 return tree
     except ReaderError as error:
         line = text.count("\n", 0, error.position) + 1
         column = error.position - (text.rfind("\n", 0, error.position) + 1) + 1
+        tree.hopeless = True
         tree.problem((), "holds a control character, which no text may", at=(line, column))
     except MarkedYAMLError as error:
         _syntax(tree, text, error)
     except (YAMLError, ValueError, IndexError, AttributeError, TypeError, AssertionError) as error:
         # the reader trips over some malformed directives and escapes with errors of Python's own
+        tree.hopeless = True
         tree.problem((), f"is not YAML that can be read ({type(error).__name__})")
     return tree
 
 
 def _syntax(tree: Tree, text: str, error: MarkedYAMLError) -> None:
+    tree.hopeless = True
     mark = error.problem_mark or error.context_mark
     at = (mark.line + 1, mark.column + 1) if mark is not None else (1, 1)
     problem = error.problem or "is not YAML"
@@ -121,7 +126,6 @@ class _Builder:
         self.tree = tree
         self.stack: list[_Open] = []
         self.documents = 0
-        self.hopeless = False
 
     def take(self, event: Event) -> None:
         at = (event.start_mark.line + 1, event.start_mark.column + 1)
@@ -140,7 +144,7 @@ class _Builder:
 
     def _give_up(self, message: str, at: tuple[int, int], path: Path = ()) -> None:
         self.tree.problem(path, message, at=at)
-        self.hopeless = True
+        self.tree.hopeless = True
 
     def _open(self, event: MappingStartEvent | SequenceStartEvent, at: tuple[int, int]) -> None:
         if self.stack and isinstance(self.stack[-1].value, dict) and self.stack[-1].key is None:

@@ -21,7 +21,7 @@ from hub.mappings.expressions.functions.conversions import (
 )
 from hub.mappings.expressions.functions.numbers import arithmetic, fit, negate
 from hub.mappings.expressions.functions.texts import like_node
-from hub.mappings.expressions.syntax import parse, position_of
+from hub.mappings.expressions.syntax import UNKNOWN_TYPE, parse, position_of
 from hub.mappings.expressions.types import (
     BOOLEAN,
     TEXT,
@@ -68,6 +68,7 @@ class Checker:
     functions: Mapping[str, Function]
     allow_reasons: bool = False
     aggregates: AggregateHook | None = None
+    outside: Mapping[str, ValueType] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
     reasons: int = 0
 
@@ -124,13 +125,15 @@ def compile_expression(
     check_timezone(timezone, text)
     known = {**REGISTRY.functions, **(functions or {})}
     checker = Checker(text, names, timezone, known, allow_reasons)
-    node = checker.check(parse(text))
+    tree = parse(text)
+    node = checker.check(tree)
     if expect is not None:
         node = expected(checker, node, expect)
-    return finish(checker, node)
+    joined = list(tree.unnest().flatten()) if node.op == "and" and isinstance(tree.unnest(), exp.And) else [tree]
+    return finish(checker, node, parts=tuple(each.sql() for each in joined))
 
 
-def finish(checker: Checker, node: Node) -> Expression:
+def finish(checker: Checker, node: Node, *, parts: tuple[str, ...] = ()) -> Expression:
     """The compiled expression of a checked node."""
     nodes = list(node.walk())
     return Expression(
@@ -142,6 +145,7 @@ def finish(checker: Checker, node: Node) -> Expression:
         tree=node,
         timezone=checker.timezone,
         reasons=checker.reasons,
+        parts=parts,
     )
 
 
@@ -173,7 +177,7 @@ def nearest(name: str, known: Sequence[str]) -> str:
     """` did you mean …` for the nearest known name, else nothing."""
     exact = [each for each in known if each.lower() == name.lower()]
     lowered = {each.lower(): each for each in known}
-    close = exact or [lowered[each] for each in get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.5)]
+    close = exact or [lowered[each] for each in get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.6)]
     if not close:
         last = [each for each in known if "." in each and each.rpartition(".")[2].lower() == name.lower()]
         close = last[:1]
@@ -202,7 +206,9 @@ def _column(checker: Checker, tree: exp.Expr) -> Node:
         return Node("column", checker.names[name], (), (name,))
     if len(parts) == 1 and not parts[0].args.get("quoted") and name.lower() in _WITHOUT_PARENTHESES:
         return _call_named(checker, _WITHOUT_PARENTHESES[name.lower()], (), tree)
-    hint = nearest(name, list(checker.names))
+    if name in checker.outside:
+        raise checker.fail(f"field {name} has many values here: put it into count, sum, min, max, avg or stddev", tree)
+    hint = nearest(name, [*checker.names, *checker.outside])
     if not hint and name.lower() in checker.functions:
         hint = f": the function is written {name}(…)"
     if not hint and parts[0].args.get("quoted"):
@@ -368,11 +374,7 @@ def _cast(checker: Checker, tree: exp.Expr) -> Node:
     sizes = [int(each.name) for each in params if isinstance(each, exp.Literal) and each.name.isdecimal()]
     wanted, length = type_named(target.this.value if hasattr(target.this, "value") else str(target.this), sizes)
     if wanted is None or len(sizes) != len(target.expressions) or target.args.get("nested"):
-        raise checker.fail(
-            "unknown type after AS: use text, integer, decimal(p, s), real, boolean, date, time, timestamp,"
-            " timestamptz, uuid or binary",
-            tree,
-        )
+        raise checker.fail(UNKNOWN_TYPE, tree)
     node = checker.check(tree.this)
     if node.constant and node.type.kind is FieldType.TEXT and wanted.kind in _MOMENTS:
         read = moment_literal(str(node.params[0]), wanted)

@@ -140,6 +140,7 @@ class Expression:
 
     `columns` are the exact names read, `functions` the names of the functions used, `uses_now` whether the value moves
     with time, `reasons` how many reasons `reasons(n)` asks for (0: it is not used), `timezone` whose wall clock counts.
+    `parts` are the texts of the conditions joined by AND, for `explain`.
     """
 
     text: str
@@ -150,6 +151,7 @@ class Expression:
     tree: Node = field(compare=False, repr=False)
     timezone: str = "UTC"
     reasons: int = 0
+    parts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 import polars as pl
 
 from hub.mappings.expressions import REASONS, Expression, Prepared, prepare
+from hub.mappings.pipeline.expectations import FEW
 from hub.mappings.pipeline.intake import REASON, STATE, TARGET, target_fields, with_reasons
-from hub.mappings.pipeline.outcome import SET, WITH, Facts, Targets, late
+from hub.mappings.pipeline.outcome import BECAUSE, SET, WITH, Facts, Targets, late
 from hub.mappings.types import READY, Compiled
-from hub.sdk import BEFORE, CLEAR, KEY, VERSION, Changes, FieldType, Mode
+from hub.sdk import Changes, FieldType, Mode
+from hub.sdk.types import BEFORE, CLEAR, KEY, VERSION
 
 _NO_REASONS = pl.List(pl.String)
 _HELD, _UNKNOWN = "held.", "_unknown"
@@ -25,7 +28,7 @@ class Passengers:
         late_set = {name: each for name, each in compiled.set.items() if late(each)}
         both = ((late_set, SET), (compiled.with_, WITH))
         self._groups = [(prepare(each), Targets(compiled, each, prefix)) for each, prefix in both if each]
-        self._shortened = [_Shortened(compiled, each, prefix) for each, prefix in both]
+        self._shortened = [_Shortened(compiled, each) for each, _ in both if each]
         self._titles = {each.name: each.title for each in compiled.document.features}
 
     def passengers(self, decided: pl.DataFrame, reasons: pl.Series | None, now: datetime, facts: Facts) -> pl.DataFrame:
@@ -34,11 +37,13 @@ class Passengers:
         `reasons` is aligned with `decided`: lists of {feature, effect}, best first.
         """
         listed = pl.lit(None, dtype=_NO_REASONS) if reasons is None else pl.lit(listed_reasons(reasons, self._titles))
-        frame = decided.with_columns(listed.alias(REASONS), *facts.columns())
-        found = decided.select(STATE, REASON)
+        frame = decided.with_columns(listed.alias(REASONS), pl.col(BECAUSE).alias("because"), *facts.columns())
+        found = decided[[STATE, REASON]]
         for (prepared, targets), shortened in zip(self._groups, self._shortened, strict=True):
             evaluated = prepared.evaluate(frame, now=now)
-            values, misfit = targets.fitted(shortened.fitting(evaluated.values, frame, now))
+            values, misfit = targets.fitted(evaluated.values)
+            if misfit.null_count() < len(misfit):
+                values, misfit = targets.fitted(shortened.fitting(evaluated.values, frame, now))
             found = with_reasons(with_reasons(found, evaluated.errors), misfit).hstack(values)
         return found
 
@@ -46,7 +51,7 @@ class Passengers:
 class _Shortened:
     """Texts with reasons are made to fit their field by showing fewer whole reasons, never a part of one."""
 
-    def __init__(self, compiled: Compiled, expressions: Mapping[str, Expression], prefix: str) -> None:
+    def __init__(self, compiled: Compiled, expressions: Mapping[str, Expression]) -> None:
         self._each: list[tuple[str, Expression, Prepared, int]] = []
         for name, each in expressions.items():
             length = compiled.target.by_name[name].length
@@ -60,7 +65,9 @@ class _Shortened:
                 long = (values[name].str.len_chars() > length).fill_null(value=False)
                 if not long.any():
                     break
-                fewer = frame.with_columns(pl.col(REASONS).list.head(shown))
+                fewer = frame.with_columns(
+                    pl.col(REASONS).list.head(shown) if shown else pl.lit(None, _NO_REASONS).alias(REASONS)
+                )
                 shorter = prepared.evaluate(fewer, now=now).values[name]
                 values = values.with_columns(values[name].zip_with(~long, shorter).alias(name))
         return values
@@ -68,16 +75,30 @@ class _Shortened:
 
 def listed_reasons(reasons: pl.Series, titles: Mapping[str, str]) -> pl.Series:
     """`Days since first contact (+)` for each {feature, effect}, in the order given; an effect of zero is no reason."""
+    if len(reasons) <= FEW:
+        rows = [_few_listed(each, titles) for each in reasons.to_list()]
+        return pl.Series(reasons.name, rows, dtype=_NO_REASONS)
     effect = pl.element().struct.field("effect")
     sign = pl.when(effect > 0).then(pl.lit(" (+)")).when(effect < 0).then(pl.lit(" (−)"))
     title = pl.element().struct.field("feature").replace(titles)
-    return reasons.list.eval((title + sign).drop_nulls())
+    listed = reasons.list.eval((title + sign).drop_nulls())
+    return listed.zip_with(listed.list.len() > 0, pl.Series([None], dtype=_NO_REASONS))
+
+
+def _few_listed(row: list[dict[str, Any]] | None, titles: Mapping[str, str]) -> list[str] | None:
+    """The same of one row, sooner than polars starts."""
+    shown = [
+        f"{titles.get(each['feature'], each['feature'])} ({'+' if each['effect'] > 0 else '−'})"
+        for each in row or ()
+        if each["effect"]
+    ]
+    return shown or None
 
 
 def render_reasons(reasons: pl.Series, titles: Mapping[str, str], n: int) -> pl.Series:
-    """The `n` best reasons per row as one text: `Days since first contact (+), Company size (−)`; null where none."""
+    """The `n` best reasons per row as one text: `Days since first contact (+); Company size (−)`; null where none."""
     shown = listed_reasons(reasons, titles).list.head(n)
-    return pl.select(pl.when(shown.list.len() > 0).then(shown.list.join(", "))).to_series().alias("reasons")
+    return shown.list.join("; ").alias("reasons")
 
 
 class Writes:
@@ -100,18 +121,16 @@ class Writes:
         """
         if not self._moved:
             return pl.Series("worth", [False] * decided.height, dtype=pl.Boolean)
-        held = self._held(decided, last_written)
-        wishes = decided.select(pl.col(SET + name) for name in self._compared)
-        return wishes.hstack(held).select(pl.any_horizontal(self._moved).alias("worth")).to_series()
+        both = decided
+        if not self._compiled.in_place:
+            both = decided[[SET + name for name in self._compared]].hstack(self._last(decided.height, last_written))
+        return both.select(pl.any_horizontal(self._moved).alias("worth")).to_series()
 
-    def _held(self, decided: pl.DataFrame, last_written: pl.Series | None) -> pl.DataFrame:
-        if self._compiled.in_place:
-            known = decided.select(pl.col(BEFORE).struct.field(name).alias(_HELD + name) for name in self._compared)
-            return known.with_columns(pl.lit(value=False).alias(_UNKNOWN))
+    def _last(self, height: int, last_written: pl.Series | None) -> pl.DataFrame:
         schema = self._compiled.target.schema(self._compared)
         if last_written is None:
             blank = pl.DataFrame(schema={_HELD + name: dtype for name, dtype in schema.items()})
-            return blank.clear(decided.height).with_columns(pl.lit(value=True).alias(_UNKNOWN))
+            return blank.clear(height).with_columns(pl.lit(value=True).alias(_UNKNOWN))
         present = last_written.struct.fields
         column = pl.col("last")
         return (
@@ -127,9 +146,11 @@ class Writes:
         )
 
     def _differs(self, name: str) -> pl.Expr:
-        wish, held, field = pl.col(SET + name), pl.col(_HELD + name), self._compiled.target.by_name[name]
+        wish, field = pl.col(SET + name), self._compiled.target.by_name[name]
+        in_place = self._compiled.in_place
+        held = pl.col(BEFORE).struct.field(name) if in_place else pl.col(_HELD + name)
         if name in self._cleared:
-            return held.is_not_null() | pl.col(_UNKNOWN)
+            return held.is_not_null() if in_place else held.is_not_null() | pl.col(_UNKNOWN)
         step = self._compiled.document.write.when_changed.get(name)
         if step is None or not field.dtype.is_numeric():
             return wish.is_not_null() & wish.ne_missing(held)
@@ -152,7 +173,7 @@ class Writes:
             pl.col(key).alias(KEY),
             version.alias(VERSION),
             pl.col(BEFORE),
-            pl.lit(pl.Series([self._cleared], dtype=pl.List(pl.String))).alias(CLEAR),
+            _names(self._cleared).alias(CLEAR),
             *(pl.col((SET if name in compiled.set else WITH) + name).alias(name) for name in self._fields),
         ]
         write = compiled.document.write
@@ -167,6 +188,12 @@ class Writes:
             {KEY: keys, BEFORE: before if before is not None else pl.Series([None] * len(keys), dtype=self._struct)}
         )
         nothing = [pl.lit(None, dtype=each.dtype).alias(each.name) for each in self._struct.fields]
-        cleared = pl.lit(pl.Series([list(self._fields)], dtype=pl.List(pl.String)))
-        frame = frame.select(KEY, pl.lit(None, dtype=pl.String).alias(VERSION), BEFORE, cleared.alias(CLEAR), *nothing)
+        frame = frame.select(
+            KEY, pl.lit(None, dtype=pl.String).alias(VERSION), BEFORE, _names(self._fields).alias(CLEAR), *nothing
+        )
         return Changes(self._compiled.target.name, Mode.UPDATE, self._fields, frame)
+
+
+def _names(fields: Sequence[str]) -> pl.Expr:
+    """The same list of names in every row."""
+    return pl.lit(pl.Series([list(fields)], dtype=pl.List(pl.String))).first()

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import TypeAlias
 
 import polars as pl
 
 from hub.mappings.expressions import to_filter
 from hub.mappings.pipeline.changes import Passengers, Writes
-from hub.mappings.pipeline.intake import Admitted, Featuring, Intake
+from hub.mappings.pipeline.intake import TARGET, Admitted, Featuring, Intake
 from hub.mappings.pipeline.lookups import LookupStage, ReadLookup
-from hub.mappings.pipeline.outcome import Decisions, Facts, carried
+from hub.mappings.pipeline.outcome import Decisions, Facts
 from hub.mappings.pipeline.rows import RowDigest
 from hub.mappings.types import Compiled
 from hub.sdk import Changes, Selection
@@ -24,11 +22,10 @@ class Pipeline:
     def __init__(self, compiled: Compiled) -> None:
         self.compiled = compiled
         self.feature_names = tuple(compiled.features)
-        after = carried(compiled)
-        self._digested = (*self.feature_names, *after)
+        self._digested = self.feature_names if compiled.in_place else (*self.feature_names, TARGET)
         self._intake = Intake(compiled)
         self._lookups = tuple(LookupStage(each, compiled.document.read.timezone) for each in compiled.lookups)
-        self._featuring = Featuring(compiled, after)
+        self._featuring = Featuring(compiled)
         self._digest = RowDigest(compiled.document.digest, compiled.model.digest)
         self._decisions = Decisions(compiled)
         self._passengers = Passengers(compiled)
@@ -66,13 +63,17 @@ class Pipeline:
     def digest(self, featured: pl.DataFrame) -> pl.Series:
         """What identifies each score's input: 16 bytes over the feature values, the mapping version and the model.
 
-        Fields that later stages take from the record itself, and the target's key, count as well.
+        Where another record is written, its key counts as well: a score is due again when its target moves.
         """
-        return self._digest.of(featured.select(self._digested))
+        return self._digest.of(featured[list(self._digested)])
 
     def decide(self, featured: pl.DataFrame, predictions: pl.DataFrame, now: datetime) -> pl.DataFrame:
         """Featured records with the model's outputs, the decided names, `_because` and `set.<field>`."""
         return self._decisions.decide(featured, predictions, now)
+
+    def decide_late(self, featured: pl.DataFrame, now: datetime) -> pl.DataFrame:
+        """What `decide` gives where the model has not answered by the deadline: the fallback, marked as such."""
+        return self._decisions.decide_late(featured, now)
 
     def passengers(self, decided: pl.DataFrame, reasons: pl.Series | None, now: datetime, facts: Facts) -> pl.DataFrame:
         """`_state`, `_reason`, `with.<field>` and the `set.<field>` that show reasons or facts."""

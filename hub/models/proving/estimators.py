@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
+from hub.models.proving import facts
 from hub.models.proving.proof import Proven, Wish
 from hub.models.proving.rows import UNKNOWN, pull_back, verification_rows
 from hub.models.runtimes.answer import Answer, Runtime, ask
 from hub.models.runtimes.native import Native, Sample
 from hub.models.signature import Inputs, Layout, Place, infer_fields, places
-from hub.models.types import InputField, Label, ModelRefusedError, SampleError, Signature, Task, Way
-from hub.sdk import FieldType
+from hub.models.types import InputField, ModelRefusedError, SampleError, Signature, Task, Way
 
 PROBED_ROWS = 20
 
@@ -34,7 +33,9 @@ def difference(truth: Answer, other: Answer, task: Task, tolerance: float) -> tu
         return float("inf"), False
     scale = np.maximum(1.0, np.abs(expected)) if task is Task.REGRESSION else 1.0
     with np.errstate(invalid="ignore"):
-        gap = np.where((expected == found) | (np.isnan(expected) & np.isnan(found)), 0.0, np.abs(expected - found) / scale)
+        gap = np.where(
+            (expected == found) | (np.isnan(expected) & np.isnan(found)), 0.0, np.abs(expected - found) / scale
+        )
     largest = float(np.where(np.isnan(gap), np.inf, gap).max(initial=0.0))
     return largest, largest <= tolerance and bool(_same_labels(truth, other, task, tolerance).all())
 
@@ -47,89 +48,132 @@ def _same_labels(truth: Answer, other: Answer, task: Task, tolerance: float) -> 
         return same | (np.abs(truth.values) <= tolerance)
     one, two = truth.labels(), other.labels()
     rows = np.arange(len(one))
-    near = np.abs(truth.values[rows, one] - truth.values[rows, two]) <= tolerance
-    return (one == two) | near
+    near: NDArray[np.bool_] = np.abs(truth.values[rows, one] - truth.values[rows, two]) <= tolerance
+    return np.asarray(one == two) | near
+
+
+@dataclass(frozen=True)
+class _Case:
+    """A fitted estimator, how it is asked, and what is known of its inputs so far."""
+
+    estimator: Any
+    native: Native
+    task: Task
+    fields: tuple[InputField, ...]
+    by_predict: bool = False
+
+    def truth(self, inputs: Inputs) -> Answer:
+        """What every way is held against."""
+        frame = self.native.build(inputs, self.fields)
+        return ask(self.estimator, frame, self.task, by_predict=self.by_predict)
 
 
 def prove_estimator(estimator: Any, sample: Sample, wish: Wish) -> Proven:
     """Stores a fitted estimator and finds its best proven way. ModelRefusedError and SampleError say what to change."""
     estimator = getattr(estimator, "best_estimator_", estimator)
-    check_fitted(estimator)
-    task = find_task(estimator, wish.task)
-    names = input_names(estimator, sample.frame)
+    facts.check_fitted(estimator)
+    task = facts.find_task(estimator, wish.task)
+    names = facts.input_names(estimator, sample.frame)
     fields = infer_fields(sample.frame, names)
     positions = [sample.frame.get_column_index(each) for each in names]
     native = sample.native.select(positions, named=hasattr(estimator, "feature_names_in_"))
+    # Estimators warn of what is probed on purpose: unknown categories, columns without names.
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return _prove(estimator, Layout(fields).inputs(sample.frame), fields, native, task, wish)
+        inputs = Layout(fields).inputs(sample.frame)
+        case = _question(_Case(estimator, native, task, fields), inputs)
+        if sample.given is not None and native.kind != "numpy":
+            _check_frames(case, sample.given[names], inputs)
+        return _prove(case, inputs, wish)
 
 
-def _prove(
-    estimator: Any, sample: Inputs, fields: tuple[InputField, ...], native: Native, task: Task, wish: Wish
-) -> Proven:
-    from hub.models.runtimes import sklearn as stored
+def _check_frames(case: _Case, given: Any, inputs: Inputs) -> None:
+    """The frame built for the estimator must mean to it what the one handed in does."""
+    direct = ask(case.estimator, given, case.task, by_predict=case.by_predict)
+    largest, agrees = difference(direct, case.truth(inputs), case.task, 1e-9)
+    if not agrees:
+        raise SampleError(
+            f"the model scores the sample differently by {largest:.3g} once its columns are plain numbers and texts: "
+            "give numbers as float64 and texts as str, and fit the model on these"
+        )
 
-    by_predict = False
 
-    def truth(inputs: Inputs, shown: Sequence[InputField] = fields) -> Answer:
-        return ask(estimator, native.build(inputs, shown), task, by_predict=by_predict)
-
+def _question(case: _Case, sample: Inputs) -> _Case:
+    """Finds out, by asking, which inputs may be null or never seen, and how labels are chosen."""
+    few = sample.take(np.arange(min(sample.height, PROBED_ROWS)))
     try:
-        truth(sample.take(np.arange(min(sample.height, PROBED_ROWS))))
+        case.truth(few)
     except Exception as error:
         raise SampleError(f"the model cannot score the sample ({type(error).__name__}): {error}") from error
-    fields = probe(truth, sample, fields, native)
-    if task in {Task.BINARY, Task.MULTICLASS}:
-        by_predict = True
-        answer = truth(sample)
-        by_predict = not bool((answer.labels() == answer.values.argmax(axis=1)).all())
-    content = stored.dump(estimator)
+    found = []
+    for place, each in zip(places(case.fields), case.fields, strict=True):
+        nullable = each.nullable or _scores(case, few.replace(place, None))
+        closed = place.text and not _scores(case, few.replace(place, UNKNOWN))
+        found.append(replace(each, nullable=nullable, closed=closed))
+    case = replace(case, fields=tuple(found))
+    if case.task not in {Task.BINARY, Task.MULTICLASS}:
+        return case
+    answer = replace(case, by_predict=True).truth(sample)
+    return replace(case, by_predict=bool((answer.labels() != answer.values.argmax(axis=1)).any()))
+
+
+def _scores(case: _Case, inputs: Inputs) -> bool:
+    try:
+        return bool(np.isfinite(case.truth(inputs).values).all())
+    except Exception:  # noqa: BLE001  (any refusal is the answer)
+        return False
+
+
+def _prove(case: _Case, sample: Inputs, wish: Wish) -> Proven:
+    from hub.models.runtimes import sklearn as stored
+
+    content = stored.dump(case.estimator)
     loaded = stored.load(content)
     tried: dict[str, str] = {}
-    candidates = _candidates(loaded, content, fields, native, task, tried, by_predict=by_predict)
-    splits = candidates[0].splits if candidates else []
-    rows = verification_rows(sample, fields, splits)
-    layout = Layout(fields)
+    candidates = _candidates(case, content, tried)
+    as_is = stored.AsIs(loaded, case.native, case.fields, case.task, case.by_predict)
+    layout = Layout(case.fields)
+    rows = verification_rows(sample, case.fields, candidates[0].splits if candidates else [])
     rows = layout.settle(rows, layout.unscorable(rows))
-    expected = truth(rows, fields)
+    expected = case.truth(rows)
     if not np.isfinite(expected.values).any():
         raise SampleError("the model answers no number on any row of the sample")
-    classes = plain_classes(estimator) if task in {Task.BINARY, Task.MULTICLASS} else ()
-    signature = Signature(task, fields, classes, positive_class(classes, task, wish.positive))
-    as_is = Candidate(Way.AS_IS, stored.AsIs(loaded, native, fields, task, by_predict), {}, [])
-    for each in [*candidates, as_is]:
-        largest, why_not = _compare(each.runtime, rows, expected, task, wish.tolerance)
-        if why_not:
-            tried[each.way.value] = why_not
-        else:
+    for each in [*candidates, Candidate(Way.AS_IS, as_is, {}, [])]:
+        largest, why_not = _compare(each.runtime, rows, expected, case.task, wish.tolerance)
+        if not why_not:
+            signature = _signature(case, wish)
             manifest = {
                 "format": 1,
                 "runtime": "sklearn",
                 "way": each.way.value,
                 "signature": signature.to_json(),
-                "native": native.to_json(),
-                "by_predict": by_predict,
-                "offset": float(getattr(estimator, "offset_", _last(estimator, "offset_"))) if task is Task.ANOMALY else None,
-                "linear": linear_weights(loaded, each.parts, task),
+                "native": case.native.to_json(),
+                "by_predict": case.by_predict,
+                "offset": _offset(case),
+                "linear": facts.linear_weights(loaded, each.parts, case.task),
             }
             parts = {"manifest.json": json.dumps(manifest).encode(), "model.skops": content, **each.parts}
             return Proven(parts, signature, "sklearn", each.way, largest, rows.height, tried, {})
+        tried[each.way.value] = why_not
     raise ModelRefusedError(
         f"the model read back from its file {tried[Way.AS_IS.value]}: fit it with the installed scikit-learn"
     )
 
 
-def _last(estimator: Any, name: str) -> Any:
-    from sklearn.pipeline import Pipeline
+def _signature(case: _Case, wish: Wish) -> Signature:
+    classifies = case.task in {Task.BINARY, Task.MULTICLASS}
+    classes = facts.plain_classes(case.estimator) if classifies else ()
+    return Signature(case.task, case.fields, classes, facts.positive_class(classes, case.task, wish.positive))
 
-    last = estimator.steps[-1][1] if isinstance(estimator, Pipeline) else estimator
-    return getattr(last, name, 0.0)
+
+def _offset(case: _Case) -> float | None:
+    """What scikit-learn takes off its anomaly score to get the decision."""
+    if case.task is not Task.ANOMALY:
+        return None
+    return float(np.ravel(getattr(facts.last_step(case.estimator), "offset_", 0.0))[0])
 
 
-def _compare(
-    runtime: Runtime, rows: Inputs, expected: Answer, task: Task, tolerance: float
-) -> tuple[float, str]:
+def _compare(runtime: Runtime, rows: Inputs, expected: Answer, task: Task, tolerance: float) -> tuple[float, str]:
     """The largest difference, and why this way is not taken (empty: it agrees on every row)."""
     try:
         answer = runtime.run(rows)
@@ -149,41 +193,32 @@ class Candidate:
     splits: Sequence[tuple[Place, float]]
 
 
-def _candidates(
-    loaded: Any,
-    content: bytes,
-    fields: Sequence[InputField],
-    native: Native,
-    task: Task,
-    tried: dict[str, str],
-    *,
-    by_predict: bool,
-) -> list[Candidate]:
+def _candidates(case: _Case, content: bytes, tried: dict[str, str]) -> list[Candidate]:
     """The faster ways there are, fastest first; `tried` is told why there are no others."""
     from hub.models.runtimes import sklearn as stored
     from hub.models.runtimes.convert import InconvertibleError, thresholds, to_graph
     from hub.models.runtimes.onnx import Converted
     from hub.models.runtimes.preprocessing import UnreadableError, compile_pipeline
 
-    if native.single:
+    if case.native.single:
         tried[Way.COLUMNS.value] = "the sample has 32-bit numbers, in which scikit-learn computes and columns do not"
         return []
     try:
         # From a copy of its own, since names are taken off what stands behind the columns.
-        plan, rest = compile_pipeline(stored.load(content), fields)
+        plan, rest = compile_pipeline(stored.load(content), case.fields)
     except UnreadableError as error:
         tried[Way.COLUMNS.value] = f"no reading as columns: {error}"
         return []
     stored.strip_names(rest)
     splits = pull_back(plan, thresholds(rest))
     parts = {"plan.json": plan.to_bytes()}
-    behind = Candidate(Way.COLUMNS, stored.Behind(plan, rest, task, by_predict), parts, splits)
-    if by_predict:
+    behind = Candidate(Way.COLUMNS, stored.Behind(plan, rest, case.task, case.by_predict), parts, splits)
+    if case.by_predict:
         tried[Way.ONNX.value] = "the estimator chooses labels otherwise than by the highest probability"
         return [behind]
     try:
-        graph = to_graph(rest, task, len(plan.columns))
-        runtime = Converted.of(plan, graph, task)
+        graph = to_graph(rest, case.task, len(plan.columns))
+        runtime = Converted.of(plan, graph, case.task)
     except InconvertibleError as error:
         tried[Way.ONNX.value] = f"no graph: {error}"
         return [behind]
@@ -191,126 +226,3 @@ def _candidates(
         tried[Way.ONNX.value] = f"the graph does not open: {type(error).__name__}"
         return [behind]
     return [Candidate(Way.ONNX, runtime, {**parts, "graph.onnx": graph}, splits), behind]
-
-
-def probe(
-    truth: Callable[[Inputs], Answer], sample: Inputs, fields: tuple[InputField, ...], native: Native
-) -> tuple[InputField, ...]:
-    """Finds out, by asking, which inputs may be null and which texts may be ones never seen."""
-    few = sample.take(np.arange(min(sample.height, PROBED_ROWS)))
-    found = []
-    for place, each in zip(places(fields), fields, strict=True):
-        takes_null = each.nullable or _scores(truth, few.replace(place, None))
-        if each.type is FieldType.TEXT:
-            closed = not _scores(truth, few.replace(place, UNKNOWN))
-            each = replace(each, closed=closed)
-        found.append(replace(each, nullable=takes_null))
-    return tuple(found)
-
-
-def _scores(truth: Callable[[Inputs], Answer], inputs: Inputs) -> bool:
-    try:
-        return bool(np.isfinite(truth(inputs).values).all())
-    except Exception:  # noqa: BLE001  (any refusal is the answer)
-        return False
-
-
-def check_fitted(estimator: Any) -> None:
-    """ModelRefusedError unless this is a fitted scikit-learn estimator that predicts."""
-    from sklearn.base import BaseEstimator
-    from sklearn.exceptions import NotFittedError
-    from sklearn.utils.validation import check_is_fitted
-
-    if not isinstance(estimator, BaseEstimator) or not hasattr(estimator, "predict"):
-        raise ModelRefusedError(
-            f"{type(estimator).__name__} is no scikit-learn estimator that predicts: export it to ONNX and register the file"
-        )
-    try:
-        check_is_fitted(estimator)
-    except NotFittedError:
-        raise ModelRefusedError(f"{type(estimator).__name__} is not fitted: call fit before registering it") from None
-
-
-def find_task(estimator: Any, stated: Task | None) -> Task:
-    """The task an estimator does; a stated one must be the same."""
-    from sklearn.base import is_classifier, is_outlier_detector, is_regressor
-
-    if is_classifier(estimator):
-        if not hasattr(estimator, "predict_proba"):
-            raise ModelRefusedError(
-                f"{type(estimator).__name__} gives no probabilities: wrap it in CalibratedClassifierCV and fit that"
-            )
-        if isinstance(estimator.classes_, list):
-            raise ModelRefusedError("a classifier of several targets is not taken: register one model per target")
-        found = Task.BINARY if len(estimator.classes_) == 2 else Task.MULTICLASS
-    elif is_regressor(estimator):
-        found = Task.REGRESSION
-    elif is_outlier_detector(estimator) and hasattr(estimator, "decision_function"):
-        found = Task.ANOMALY
-    else:
-        raise ModelRefusedError(
-            f"{type(estimator).__name__} is neither a classifier, a regressor nor an outlier detector for new rows"
-        )
-    if stated not in {None, found}:
-        raise ModelRefusedError(f"the task is stated as {stated}, but {type(estimator).__name__} does {found}")
-    return found
-
-
-def input_names(estimator: Any, frame: pl.DataFrame) -> list[str]:
-    """The estimator's inputs in its own order; the sample's columns where it was fitted without names."""
-    if hasattr(estimator, "feature_names_in_"):
-        return [str(each) for each in estimator.feature_names_in_]
-    expected = getattr(estimator, "n_features_in_", len(frame.columns))
-    if expected != len(frame.columns):
-        raise SampleError(f"the sample has {len(frame.columns)} columns, the model was fitted on {expected}")
-    return list(frame.columns)
-
-
-def plain_classes(estimator: Any) -> tuple[Label, ...]:
-    """The classes as plain Python values; whole floats as integers, anything else as text."""
-    found: list[Label] = []
-    for each in estimator.classes_.tolist():
-        if isinstance(each, bool | int | str):
-            found.append(each)
-        else:
-            found.append(int(each) if isinstance(each, float) and each.is_integer() else str(each))
-    return tuple(found)
-
-
-def positive_class(classes: Sequence[Label], task: Task, stated: Label | None) -> Label | None:
-    """Whose probability a binary model gives: the one stated, else the second in the estimator's order."""
-    if task is not Task.BINARY:
-        return None
-    if stated is None:
-        return classes[1]
-    if stated not in classes:
-        raise ModelRefusedError(f"the positive class is stated as {stated!r}, but the classes are {list(classes)}")
-    return stated
-
-
-def linear_weights(loaded: Any, parts: Mapping[str, bytes], task: Task) -> list[float] | None:
-    """The weight of each plan column on the margin (log-odds of the second class, or the value), if it is linear."""
-    from sklearn.linear_model import (
-        ElasticNet,
-        ElasticNetCV,
-        Lasso,
-        LassoCV,
-        LinearRegression,
-        LogisticRegression,
-        LogisticRegressionCV,
-        Ridge,
-        RidgeCV,
-    )
-    from sklearn.pipeline import Pipeline
-
-    last = loaded.steps[-1][1] if isinstance(loaded, Pipeline) else loaded
-    linear: tuple[type, ...] = ()
-    if task is Task.BINARY:
-        linear = (LogisticRegression, LogisticRegressionCV)
-    elif task is Task.REGRESSION:
-        linear = (LinearRegression, Ridge, RidgeCV, Lasso, LassoCV, ElasticNet, ElasticNetCV)
-    if "plan.json" not in parts or type(last) not in linear:
-        return None
-    weights = np.asarray(last.coef_, dtype=np.float64).reshape(-1)
-    width = len(json.loads(parts["plan.json"])["columns"])
-    return [float(each) for each in weights] if len(weights) == width else None

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from hub.models.proving.estimators import difference, positive_class
+from hub.models.proving.estimators import difference
+from hub.models.proving.facts import positive_class
 from hub.models.proving.proof import Proven, Wish
 from hub.models.proving.rows import verification_rows
 from hub.models.runtimes.native import Sample
@@ -37,9 +38,7 @@ def prove_graph(content: bytes, sample: Sample, wish: Wish) -> Proven:
     rows = verification_rows(seen, fields, [])
     rows = layout.settle(rows, layout.unscorable(rows))
     largest = _row_by_row(given, rows, wish.tolerance)
-    signature = Signature(
-        given.task, fields, given.classes, positive_class(given.classes, given.task, wish.positive)
-    )
+    signature = Signature(given.task, fields, given.classes, positive_class(given.classes, given.task, wish.positive))
     manifest = {
         "format": 1,
         "runtime": "onnx",

@@ -62,9 +62,7 @@ def around(value: float) -> list[float]:
     ]
 
 
-def verification_rows(
-    sample: Inputs, fields: Sequence[InputField], splits: Sequence[tuple[Place, float]]
-) -> Inputs:
+def verification_rows(sample: Inputs, fields: Sequence[InputField], splits: Sequence[tuple[Place, float]]) -> Inputs:
     """The sample; its values mixed anew; values on and beside every split; extremes, nulls and unknown categories."""
     seeded = np.random.default_rng(0)
     kept = sample.take(np.arange(min(sample.height, MAX_SAMPLE)))

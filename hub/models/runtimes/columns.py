@@ -22,31 +22,25 @@ UFUNCS: Final[Mapping[str, Callable[[Floats], Floats]]] = {
 }
 
 
+_STEPS: Final[Mapping[str, Callable[[Floats, Any], Floats]]] = {
+    "fill": lambda values, by: np.where(np.isnan(values), by, values),
+    "sub": np.subtract,
+    "add": np.add,
+    "mul": np.multiply,
+    "div": np.divide,
+    "min": np.minimum,
+    "max": np.maximum,
+    "null": lambda values, _: np.isnan(values).astype(np.float64),
+    "above": lambda values, by: (values > by).astype(np.float64),
+}
+
+
 def apply_step(values: Floats, name: str, by: Any) -> Floats:
     """One arithmetic step of scikit-learn on columns; `by` is a number, or one per column."""
     if name in UFUNCS:
         with np.errstate(all="ignore"):
             return UFUNCS[name](values)
-    match name:
-        case "fill":
-            return np.where(np.isnan(values), by, values)
-        case "sub":
-            return values - by
-        case "add":
-            return values + by
-        case "mul":
-            return values * by
-        case "div":
-            return values / by
-        case "min":
-            return np.minimum(values, by)
-        case "max":
-            return np.maximum(values, by)
-        case "null":
-            return np.isnan(values).astype(np.float64)
-        case "above":
-            return (values > by).astype(np.float64)
-    raise ValueError(f"{name} is no column step")
+    return _STEPS[name](values, by)
 
 
 @dataclass(frozen=True)
@@ -184,7 +178,12 @@ class Plan:
         described = [
             {"text": each.place.text, "at": each.place.at, "steps": [list(step) for step in each.steps]}
             if isinstance(each, Number)
-            else {"text": each.place.text, "at": each.place.at, "lookup": _group(self.tables, each), "values": each.values}
+            else {
+                "text": each.place.text,
+                "at": each.place.at,
+                "lookup": _group(self.tables, each),
+                "values": each.values,
+            }
             for each in self.columns
         ]
         listed = [list(each.categories) for each in self.tables]

@@ -64,20 +64,23 @@ def _from_array(values: Any, name: str) -> pl.Series:
 
 
 def _missing(value: Any) -> bool:
-    return value is None or (isinstance(value, float) and value != value) or type(value).__name__ in {"NAType", "NaTType"}
+    return (
+        value is None or (isinstance(value, float) and value != value) or type(value).__name__ in {"NAType", "NaTType"}
+    )
 
 
 @dataclass(frozen=True)
 class Sample:
-    """A registration sample: as polars, and how it was before."""
+    """A registration sample: as polars, how it was before, and itself where it was handed in by this process."""
 
     frame: pl.DataFrame
     native: Native
+    given: Any = None
 
     @classmethod
     def of(cls, given: Any) -> Self:
         """From a polars or pandas frame, or a numpy matrix. SampleError names a column that holds a mixture."""
-        return cls(to_polars(given), Native.describe(given))
+        return cls(to_polars(given), Native.describe(given), given)
 
 
 @dataclass(frozen=True)
@@ -123,15 +126,11 @@ class Native:
 
     def build(self, inputs: Inputs, fields: Sequence[InputField]) -> Any:
         """The frame or array that the estimator takes, rows in order."""
-        columns = [
-            inputs.texts[place.at] if place.text else inputs.numbers[:, place.at] for place in places(fields)
-        ]
+        columns = [inputs.texts[place.at] if place.text else inputs.numbers[:, place.at] for place in places(fields)]
         if self.kind == "numpy":
             return self._array(columns, fields)
         if self.kind == "polars":
-            return pl.DataFrame(
-                {field.name: self._polars(at, field, columns[at]) for at, field in enumerate(fields)}
-            )
+            return pl.DataFrame({field.name: self._polars(at, field, columns[at]) for at, field in enumerate(fields)})
         import pandas as pd
 
         return pd.DataFrame({field.name: self._pandas(at, field, columns[at]) for at, field in enumerate(fields)})
@@ -167,7 +166,8 @@ class Native:
             if dtype == "object":
                 if not self.none[at]:
                     values[[each is None for each in values]] = np.nan
-                return values
+                # pandas makes its own string type of objects unless told not to.
+                return pd.Series(values, dtype=object)
             return pd.array(values, dtype=dtype if dtype in _PANDAS_TEXT else "str")
         if field.type is FieldType.BOOLEAN:
             null = np.isnan(column)
@@ -175,7 +175,7 @@ class Native:
                 return column.astype(bool)
             flags = column.astype(bool).astype(object)
             flags[null] = None if self.none[at] else np.nan
-            return flags
+            return pd.Series(flags, dtype=object)
         return column.astype(np.float32) if dtype == "float32" else np.ascontiguousarray(column)
 
     def to_json(self) -> dict[str, Any]:
@@ -196,4 +196,6 @@ class Native:
 def _polars_categories(series: pl.Series) -> tuple[str, ...]:
     if isinstance(series.dtype, pl.Enum):
         return tuple(series.dtype.categories.to_list())
-    return tuple(series.cat.get_categories().to_list()) if isinstance(series.dtype, pl.Categorical) else ()
+    return (
+        tuple(series.drop_nulls().cast(pl.String).unique().sort()) if isinstance(series.dtype, pl.Categorical) else ()
+    )

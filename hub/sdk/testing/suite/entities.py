@@ -23,6 +23,11 @@ def _told(harness: Harness, connector: Connector) -> Entity:
     return found[0]
 
 
+def _field(told: Entity, name: str) -> Field:
+    assert name in told.by_name, f"{name} is not told"
+    return told.by_name[name]
+
+
 class EntitiesGroup:
     """Runs for every connector; the provisioner's tests where the type has the role."""
 
@@ -40,8 +45,7 @@ class EntitiesGroup:
         with opened(harness) as connector:
             told = _told(harness, connector)
         for each in harness.entity.fields:
-            assert each.name in told.by_name, f"{each.name} is not told"
-            got = told.by_name[each.name]
+            got = _field(told, each.name)
             assert (got.type, got.dtype) == (each.type, each.dtype), f"{each.name} is told as {got.type.value}"
             assert got.length == each.length, f"{each.name} is told with length {got.length}"
 
@@ -49,7 +53,7 @@ class EntitiesGroup:
         with opened(harness) as connector:
             told = _told(harness, connector)
         for each in harness.entity.fields:
-            got = told.by_name[each.name]
+            got = _field(told, each.name)
             assert (got.nullable, got.writable) == (each.nullable, each.writable), f"{each.name}: nullable, writable"
             assert set(got.values) == set(each.values), f"{each.name} is told with another closed list"
             assert got.operators == each.operators, f"{each.name} is told with other operators"
@@ -78,9 +82,10 @@ class EntitiesGroup:
         with opened(harness) as connector:
             told = _told(harness, connector)
         for each in SCORES:
-            assert told.by_name[each.name].dtype == each.dtype, f"{each.name} was made with another type"
-            assert told.by_name[each.name].writable
-            assert told.by_name[each.name].nullable
+            got = _field(told, each.name)
+            assert got.dtype == each.dtype, f"{each.name} was made with another type"
+            assert got.writable, f"{each.name} was made and cannot be written"
+            assert got.nullable, f"{each.name} was made and may not be null"
         harness.entity = replace(harness.entity, fields=(*harness.entity.fields, *SCORES))
         made = seed(harness, [{**each, **dict.fromkeys(_names())} for each in records(harness, 2)])
         values = {each.name: plain(harness, each, 3) for each in SCORES}

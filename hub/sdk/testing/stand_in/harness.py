@@ -8,9 +8,9 @@ from pathlib import Path
 from uuid import uuid4
 
 from hub.sdk import Secret, Value
-from hub.sdk.testing.far_side import ENTITY, FAR_SIDES, HIDDEN, FarSide, Row
 from hub.sdk.testing.harness import Fault, Harness, Record
-from hub.sdk.testing.stand_in import SPEC, StandInConfig
+from hub.sdk.testing.stand_in.connector import SPEC, StandInConfig
+from hub.sdk.testing.stand_in.far_side import ENTITY, FAR_SIDES, HIDDEN, FarSide, Row
 
 
 class StandInHarness(Harness):

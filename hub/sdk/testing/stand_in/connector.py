@@ -39,7 +39,7 @@ from hub.sdk import (
     Value,
     setting,
 )
-from hub.sdk.testing.far_side import (
+from hub.sdk.testing.stand_in.far_side import (
     FAR_SIDES,
     BusyError,
     GarbledError,
@@ -67,7 +67,7 @@ SPEC = Spec(
     title="Stand-in",
     kind="database",
     config=StandInConfig,
-    factory="hub.sdk.testing.stand_in:StandIn",
+    factory="hub.sdk.testing.stand_in.connector:StandIn",
     roles=frozenset({"source", "destination", "provisioner"}),
     rights=(
         Right("records.read", "to read the records of a mapping"),
@@ -160,6 +160,11 @@ class StandIn:
         bounds = [self._to_json(each) for each in found[step::step]][: parts - 1]
         edges = [None, *bounds, None]
         return [self._slice(selection, low, high) for low, high in pairwise(edges)]
+
+    def head(self, selection: Selection) -> Cursor | None:
+        """Before everything that bears the latest stamp, since more may still come to bear it."""
+        found = self._after(selection, None)
+        return Cursor({"at": self._to_json(self._place(selection, found[-1])[:2])}) if found else None
 
     def _slice(self, selection: Selection, low: Any, high: Any) -> Selection:
         names = (selection.entity, selection.fields, selection.where, selection.changed_by)

@@ -1,0 +1,263 @@
+"""What the three wires share: statements in, frames out, transactions, savepoints, deadlines and errors told apart."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+import polars as pl
+import sqlalchemy as sa
+from sqlalchemy.engine.interfaces import Dialect
+from sqlalchemy.sql.elements import ClauseElement
+
+from connectors.sql.config import SqlConfig
+from connectors.sql.tables import Column, Table
+from hub.sdk import (
+    CheckReport,
+    ConnectorError,
+    Context,
+    Field,
+    FieldType,
+    Operator,
+    RejectedError,
+    UnavailableError,
+    Value,
+)
+
+Expression: TypeAlias = "sa.ColumnElement[Any]"
+Parameter: TypeAlias = "int | float | str | bytes | pl.Series | None"
+
+NULLS = frozenset({Operator.IS_NULL, Operator.NOT_NULL})
+EQUALITY = NULLS | {Operator.EQ, Operator.IN}
+
+
+class ContentionError(UnavailableError):
+    """Another writer won: roll back and try the transaction again."""
+
+
+class LostError(UnavailableError):
+    """The connection is gone."""
+
+
+class UnknownOutcomeError(UnavailableError):
+    """The connection was lost while a transaction was being committed: nobody knows whether it was."""
+
+
+class Client(ABC):
+    """One connection of one thread to one database, and how that product reads, compares and takes values.
+
+    A statement is built with SQLAlchemy, so that names are quoted by the dialect and values are bound; it is compiled
+    here and sent through the fastest driver of the product.
+    """
+
+    dialect: Dialect
+    begin: Sequence[str]
+    conditional = False
+    """Whether UPDATE … RETURNING tells in one statement which rows met the condition."""
+
+    def __init__(self, config: SqlConfig, context: Context) -> None:
+        self.config = config
+        self.context = context
+        self.connection: Any = None
+
+    # --- the wire ---------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def send(self, sql: str, parameters: Sequence[Parameter]) -> pl.DataFrame | None:
+        """Runs one statement. Errors are the four of the contract and the three above."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Gives the socket back; harmless when repeated."""
+
+    @abstractmethod
+    def identity(self) -> CheckReport:
+        """Who we are and at which product."""
+
+    @abstractmethod
+    def tables(self) -> list[Table]:
+        """What the catalogue shows of the schemas asked for, with our own rights."""
+
+    @abstractmethod
+    def rowset(self, frame: pl.DataFrame, columns: Mapping[str, Column | None]) -> sa.FromClause:
+        """A frame as rows that a statement can join; `columns` says what each stands for (None: as it is)."""
+
+    @contextmanager
+    def matches(self, frame: pl.DataFrame, columns: Mapping[str, Column | None]) -> Iterator[sa.FromClause]:
+        """A rowset that outlives other statements of this connection, for a read of several pages."""
+        yield self.rowset(frame, columns)
+
+    @property
+    def default_schema(self) -> str | None:
+        """The schema whose tables go by their bare names."""
+        return self.config.schemas[0] if self.config.schemas else None
+
+    def rows(self, statement: ClauseElement) -> pl.DataFrame:
+        """The rows of one statement, as the driver gave them."""
+        found = self.execute(statement)
+        assert found is not None
+        return found
+
+    def execute(self, statement: ClauseElement) -> pl.DataFrame | None:
+        """Runs one statement within the deadline of the context."""
+        if self.context.seconds_left(1.0) <= 0:
+            raise UnavailableError("the time for this call is over")
+        compiled = statement.compile(dialect=self.dialect, compile_kwargs={"render_postcompile": True})
+        values = compiled.params
+        names = getattr(compiled, "positiontup", None) or ()
+        return self.send(str(compiled), [values[name] for name in names])
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """One transaction. LostError before the commit means that nothing was done; after it, nobody knows."""
+        try:
+            for statement in self.begin:
+                self.send(statement, ())
+            yield
+        except BaseException:
+            self.roll_back()
+            raise
+        try:
+            self.send("COMMIT", ())
+        except (ContentionError, RejectedError):
+            self.roll_back()
+            raise
+        except ConnectorError as error:
+            self.close()
+            raise UnknownOutcomeError(error.message, detail=error.detail) from error
+
+    def roll_back(self) -> None:
+        """Ends a transaction that failed; a connection that cannot even do that is closed."""
+        if self.connection is None:
+            return
+        try:
+            self.send("ROLLBACK", ())
+        except Exception as error:  # noqa: BLE001 - the first error is the one to tell; this one goes to the log
+            self.context.log.warning("rollback failed", error=type(error).__name__)
+            self.close()
+
+    @contextmanager
+    def savepoint(self) -> Iterator[None]:
+        """What is done inside is undone alone when it fails."""
+        self.send("SAVEPOINT hub_row", ())
+        try:
+            yield
+        except (LostError, ContentionError):
+            raise
+        except Exception:
+            self.send("ROLLBACK TO SAVEPOINT hub_row", ())
+            raise
+        self.send("RELEASE SAVEPOINT hub_row", ())
+
+    # --- values -----------------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def read(self, expression: Expression, column: Column) -> Expression:
+        """What to select for a column so that the driver brings it whole."""
+
+    def unreadable(self, expression: Expression, column: Column) -> Expression | None:
+        """A condition that is true where the value has no place in the field's type; None: decoding finds out."""
+        return None
+
+    @abstractmethod
+    def decode(self, raw: pl.Expr, column: Column) -> pl.Expr:
+        """The typed value of what `read` brought; null where it has no place in the type."""
+
+    def mark(self, expression: Expression, column: Column) -> Expression | None:
+        """A text that `place` can bind to stand exactly here in the order; None: the text of what `read` brings."""
+        return None
+
+    @abstractmethod
+    def place(self, mark: str, column: Column) -> Expression:
+        """The bound value of a mark."""
+
+    @abstractmethod
+    def bound(self, value: Value, column: Column) -> Expression:
+        """The bound value of a filter, cast wide enough that nothing is rounded."""
+
+    def ordered(self, expression: Expression, column: Column, *, declared: bool) -> Expression:
+        """What to sort and compare by, so that the order is total over a key."""
+        return expression
+
+    def compared(self, expression: Expression, column: Column) -> Expression:
+        """The column as a filter compares it."""
+        return expression
+
+    @abstractmethod
+    def version(self, expression: Expression) -> Expression:
+        """The text of a column that moves with every change."""
+
+    def after(self, keys: Sequence[Expression], marks: Sequence[Expression]) -> Expression:
+        """Whether a row stands behind the given place."""
+        if len(keys) == 1:
+            return keys[0] > marks[0]
+        return sa.tuple_(*keys) > sa.tuple_(*marks)
+
+    @abstractmethod
+    def taken(self, expression: Expression, column: Column) -> Expression:
+        """A column of a rowset as the type of the table's column."""
+
+    def matched(self, left: Expression, right: Expression, column: Column) -> Expression:
+        """Whether a key of the table is that of a rowset."""
+        return left == self.taken(right, column)
+
+    def same(self, left: Expression, right: Expression, column: Column) -> Expression:
+        """Whether two values of a column are the same, null included."""
+        return left.is_not_distinct_from(right)
+
+    def fitted(self, wanted: pl.Expr, column: Column) -> pl.Expr:
+        """A wanted value as the column can hold it: reals in its width, moments in its fractions of a second."""
+        if column.field.type in (FieldType.TIMESTAMP, FieldType.INSTANT, FieldType.TIME) and column.digits < 6:
+            return wanted.dt.truncate(f"{10 ** (6 - column.digits)}us")
+        return wanted
+
+    def unstorable(self, wanted: pl.Expr, column: Column) -> pl.Expr | None:
+        """Where a wanted value would be changed on its way in, beyond what the field's own limits say."""
+        return None
+
+    def insert(
+        self, table: sa.TableClause, names: Sequence[str], chosen: sa.Select[Any], key: Sequence[str]
+    ) -> ClauseElement:
+        """New rows from a query; a key that stands already is passed over where the product can say so."""
+        return sa.insert(table).from_select(list(names), chosen)
+
+    # --- provisioning -----------------------------------------------------------------------------------------
+
+    @abstractmethod
+    def native_for(self, field: Field) -> str:
+        """The type of a new column for this field."""
+
+    def quoted(self, name: str) -> str:
+        """A name as the dialect writes it."""
+        return self.dialect.identifier_preparer.quote_identifier(name)
+
+    def grant_name(self, schema: str | None, name: str) -> str:
+        """A table as GRANT names it."""
+        return self.quoted(name) if schema is None else f"{self.quoted(schema)}.{self.quoted(name)}"
+
+
+def as_text(value: Value) -> str | None:
+    """A value as every product reads it inside a CAST."""
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, int | float):
+        return repr(value)
+    return value.isoformat(sep=" ") if hasattr(value, "hour") and hasattr(value, "year") else str(value)
+
+
+def text_of(field: Field, column: str) -> pl.Expr:
+    """A typed column as text that every product can cast back without loss."""
+    raw = pl.col(column)
+    if field.type is FieldType.TIME:
+        return raw.dt.strftime("%H:%M:%S%.6f")
+    if field.type is FieldType.INSTANT:
+        return raw.dt.strftime("%Y-%m-%d %H:%M:%S%.6f")
+    if field.type is FieldType.BYTES:
+        return raw.bin.encode("hex")
+    return raw.cast(pl.String)

@@ -1,0 +1,81 @@
+"""The contract over one database connection."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Self
+
+from connectors.sql.client import Client
+from connectors.sql.config import SPEC, SqlConfig
+from connectors.sql.provisioning import SqlProvisioner
+from connectors.sql.reading import SqlSource
+from connectors.sql.rights import check, plan
+from connectors.sql.tables import Relation, relations
+from connectors.sql.writing import SqlDestination
+from hub.sdk import CheckReport, Context, Entity, Grant, Spec
+
+
+class SqlConnector:
+    """One configured connection; opens nothing before the first verb."""
+
+    spec: ClassVar[Spec] = SPEC
+
+    def __init__(self, config: SqlConfig, context: Context) -> None:
+        self._config = config
+        self._client = _client(config, context)
+        self._known: dict[str, Relation] | None = None
+
+    def check(self) -> CheckReport:
+        """Logs in and tells which rights are held, by table."""
+        return check(self._client, self._relations(fresh=True))
+
+    def entities(self) -> Sequence[Entity]:
+        """The tables and views of the schemas shown, described anew with every call."""
+        return [each.entity for each in self._relations(fresh=True).values()]
+
+    def plan(self, grant: Grant) -> str:
+        """GRANT statements, column by column."""
+        return plan(self._client, self._relations(), self._config, grant)
+
+    def source(self) -> SqlSource:
+        return SqlSource(self._client, self._relations, self.spec.limits)
+
+    def destination(self) -> SqlDestination | None:
+        if self._config.read_only:
+            return None
+        return SqlDestination(self._client, self._relations, self.spec.limits)
+
+    def live(self) -> None:
+        return None
+
+    def provisioner(self) -> SqlProvisioner | None:
+        return SqlProvisioner(self._client, self._relations, self._config) if self._config.provision else None
+
+    def close(self) -> None:
+        """Gives the socket back."""
+        self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _relations(self, *, fresh: bool = False) -> Mapping[str, Relation]:
+        if self._known is None or fresh:
+            self._known = relations(self._client.tables(), self._config, self._client.default_schema)
+        return self._known
+
+
+def _client(config: SqlConfig, context: Context) -> Client:
+    if config.dialect == "sqlite":
+        from connectors.sql.sqlite import SqliteClient
+
+        return SqliteClient(config, context)
+    if config.dialect == "postgresql":
+        from connectors.sql.postgresql import PostgresClient
+
+        return PostgresClient(config, context)
+    from connectors.sql.mariadb import MariaClient
+
+    return MariaClient(config, context)

@@ -1,0 +1,398 @@
+"""MariaDB through PyMySQL: its catalogue, its collations, its session."""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import Mapping, Sequence
+from datetime import UTC, date, datetime, time
+from typing import Any
+
+import polars as pl
+import pymysql
+import sqlalchemy as sa
+from pymysql.converters import conversions
+from sqlalchemy.dialects import mysql
+
+from connectors.sql.client import EQUALITY, NULLS, Client, ContentionError, Expression, LostError, Parameter, text_of
+from connectors.sql.tables import Column, Native, Table, raw_frame
+from hub.sdk import (
+    CheckReport,
+    Field,
+    FieldType,
+    Operator,
+    RejectedError,
+    UnauthorizedError,
+    UnavailableError,
+    UnexpectedError,
+    Value,
+)
+
+_TYPES: Mapping[str, FieldType] = {
+    **dict.fromkeys(("tinyint", "smallint", "mediumint", "int", "bigint", "year", "bit"), FieldType.INTEGER),
+    "decimal": FieldType.DECIMAL,
+    "float": FieldType.REAL,
+    "double": FieldType.REAL,
+    **dict.fromkeys(("char", "varchar", "tinytext", "text", "mediumtext", "longtext", "enum"), FieldType.TEXT),
+    **dict.fromkeys(("binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"), FieldType.BYTES),
+    "date": FieldType.DATE,
+    "time": FieldType.TIME,
+    "datetime": FieldType.TIMESTAMP,
+    "timestamp": FieldType.INSTANT,
+    "uuid": FieldType.UUID,
+}
+_BITS = {"tinyint": 8, "smallint": 16, "mediumint": 24, "int": 32, "bigint": 64}
+# A row of a batch travels as JSON; each value in a type that brings it whole.
+_CARRIED = {FieldType.INTEGER: "BIGINT", FieldType.REAL: "DOUBLE", FieldType.BOOLEAN: "TINYINT"}
+_CASTS = {
+    FieldType.DATE: "DATE",
+    FieldType.TIME: "TIME(6)",
+    FieldType.TIMESTAMP: "DATETIME(6)",
+    FieldType.INSTANT: "DATETIME(6)",
+}
+_SESSION = (
+    "SET SESSION sql_mode = 'STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION', "
+    "time_zone = '+00:00', group_concat_max_len = 1048576, "
+    "max_statement_time = {statement}, innodb_lock_wait_timeout = {lock}, lock_wait_timeout = {lock}, "
+    "tx_isolation = 'READ-COMMITTED'"
+)
+_CATALOGUE = """
+SELECT c.TABLE_SCHEMA, c.TABLE_NAME, t.TABLE_TYPE LIKE '%VIEW%', COALESCE(v.IS_UPDATABLE, 'YES'), c.COLUMN_NAME,
+       c.DATA_TYPE, c.COLUMN_TYPE, c.IS_NULLABLE, c.COLUMN_DEFAULT IS NOT NULL OR c.EXTRA LIKE '%auto_increment%',
+       c.CHARACTER_MAXIMUM_LENGTH, c.NUMERIC_PRECISION, c.NUMERIC_SCALE, c.DATETIME_PRECISION, c.CHARACTER_SET_NAME,
+       c.COLLATION_NAME, c.IS_GENERATED, c.PRIVILEGES, c.COLUMN_COMMENT,
+       EXISTS (SELECT 1 FROM information_schema.CHECK_CONSTRAINTS k WHERE k.CONSTRAINT_SCHEMA = c.TABLE_SCHEMA
+         AND k.TABLE_NAME = c.TABLE_NAME AND k.CONSTRAINT_NAME = c.COLUMN_NAME AND k.CHECK_CLAUSE LIKE 'json_valid(%')
+  FROM information_schema.COLUMNS c
+  JOIN information_schema.TABLES t ON t.TABLE_SCHEMA = c.TABLE_SCHEMA AND t.TABLE_NAME = c.TABLE_NAME
+  LEFT JOIN information_schema.VIEWS v ON v.TABLE_SCHEMA = c.TABLE_SCHEMA AND v.TABLE_NAME = c.TABLE_NAME
+ WHERE c.TABLE_SCHEMA IN :schemas
+ ORDER BY c.TABLE_SCHEMA, c.TABLE_NAME, c.ORDINAL_POSITION
+"""
+_INDEXES = """
+SELECT TABLE_SCHEMA, TABLE_NAME, INDEX_NAME, COLUMN_NAME FROM information_schema.STATISTICS
+ WHERE TABLE_SCHEMA IN :schemas AND NON_UNIQUE = 0 ORDER BY TABLE_SCHEMA, TABLE_NAME, INDEX_NAME, SEQ_IN_INDEX
+"""
+_COLUMNS = (
+    "schema", "table", "view", "updatable", "name", "type", "native", "nullable", "defaulted", "length", "precision",
+    "scale", "digits", "charset", "collation", "generated", "rights", "title", "json",
+)  # fmt: skip
+
+
+class MariaClient(Client):
+    """One PyMySQL connection in autocommit; results stay text until polars types them, column by column."""
+
+    dialect = mysql.dialect(paramstyle="format")  # type: ignore[no-untyped-call]
+    begin = ("START TRANSACTION",)
+
+    @property
+    def default_schema(self) -> str | None:
+        return self.config.schemas[0] if self.config.schemas else self.config.database
+
+    @property
+    def _schemas(self) -> list[str]:
+        return list(self.config.schemas or (str(self.config.database),))
+
+    # --- the wire ---------------------------------------------------------------------------------------------
+
+    def send(self, sql: str, parameters: Sequence[Parameter]) -> pl.DataFrame | None:
+        try:
+            if self.connection is None:
+                self.connection = self._connect()
+            with self.connection.cursor() as cursor:
+                cursor.execute(sql, tuple(parameters))
+                if cursor.description is None:
+                    return None
+                return raw_frame([each[0] for each in cursor.description], cursor.fetchall())
+        except (pymysql.Error, OSError) as error:
+            raise self._translated(error) from None
+
+    def _connect(self) -> Any:
+        config = self.config
+        encoders = {kind: encode for kind, encode in conversions.items() if not isinstance(kind, int)}
+        tls = None if config.tls == "off" else ssl.create_default_context(cafile=config.tls_ca)
+        session = _SESSION.format(statement=int(config.statement_seconds), lock=int(config.lock_seconds))
+        return pymysql.connect(
+            host=config.host,
+            port=config.effective_port,
+            user=config.user,
+            password=config.password.reveal() if config.password else "",
+            database=config.database,
+            charset="utf8mb4",
+            conv=encoders,
+            connect_timeout=max(1, int(self.context.seconds_left(config.connect_seconds))),
+            read_timeout=config.statement_seconds + 5,
+            write_timeout=config.statement_seconds + 5,
+            ssl=tls,
+            ssl_disabled=tls is None,
+            autocommit=True,
+            init_command=session,
+        )
+
+    def _translated(self, error: Exception) -> Exception:
+        code = error.args[0] if error.args and isinstance(error.args[0], int) else 0
+        text = str(error.args[1]) if len(error.args) > 1 else ""
+        if code in (1044, 1045, 1049, 1698, 1251, 1275, 4151):
+            return UnauthorizedError(
+                "the database refuses the login: check user, password, database and TLS", detail=str(code)
+            )
+        if code in (1142, 1143, 1227, 1370):
+            found = re.match(r"(\w[\w ]*) command denied to user .* for (?:table|column) (\S+)", text)
+            missing = (f"{found[1]} {found[2]}",) if found else ()
+            return UnauthorizedError("the login lacks a right that this needs", missing=missing, detail=str(code))
+        if code in (1020, 1205, 1213):
+            return ContentionError("another writer holds these records", detail=str(code))
+        if code in (1969, 3024):
+            return UnavailableError("the database took longer than a statement may", detail=str(code))
+        if code in _REASONS:
+            found = re.search(r"(?:[Cc]olumn|Field) '([^']+)'|`([^`]+)` at row", text)
+            return RejectedError(_REASONS[code], field=(found[1] or found[2]) if found else None, detail=str(code))
+        if code in (1146, 1054):
+            return UnexpectedError("a table or column is gone since it was described", detail=str(code))
+        if code in (0, 1040, 1053, 1203, 1927) or code >= 2000 and code < 3000 or isinstance(error, OSError):
+            answered = self.connection is not None
+            self.close()
+            return LostError(
+                "the connection to the database was lost" if answered else "the database does not answer",
+                detail=f"{type(error).__name__} {code}",
+            )
+        return UnexpectedError("the database refused the statement", detail=str(code))
+
+    def close(self) -> None:
+        connection, self.connection = self.connection, None
+        if connection is not None and connection.open:
+            connection.close()
+
+    def identity(self) -> CheckReport:
+        row = self.rows(sa.text("SELECT CURRENT_USER() AS who, VERSION() AS version")).row(0)
+        return CheckReport(identity=row[0], product=f"MariaDB {row[1]}")
+
+    def tables(self) -> list[Table]:
+        schemas = sa.bindparam("schemas", self._schemas, expanding=True)
+        columns = self.rows(sa.text(_CATALOGUE).bindparams(schemas)).rows()
+        rows = pl.DataFrame(columns, schema=dict.fromkeys(_COLUMNS, pl.String), orient="row")
+        indexes: dict[tuple[str, str], dict[str, list[str]]] = {}
+        for schema, table, index, column in self.rows(sa.text(_INDEXES).bindparams(schemas)).rows():
+            indexes.setdefault((schema, table), {}).setdefault(index, []).append(column)
+        groups = rows.partition_by("schema", "table", maintain_order=True, as_dict=True)
+        return [_table(group, indexes.get((str(names[0]), str(names[1])), {})) for names, group in groups.items()]
+
+    def rowset(self, frame: pl.DataFrame, columns: Mapping[str, Column | None]) -> sa.FromClause:
+        made, kinds = [], []
+        for name, dtype in frame.schema.items():
+            column = columns.get(name)
+            kind = _carried(column, dtype)
+            plain = dtype.is_integer() or dtype == pl.Float64
+            value = text_of(column.field, name) if column is not None and not plain else pl.col(name)
+            made.append(pl.col(name).cast(pl.Int8) if dtype == pl.Boolean else value.alias(name))
+            # The names are our own letters and numbers, the kinds come from the table above.
+            kinds.append(f"{name} {kind} PATH '$.{name}' ERROR ON ERROR")
+        rows = frame.select(made).select(row=pl.struct(pl.all()).struct.json_encode())["row"]
+        document = sa.bindparam("document", f"[{','.join(rows)}]", unique=True)
+        text = sa.text(f"SELECT * FROM JSON_TABLE(:document, '$[*]' COLUMNS ({', '.join(kinds)})) AS j")  # noqa: S608
+        return text.bindparams(document).columns(*(sa.column(name) for name in frame.columns)).subquery()
+
+    # --- values -----------------------------------------------------------------------------------------------
+
+    def read(self, expression: Expression, column: Column) -> Expression:
+        if column.native == "float":
+            return sa.cast(expression, Native("DOUBLE"))
+        if column.family == "bit":
+            return expression + sa.literal_column("0")
+        return sa.cast(expression, Native("CHAR")) if column.family == "other" else expression
+
+    def decode(self, raw: pl.Expr, column: Column) -> pl.Expr:
+        kind = column.field.type
+        if kind is FieldType.BYTES:
+            return raw.cast(pl.Binary)
+        text = raw.cast(pl.String, strict=False)
+        if kind is FieldType.BOOLEAN:
+            return pl.when(text.is_in(["0", "1"])).then(text == "1")
+        if kind is FieldType.DATE:
+            return text.str.to_date("%Y-%m-%d", strict=False)
+        if kind in (FieldType.TIMESTAMP, FieldType.INSTANT):
+            moment = text.str.to_datetime("%Y-%m-%d %H:%M:%S%.f", strict=False, time_unit="us")
+            return moment.dt.replace_time_zone("UTC") if kind is FieldType.INSTANT else moment
+        if kind is FieldType.TIME:
+            return text.str.to_time("%H:%M:%S%.f", strict=False)
+        return text.cast(column.field.dtype, strict=False)
+
+    def mark(self, expression: Expression, column: Column) -> Expression | None:
+        return sa.func.hex(expression) if column.field.type is FieldType.BYTES else None
+
+    def place(self, mark: str, column: Column) -> Expression:
+        kind = column.field.type
+        if kind in (FieldType.INTEGER, FieldType.BOOLEAN):
+            return sa.literal(int(mark), sa.BigInteger())
+        if kind is FieldType.REAL:
+            return sa.literal(float(mark), sa.types.NullType())
+        if kind is FieldType.DECIMAL:
+            return sa.cast(sa.literal(mark, sa.types.NullType()), Native("DECIMAL(65,30)"))
+        text = sa.literal(mark, sa.types.NullType())
+        return sa.func.unhex(text) if kind is FieldType.BYTES else text
+
+    def bound(self, value: Value, column: Column) -> Expression:
+        if isinstance(value, bytes):
+            return sa.func.unhex(sa.literal(value.hex(), sa.types.NullType()))
+        if isinstance(value, datetime):
+            value = (value.astimezone(UTC) if value.tzinfo else value).replace(tzinfo=None).isoformat(sep=" ")
+        elif isinstance(value, date | time):
+            value = value.isoformat()
+        return sa.literal(value, sa.types.NullType())
+
+    def ordered(self, expression: Expression, column: Column, *, declared: bool) -> Expression:
+        if column.field.type is not FieldType.TEXT:
+            return expression
+        if declared:
+            return sa.func.convert(expression.op("USING")(sa.literal_column("utf8mb4"))).collate("utf8mb4_nopad_bin")
+        return sa.cast(expression, Native("CHAR")) if column.field.values else expression
+
+    def version(self, expression: Expression) -> Expression:
+        return sa.cast(expression, Native("CHAR"))
+
+    def after(self, keys: Sequence[Expression], marks: Sequence[Expression]) -> Expression:
+        """Spelt out: MariaDB finds no index for a comparison of rows."""
+        found = keys[-1] > marks[-1]
+        for key, mark in zip(keys[-2::-1], marks[-2::-1], strict=True):
+            found = sa.and_(key >= mark, sa.or_(key > mark, found))
+        return found
+
+    def taken(self, expression: Expression, column: Column) -> Expression:
+        kind = column.field.type
+        if kind in _CASTS:
+            return sa.cast(expression, Native(_CASTS[kind]))
+        return sa.func.unhex(expression) if kind is FieldType.BYTES else expression
+
+    def matched(self, left: Expression, right: Expression, column: Column) -> Expression:
+        """Compares texts in the column's own collation, so that its index serves; case is told apart afterwards."""
+        if column.field.type is FieldType.TEXT and column.charset:
+            right = sa.func.convert(self.taken(right, column).op("USING")(sa.literal_column(column.charset)))
+            return left == right.collate(str(column.collation))
+        return left == self.taken(right, column)
+
+    def fitted(self, wanted: pl.Expr, column: Column) -> pl.Expr:
+        if column.native == "float":
+            return wanted.cast(pl.Float32).cast(pl.Float64)
+        return super().fitted(wanted, column)
+
+    def unstorable(self, wanted: pl.Expr, column: Column) -> pl.Expr | None:
+        return wanted.is_nan() | wanted.is_infinite() if column.field.type is FieldType.REAL else None
+
+    def native_for(self, field: Field) -> str:
+        kinds = {
+            FieldType.TEXT: f"VARCHAR({field.length})" if field.length and field.length <= 16_000 else "LONGTEXT",
+            FieldType.DECIMAL: f"DECIMAL({field.precision or 38},{12 if field.scale is None else field.scale})",
+            FieldType.REAL: "DOUBLE",
+            FieldType.INTEGER: "BIGINT",
+            FieldType.TIMESTAMP: "DATETIME(6)",
+            FieldType.INSTANT: "TIMESTAMP(6) NULL",
+            FieldType.TIME: "TIME(6)",
+            FieldType.BYTES: "LONGBLOB",
+        }
+        return kinds.get(field.type, field.type.value.upper())
+
+
+_REASONS = {
+    1048: "a value is required",
+    1062: "another record holds this unique value already",
+    1264: "the number is outside the column's range",
+    1265: "the value does not fit the column's type",
+    1292: "the value does not fit the column's type",
+    1364: "a value is required",
+    1366: "the value does not fit the column's type or character set",
+    1406: "the text is longer than the column",
+    1411: "the value does not fit the column's type",
+    1451: "other records refer to it",
+    1452: "it refers to a record that does not exist",
+    1644: "a trigger of the table refuses it",
+    1690: "the number is outside the column's range",
+    1369: "a rule of the view forbids it",
+    3819: "a rule of the table forbids it",
+    4025: "a rule of the table forbids it",
+}
+
+
+def _carried(column: Column | None, dtype: pl.DataType) -> str:
+    if column is None:
+        return "TINYINT" if dtype == pl.Boolean else "BIGINT" if dtype.is_integer() else "VARCHAR(64)"
+    field = column.field
+    if isinstance(field.dtype, pl.Decimal):
+        return f"DECIMAL({field.dtype.precision},{field.dtype.scale})"
+    if field.type in _CARRIED:
+        return _CARRIED[field.type]
+    if field.type in _CASTS or field.type is FieldType.UUID:
+        return "VARCHAR(64)"
+    size = (field.length or 10**9) * (2 if field.type is FieldType.BYTES else 1)
+    return f"VARCHAR({size}) CHARACTER SET utf8mb4" if size <= 1000 else "LONGTEXT CHARACTER SET utf8mb4"
+
+
+def _table(group: pl.DataFrame, indexes: Mapping[str, Sequence[str]]) -> Table:
+    rows = group.to_dicts()
+    return Table(
+        schema=rows[0]["schema"],
+        name=rows[0]["table"],
+        columns=tuple(_column(row) for row in rows if "select" in row["rights"]),
+        primary=tuple(indexes.get("PRIMARY", ())),
+        unique=tuple(frozenset(each) for each in indexes.values()),
+        view=rows[0]["view"] == "1",
+    )
+
+
+def _column(row: Mapping[str, str | None]) -> Column:
+    name, native = str(row["type"]), str(row["native"])
+    kind, known = _TYPES.get(name, FieldType.TEXT), name in _TYPES
+    unsigned = "unsigned" in native
+    precision, scale = (int(row["precision"] or 0), int(row["scale"] or 0)) if name == "decimal" else (None, None)
+    if native == "tinyint(1)" or native == "bit(1)":
+        kind = FieldType.BOOLEAN
+    elif name == "bigint" and unsigned:
+        kind, precision, scale = FieldType.DECIMAL, 20, 0
+    elif row["json"] == "1":
+        kind = FieldType.JSON
+    bits = _BITS.get(name) if kind is FieldType.INTEGER else None
+    closed = row["updatable"] != "YES" or row["generated"] == "ALWAYS" or not known
+    rights = str(row["rights"]).split(",")
+    field = Field(
+        name=str(row["name"]),
+        type=kind,
+        nullable=row["nullable"] == "YES",
+        writable="update" in rights and not closed,
+        title=str(row["title"] or ""),
+        length=_length(row, kind),
+        precision=None if precision is None else min(precision, 38),
+        scale=scale,
+        values=_values(native) if name == "enum" else (),
+        operators=_operators(kind),
+    )
+    return Column(
+        field=field,
+        native="float" if name == "float" else native,
+        family=name if known else "other",
+        insertable="insert" in rights and not closed,
+        defaulted=row["defaulted"] == "1",
+        exact=kind is not FieldType.TEXT,
+        digits=int(row["digits"] or 0) if kind in _CASTS and kind is not FieldType.DATE else 6,
+        low=None if bits is None else 0 if unsigned else -(2 ** (bits - 1)),
+        high=None if bits is None else 2**bits - 1 if unsigned else 2 ** (bits - 1) - 1,
+        charset=row["charset"],
+        collation=row["collation"],
+    )
+
+
+def _length(row: Mapping[str, str | None], kind: FieldType) -> int | None:
+    length = int(row["length"] or 0)
+    if kind not in (FieldType.TEXT, FieldType.BYTES) or row["type"] == "enum" or not length or length >= 2**31:
+        return None
+    return length
+
+
+def _values(native: str) -> tuple[str, ...]:
+    return tuple(each.replace("''", "'") for each in re.findall(r"'((?:[^']|'')*)'", native))
+
+
+def _operators(kind: FieldType) -> frozenset[Operator]:
+    if kind is FieldType.JSON:
+        return NULLS
+    if kind in (FieldType.TEXT, FieldType.UUID, FieldType.BYTES, FieldType.BOOLEAN):
+        return EQUALITY
+    return frozenset(Operator)

@@ -1,0 +1,454 @@
+"""PostgreSQL through ADBC: its catalogue, its types, its session."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import adbc_driver_manager
+import adbc_driver_postgresql.dbapi as driver
+import polars as pl
+import pyarrow as pa
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.sql.elements import ClauseElement
+
+from connectors.sql.client import (
+    EQUALITY,
+    NULLS,
+    Client,
+    ContentionError,
+    Expression,
+    LostError,
+    Parameter,
+    as_text,
+    text_of,
+)
+from connectors.sql.config import SqlConfig
+from connectors.sql.tables import Column, Native, Table
+from hub.sdk import (
+    CheckReport,
+    Context,
+    Field,
+    FieldType,
+    Operator,
+    RejectedError,
+    UnauthorizedError,
+    UnavailableError,
+    UnexpectedError,
+    Value,
+)
+
+_TYPES: Mapping[str, tuple[FieldType, str]] = {
+    "int2": (FieldType.INTEGER, "bigint"),
+    "int4": (FieldType.INTEGER, "bigint"),
+    "int8": (FieldType.INTEGER, "bigint"),
+    "oid": (FieldType.INTEGER, "bigint"),
+    "numeric": (FieldType.DECIMAL, "numeric"),
+    "float4": (FieldType.REAL, "double precision"),
+    "float8": (FieldType.REAL, "double precision"),
+    "bool": (FieldType.BOOLEAN, "boolean"),
+    "text": (FieldType.TEXT, "text"),
+    "varchar": (FieldType.TEXT, "text"),
+    "bpchar": (FieldType.TEXT, "bpchar"),
+    "name": (FieldType.TEXT, "text"),
+    "citext": (FieldType.TEXT, "text"),
+    "uuid": (FieldType.UUID, "uuid"),
+    "json": (FieldType.JSON, "json"),
+    "jsonb": (FieldType.JSON, "jsonb"),
+    "date": (FieldType.DATE, "date"),
+    "time": (FieldType.TIME, "time"),
+    "timestamp": (FieldType.TIMESTAMP, "timestamp"),
+    "timestamptz": (FieldType.INSTANT, "timestamptz"),
+    "bytea": (FieldType.BYTES, "bytea"),
+}
+_BOUNDS = {"int2": 15, "int4": 31, "int8": 63, "oid": 32}
+_DATES = {FieldType.DATE: "date", FieldType.TIMESTAMP: "timestamp", FieldType.INSTANT: "timestamptz"}
+
+_CATALOGUE = """
+SELECT n.nspname AS schema, c.relname AS "table", c.relkind IN ('v', 'm') AS view, a.attname AS name,
+       COALESCE(b.typname, t.typname) AS type, COALESCE(b.typtype, t.typtype) AS kind,
+       CASE WHEN t.typtype = 'd' THEN t.typtypmod ELSE a.atttypmod END AS modifier,
+       format_type(a.atttypid, a.atttypmod) AS native, NOT (a.attnotnull OR t.typnotnull) AS nullable,
+       (a.atthasdef OR a.attidentity <> '') AS defaulted, COALESCE(k.collisdeterministic, true) AS exact,
+       (SELECT json_agg(e.enumlabel ORDER BY e.enumsortorder)::text FROM pg_enum e
+         WHERE e.enumtypid = COALESCE(b.oid, t.oid)) AS labels,
+       COALESCE(col_description(c.oid, a.attnum), '') AS title,
+       (SELECT json_agg(x.attname ORDER BY array_position(p.indkey::int2[], x.attnum))::text FROM pg_attribute x
+         WHERE x.attrelid = c.oid AND x.attnum = ANY (p.indkey::int2[])) AS "primary",
+       a.attgenerated = '' AND a.attidentity <> 'a' AND c.relkind <> 'm' AND pg_column_is_updatable(c.oid, a.attnum, false)
+         AND has_column_privilege(c.oid, a.attnum, 'UPDATE') AS writable,
+       a.attgenerated = '' AND a.attidentity <> 'a' AND c.relkind <> 'm'
+         AND has_column_privilege(c.oid, a.attnum, 'INSERT') AS insertable,
+       (SELECT json_agg(i.columns)::text FROM (SELECT (SELECT json_agg(x.attname) FROM pg_attribute x
+           WHERE x.attrelid = c.oid AND x.attnum = ANY (u.indkey::int2[])) AS columns
+         FROM pg_index u WHERE u.indrelid = c.oid AND u.indisunique AND u.indimmediate AND u.indisvalid
+           AND u.indpred IS NULL AND u.indexprs IS NULL) i) AS uniques
+  FROM pg_class c
+  JOIN pg_namespace n ON n.oid = c.relnamespace
+  JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+  JOIN pg_type t ON t.oid = a.atttypid
+  LEFT JOIN pg_type b ON b.oid = t.typbasetype AND t.typtype = 'd'
+  LEFT JOIN pg_collation k ON k.oid = a.attcollation
+  LEFT JOIN pg_index p ON p.indrelid = c.oid AND p.indisprimary
+ WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition
+   AND n.nspname IN (SELECT json_array_elements_text(CAST(:schemas AS json)))
+   AND has_schema_privilege(n.oid, 'USAGE') AND has_column_privilege(c.oid, a.attnum, 'SELECT')
+ ORDER BY n.nspname, c.relname, a.attnum
+"""
+
+
+class PostgresClient(Client):
+    """One ADBC connection in autocommit; transactions are opened by statement."""
+
+    dialect = postgresql.dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
+    begin = ("BEGIN", "SET CONSTRAINTS ALL IMMEDIATE")
+    conditional = True
+
+    @property
+    def default_schema(self) -> str:
+        return self.config.schemas[0] if self.config.schemas else "public"
+
+    # --- the wire ---------------------------------------------------------------------------------------------
+
+    def send(self, sql: str, parameters: Sequence[Parameter]) -> pl.DataFrame | None:
+        if self.connection is None:
+            self.connection = self._connect()
+        try:
+            with self.connection.cursor() as cursor:
+                cursor.execute(sql, _record(parameters) if parameters else None)
+                if not cursor.description:
+                    return None
+                return _frame(cursor.fetch_arrow_table())
+        except adbc_driver_manager.Error as error:
+            raise self._translated(error) from None
+
+    def _connect(self) -> Any:
+        try:
+            return driver.connect(self._uri(), autocommit=True)
+        except adbc_driver_manager.Error as error:
+            raise _login_error(str(error)) from None
+
+    def _uri(self) -> str:
+        config = self.config
+        milliseconds = 1000 * config.statement_seconds
+        session = {
+            "timezone": "UTC",
+            "datestyle": "ISO,YMD",
+            "intervalstyle": "iso_8601",
+            "bytea_output": "hex",
+            "extra_float_digits": "1",
+            "statement_timeout": str(milliseconds),
+            "lock_timeout": str(1000 * config.lock_seconds),
+            "idle_in_transaction_session_timeout": str(milliseconds),
+        }
+        query = {
+            "connect_timeout": str(max(2, int(self.context.seconds_left(config.connect_seconds)))),
+            "sslmode": "disable" if config.tls == "off" else "verify-full",
+            "gssencmode": "disable",
+            "passfile": os.path.join(os.devnull, "none"),  # noqa: PTH118 - a file that cannot be, so that no other is read
+            "client_encoding": "UTF8",
+            "application_name": "hub",
+            "keepalives_idle": "15",
+            "keepalives_interval": "5",
+            "keepalives_count": "3",
+            "tcp_user_timeout": str(milliseconds),
+            "options": " ".join(f"-c {name}={value}" for name, value in session.items()),
+        }
+        if config.tls == "verify":
+            query["sslrootcert"] = config.tls_ca or "system"
+        password = config.password.reveal() if config.password else None
+        url = sa.URL.create(
+            "postgresql", config.user, password, config.host, config.effective_port, config.database, query
+        )
+        # SQLAlchemy writes a blank of a query as "+", which libpq takes literally.
+        text, _, rest = url.render_as_string(hide_password=False).partition("?")
+        return f"{text}?{rest.replace('+', '%20')}"
+
+    def _translated(self, error: Any) -> Exception:
+        state = error.sqlstate or ""
+        told = {name.decode(): value.decode(errors="replace") for name, value in error.details or ()}
+        if state in ("40P01", "40001", "55P03"):
+            return ContentionError("another writer holds these records", detail=state)
+        if state[:2] in ("22", "23", "44") or state in ("P0001", "P0004", "09000"):
+            field = told.get("PG_DIAG_COLUMN_NAME")
+            rule = told.get("PG_DIAG_CONSTRAINT_NAME") or field
+            return RejectedError(
+                _REASONS.get(state, _REASONS.get(state[:2], "the database refuses it")).format(
+                    rule=f" ({rule})" if rule else ""
+                ),
+                field=field,
+                detail=state,
+            )
+        if state == "57014":
+            return UnavailableError("the database took longer than a statement may", detail=state)
+        if state == "42501":
+            return UnauthorizedError("the login lacks a right that this needs", missing=_subject(told), detail=state)
+        if state in ("42P01", "42703"):
+            return UnexpectedError("a table or column is gone since it was described", detail=state)
+        if state[:2] in ("08", "57", "53") or not state:
+            self.close()
+            return LostError("the connection to the database was lost", detail=state or type(error).__name__)
+        return UnexpectedError("the database refused the statement", detail=state)
+
+    def close(self) -> None:
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.close()
+
+    def identity(self) -> CheckReport:
+        row = self.rows(sa.text("SELECT current_user::text AS who, version() AS product")).row(0)
+        return CheckReport(identity=row[0], product=row[1].split(" on ")[0])
+
+    def tables(self) -> list[Table]:
+        listed = json.dumps(self.config.schemas or ("public",))
+        found = self.rows(sa.text(_CATALOGUE).bindparams(schemas=listed))
+        return [_table(group) for group in found.partition_by("schema", "table", maintain_order=True)]
+
+    def rowset(self, frame: pl.DataFrame, columns: Mapping[str, Column | None]) -> sa.FromClause:
+        arrays = []
+        for name in frame.columns:
+            column = columns.get(name)
+            dtype = frame.schema[name]
+            if dtype == pl.Boolean or dtype.is_integer() or dtype == pl.Float64:
+                series, kind = frame[name], {pl.Boolean: "boolean", pl.Float64: "double precision"}.get(dtype, "bigint")
+            else:
+                series, kind = frame.select(text_of(column.field, name) if column else pl.col(name))[name], "text"
+            arrays.append(
+                sa.cast(
+                    sa.bindparam(f"rows_{name}", series, unique=True, type_=sa.types.NullType()), Native(kind + "[]")
+                )
+            )
+        return sa.func.unnest(*arrays).table_valued(*frame.columns).render_derived()
+
+    # --- values -----------------------------------------------------------------------------------------------
+
+    def read(self, expression: Expression, column: Column) -> Expression:
+        kind = column.field.type
+        if kind in _DATES:
+            return sa.case((self._in_range(expression, kind), expression))
+        if kind in (FieldType.TEXT, FieldType.DECIMAL, FieldType.UUID, FieldType.JSON):
+            return sa.cast(expression, Native("text"))
+        return sa.cast(expression, Native("bigint")) if column.native == "oid" else expression
+
+    def unreadable(self, expression: Expression, column: Column) -> Expression | None:
+        field = column.field
+        if field.type in _DATES:
+            return sa.not_(self._in_range(expression, field.type))
+        if field.type is FieldType.TIME:
+            return expression == sa.cast(sa.literal_column("'24:00'"), Native("time"))
+        if field.type is FieldType.DECIMAL and field.precision is None:
+            limit = sa.cast(sa.literal_column("1e26"), Native("numeric"))
+            return sa.or_(
+                expression != sa.func.trunc(expression, sa.literal_column("12")), sa.func.abs(expression) >= limit
+            )
+        return None
+
+    @staticmethod
+    def _in_range(expression: Expression, kind: FieldType) -> Expression:
+        native = Native(_DATES[kind])
+        return expression.between(
+            sa.cast(sa.literal_column("'0001-01-01'"), native),
+            sa.cast(
+                sa.literal_column("'9999-12-31'" if kind is FieldType.DATE else "'9999-12-31 23:59:59.999999'"), native
+            ),
+        )
+
+    def decode(self, raw: pl.Expr, column: Column) -> pl.Expr:
+        return raw.cast(column.field.dtype, strict=False)
+
+    def mark(self, expression: Expression, column: Column) -> Expression | None:
+        if column.field.type in (FieldType.INTEGER, FieldType.TEXT, FieldType.DECIMAL, FieldType.UUID):
+            return None
+        return sa.cast(expression, Native("text"))
+
+    def place(self, mark: str, column: Column) -> Expression:
+        return sa.cast(sa.literal(mark, sa.Text()), Native(column.family))
+
+    def bound(self, value: Value, column: Column) -> Expression:
+        family = column.family
+        if family == "bigint" and isinstance(value, int) and not -(2**63) <= value < 2**63:
+            family = "numeric"
+        if isinstance(value, bytes):
+            return sa.func.decode(sa.literal(value.hex(), sa.Text()), sa.literal_column("'hex'"))
+        return sa.cast(sa.literal(as_text(value), sa.Text()), Native(family))
+
+    def ordered(self, expression: Expression, column: Column, *, declared: bool) -> Expression:
+        if column.field.type is not FieldType.TEXT:
+            return expression
+        if (
+            column.family == "text"
+            and column.native not in ("text", "name")
+            and not column.native.startswith("character v")
+        ):
+            expression = sa.cast(expression, Native("text"))
+        return expression.collate("C") if declared and not column.exact else expression
+
+    def compared(self, expression: Expression, column: Column) -> Expression:
+        return sa.cast(expression, Native("text")) if column.family == "text" else expression
+
+    def version(self, expression: Expression) -> Expression:
+        return sa.cast(expression, Native("text"))
+
+    def taken(self, expression: Expression, column: Column) -> Expression:
+        if column.field.type is FieldType.BYTES:
+            return sa.func.decode(expression, sa.literal_column("'hex'"))
+        if column.field.type is FieldType.INSTANT:
+            expression = expression.concat(sa.literal_column("'+00'"))
+        return sa.cast(expression, Native(column.native))
+
+    def same(self, left: Expression, right: Expression, column: Column) -> Expression:
+        if column.native == "json" or not column.exact:
+            left, right = sa.cast(left, Native("text")).collate("C"), sa.cast(right, Native("text")).collate("C")
+        return left.is_not_distinct_from(right)
+
+    def fitted(self, wanted: pl.Expr, column: Column) -> pl.Expr:
+        if column.native == "real":
+            return wanted.cast(pl.Float32).cast(pl.Float64)
+        return super().fitted(wanted, column)
+
+    def unstorable(self, wanted: pl.Expr, column: Column) -> pl.Expr | None:
+        if column.field.type in (FieldType.TEXT, FieldType.JSON):
+            return wanted.str.contains("\x00", literal=True)
+        return None
+
+    def insert(
+        self, table: sa.TableClause, names: Sequence[str], chosen: sa.Select[Any], key: Sequence[str]
+    ) -> ClauseElement:
+        statement = postgresql.insert(table).from_select(list(names), chosen)  # type: ignore[arg-type]
+        return statement.on_conflict_do_nothing(index_elements=list(key))
+
+    def native_for(self, field: Field) -> str:
+        kinds = {
+            FieldType.TEXT: f"character varying({field.length})" if field.length else "text",
+            FieldType.DECIMAL: f"numeric({field.precision or 38},{12 if field.scale is None else field.scale})",
+            FieldType.REAL: "double precision",
+            FieldType.INTEGER: "bigint",
+            FieldType.BOOLEAN: "boolean",
+            FieldType.TIMESTAMP: "timestamp without time zone",
+            FieldType.INSTANT: "timestamp with time zone",
+            FieldType.TIME: "time without time zone",
+            FieldType.BYTES: "bytea",
+            FieldType.JSON: "jsonb",
+        }
+        return kinds.get(field.type, field.type.value)
+
+
+_REASONS = {
+    "23502": "a value is required{rule}",
+    "23503": "it refers to a record that does not exist{rule}",
+    "23505": "another record holds this unique value already{rule}",
+    "23514": "a rule of the table forbids it{rule}",
+    "22001": "the text is longer than the column",
+    "22003": "the number is outside the column's range",
+    "23": "a rule of the table forbids it{rule}",
+    "22": "the value does not fit the column's type",
+    "44": "a rule of the view forbids it",
+    "P0001": "a trigger of the table refuses it",
+}
+
+
+def _subject(told: Mapping[str, str]) -> tuple[str, ...]:
+    found = re.search(r"permission denied for (\w+) (.+)$", told.get("PG_DIAG_MESSAGE_PRIMARY", ""))
+    return (f"a right on {found[1]} {found[2]}",) if found else ()
+
+
+def _login_error(text: str) -> Exception:
+    refused = (
+        "authentication failed",
+        "does not exist",
+        "no pg_hba.conf entry",
+        "permission denied",
+        "not permitted to log in",
+        "no password supplied",
+        "certificate",
+    )
+    if any(each in text for each in refused):
+        return UnauthorizedError("the database refuses the login: check user, password, database and TLS")
+    return UnavailableError("the database does not answer")
+
+
+def _record(parameters: Sequence[Parameter]) -> pa.RecordBatch:
+    arrays = []
+    for value in parameters:
+        if isinstance(value, pl.Series):
+            arrays.append(value.implode().to_arrow())
+        else:
+            arrays.append(pa.array([value], pa.string() if value is None else None))
+    return pa.RecordBatch.from_arrays(arrays, names=[str(i) for i in range(len(arrays))])
+
+
+def _frame(table: pa.Table) -> pl.DataFrame:
+    plain = [
+        column.cast(column.type.storage_type) if isinstance(column.type, pa.BaseExtensionType) else column
+        for column in table.columns
+    ]
+    return pl.DataFrame(pa.Table.from_arrays(plain, names=table.column_names))
+
+
+def _table(group: pl.DataFrame) -> Table:
+    rows = group.to_dicts()
+    uniques = json.loads(rows[0]["uniques"] or "[]")
+    return Table(
+        schema=rows[0]["schema"],
+        name=rows[0]["table"],
+        columns=tuple(_column(row) for row in rows),
+        primary=tuple(json.loads(rows[0]["primary"] or "[]")),
+        unique=tuple(frozenset(each) for each in uniques),
+        view=rows[0]["view"],
+    )
+
+
+def _column(row: Mapping[str, Any]) -> Column:
+    kind, family = _TYPES.get(row["type"], (FieldType.TEXT, "text"))
+    modifier, name = row["modifier"], row["type"]
+    known = row["type"] in _TYPES or row["kind"] == "e"
+    precision, scale = _decimal(modifier) if name == "numeric" else (None, None)
+    bits = _BOUNDS.get(name)
+    return Column(
+        field=Field(
+            name=row["name"],
+            type=kind,
+            nullable=row["nullable"],
+            writable=bool(row["writable"]) and known,
+            title=row["title"],
+            length=modifier - 4 if name in ("varchar", "bpchar") and modifier > 4 else None,
+            precision=precision,
+            scale=scale,
+            values=tuple(json.loads(row["labels"])) if row["labels"] else (),
+            operators=_operators(kind, name, row["kind"]),
+        ),
+        native=row["native"],
+        family=family,
+        insertable=bool(row["insertable"]) and known,
+        defaulted=row["defaulted"],
+        exact=row["exact"] and name != "citext",
+        digits=modifier if kind in (*_DATES, FieldType.TIME) and modifier >= 0 else 6,
+        low=None if bits is None else -(2**bits) if name != "oid" else 0,
+        high=None if bits is None else 2**bits - 1,
+    )
+
+
+def _decimal(modifier: int) -> tuple[int | None, int | None]:
+    """Precision and scale where polars holds them; else none, and (38, 12) with values outside it unreadable."""
+    if modifier < 4:
+        return None, None
+    precision, scale = (modifier - 4) >> 16 & 0xFFFF, ((modifier - 4 & 0x7FF) ^ 1024) - 1024
+    return (precision, scale) if precision <= 38 and 0 <= scale <= precision else (None, None)
+
+
+def _operators(kind: FieldType, name: str, group: str) -> frozenset[Operator]:
+    if kind is FieldType.JSON:
+        return NULLS
+    if kind is FieldType.UUID or name in ("bpchar", "citext"):
+        return EQUALITY
+    if kind is FieldType.BOOLEAN:
+        return EQUALITY | {Operator.NE, Operator.NOT_IN}
+    if kind is FieldType.TEXT and group not in ("b", "d") and name not in _TYPES:
+        return EQUALITY
+    return frozenset(Operator) - (
+        {Operator.LT, Operator.LE, Operator.GT, Operator.GE} if kind is FieldType.TEXT else set()
+    )

@@ -1,0 +1,257 @@
+"""Reading: keyset pages, incremental pages, lookups and slices, each a typed frame with the cursor behind it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import polars as pl
+import sqlalchemy as sa
+
+from connectors.sql.client import Client, Expression
+from connectors.sql.filters import condition
+from connectors.sql.tables import Column, Relation
+from hub.sdk import Cursor, Limits, Page, Selection, UnexpectedError
+
+_MARK_BYTES = 1000
+
+
+class SqlSource:
+    """The source role over one client."""
+
+    def __init__(self, client: Client, relations: Callable[[], Mapping[str, Relation]], limits: Limits) -> None:
+        self._client = client
+        self._relations = relations
+        self._limits = limits
+
+    def read(self, selection: Selection, *, after: Cursor | None = None) -> Iterator[Page]:
+        """Pages in the order of the key, or of (changed_by, key): records whose changed_by is null come first."""
+        query = Query.of(self._client, self._relation(selection), selection)
+        state = after.state if after is not None else {}
+        if selection.changed_by is None:
+            yield from query.pages(_marks(state))
+            return
+        stamp = query.relation.column(selection.changed_by)
+        if not state or state.get("null"):
+            yield from replace(query, extra=stamp.is_(None)).pages(_marks(state), {"null": True})
+            state = {}
+        keys = (selection.changed_by, *query.keys)
+        yield from replace(query, keys=keys, extra=stamp.is_not(None)).pages(_marks(state))
+
+    def lookup(self, selection: Selection, match: pl.DataFrame) -> Iterator[Page]:
+        """Pages of the records that equal some row of `match`; keys beyond the limit go in further reads."""
+        relation = self._relation(selection)
+        query = Query.of(self._client, relation, replace(selection, changed_by=None))
+        wanted = match.cast(dict(relation.entity.schema(match.columns)), strict=False).drop_nulls()  # type: ignore[arg-type]
+        for chunk in wanted.iter_slices(self._limits.lookup_keys):
+            with self._client.matches(*query.rows_of(chunk)) as rowset:
+                yield from query.matching(chunk, rowset).pages(None)
+
+    def split(self, selection: Selection, parts: int) -> Sequence[Selection]:
+        """Slices of about equal size between percentiles of the key."""
+        query = Query.of(self._client, self._relation(selection), replace(selection, changed_by=None))
+        bounds = query.percentiles(parts)
+        if not bounds:
+            return [selection]
+        given = dict(selection.part or {})
+        edges = [given.get("after"), *bounds, given.get("until")]
+        return [
+            replace(selection, part={"after": low, "until": high}) for low, high in zip(edges, edges[1:], strict=False)
+        ]
+
+    def _relation(self, selection: Selection) -> Relation:
+        relation = self._relations().get(selection.entity)
+        if relation is None:
+            raise UnexpectedError(f"there is no table or view {selection.entity!r} that this login may see")
+        if not relation.entity.key:
+            raise UnexpectedError(f"{selection.entity} has no key; declare one in the connection's setting `keys`")
+        return relation
+
+
+def _marks(state: Mapping[str, Any]) -> list[str] | None:
+    marks: list[str] | None = state.get("at")
+    return marks
+
+
+@dataclass(frozen=True)
+class Query:
+    """One selection on one relation: what to select, how to order it, and how to type what comes back."""
+
+    client: Client
+    relation: Relation
+    selection: Selection
+    keys: tuple[str, ...]
+    extra: Expression | None = None
+    match: pl.DataFrame | None = None
+
+    @classmethod
+    def of(cls, client: Client, relation: Relation, selection: Selection) -> Query:
+        """The query of a selection in the order of the key."""
+        return cls(client, relation, selection, relation.entity.key)
+
+    def rows_of(self, match: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, Column | None]]:
+        """What a lookup looks for, under names of our own, and the columns it stands for."""
+        names = {name: f"m{i}" for i, name in enumerate(match.columns)}
+        return match.rename(names), {short: self.relation.meta(name) for name, short in names.items()}
+
+    def matching(self, match: pl.DataFrame, rowset: sa.FromClause) -> Query:
+        """The same, only records that equal some row."""
+        metas = [self.relation.meta(name) for name in match.columns]
+        taken = [self.client.taken(rowset.c[f"m{i}"], meta) for i, meta in enumerate(metas)]
+        left = [self.relation.column(name) for name in match.columns]
+        found = (left[0] if len(left) == 1 else sa.tuple_(*left)).in_(sa.select(*taken).select_from(rowset))
+        return replace(self, extra=found, match=match)
+
+    def pages(self, marks: list[str] | None, also: Mapping[str, bool] | None = None) -> Iterator[Page]:
+        """Pages from behind the marks on. A key that is not unique stops the read: pages cannot stand between equals."""
+        size = max(1, self.selection.page_rows)
+        while not self.client.context.cancelled():
+            raw = self.client.rows(self._statement(marks, size + 1))
+            if raw.height == 0:
+                return
+            self._check_unique(raw)
+            last, full = raw.height <= size, raw.head(size)
+            marks = [str(full[name][-1]) for name in self._marked()]
+            frame = self.typed(full)
+            if self.match is not None:
+                frame = frame.join(self.match, on=self.match.columns, how="semi", maintain_order="left")
+                frame = frame.select(list(self.relation.entity.page_schema(self.selection.fields)))
+            yield Page(frame, Cursor({"at": marks, **(also or {})}))
+            if last:
+                return
+
+    def _statement(self, marks: list[str] | None, rows: int) -> sa.Select[Any]:
+        ordered = self._ordered(self.keys)
+        statement = sa.select(*self._selected()).select_from(self.relation.source).where(*self._conditions())
+        if marks is not None:
+            statement = statement.where(self._after(self.keys, marks))
+        return statement.order_by(*ordered).limit(rows)
+
+    @property
+    def _fields(self) -> list[str]:
+        """The fields to bring: those asked for, the key, and what a lookup compares."""
+        match = self.match.columns if self.match is not None else []
+        return list(dict.fromkeys((*self.selection.fields, *self.relation.entity.key, *match)))
+
+    def _selected(self) -> list[sa.Label[object]]:
+        client, relation = self.client, self.relation
+        listed = []
+        for i, name in enumerate(self._fields):
+            meta, column = relation.meta(name), relation.column(name)
+            listed.append(client.read(column, meta).label(f"c{i}"))
+            bad = client.unreadable(column, meta)
+            if bad is not None:
+                listed.append(bad.label(f"x{i}"))
+        for label, name in zip(self._marked(), self.keys, strict=True):
+            mark = client.mark(relation.column(name), relation.meta(name))
+            if label.startswith("k"):
+                listed.append(
+                    (client.read(relation.column(name), relation.meta(name)) if mark is None else mark).label(label)
+                )
+        if relation.stamp is not None:
+            listed.append(client.version(relation.column(relation.stamp)).label("version"))
+        return listed
+
+    def _marked(self) -> list[str]:
+        """Where each key's mark stands in what comes back; a field whose text is its mark is not brought twice."""
+        fields, found = self._fields, []
+        for i, name in enumerate(self.keys):
+            own = (
+                name not in fields or self.client.mark(self.relation.column(name), self.relation.meta(name)) is not None
+            )
+            found.append(f"k{i}" if own else f"c{fields.index(name)}")
+        return found
+
+    def _conditions(self) -> list[Expression]:
+        part, found = self.selection.part or {}, []
+        if self.selection.where is not None:
+            found.append(condition(self.client, self.relation, self.selection.where))
+        if part.get("after") is not None:
+            found.append(self._after(self.relation.entity.key, part["after"]))
+        if part.get("until") is not None:
+            found.append(sa.not_(self._after(self.relation.entity.key, part["until"])))
+        return [*found, self.extra] if self.extra is not None else found
+
+    def _ordered(self, keys: Sequence[str]) -> list[Expression]:
+        relation = self.relation
+        return [
+            self.client.ordered(relation.column(name), relation.meta(name), declared=relation.declared) for name in keys
+        ]
+
+    def _after(self, keys: Sequence[str], marks: Any) -> Expression:
+        places = [self.client.place(mark, self.relation.meta(name)) for mark, name in zip(marks, keys, strict=True)]
+        return self.client.after(self._ordered(keys), places)
+
+    def _check_unique(self, raw: pl.DataFrame) -> None:
+        if not self.relation.declared:
+            return
+        marks = self._marked()
+        if raw.select(pl.any_horizontal(pl.col(marks).is_null())).to_series().any():
+            raise UnexpectedError(
+                f"{self.relation.entity.name}: the declared key {self.keys} holds null; declare another"
+            )
+        if raw.select(pl.struct(marks).is_duplicated().any()).item():
+            raise UnexpectedError(
+                f"{self.relation.entity.name}: the declared key {self.keys} is not unique; declare another"
+            )
+
+    def typed(self, raw: pl.DataFrame) -> pl.DataFrame:
+        """A page from what the driver brought: typed columns, `_key`, and `_invalid` where a value has no place."""
+        entity, reasons, columns = self.relation.entity, [], {}
+        for i, name in enumerate(self._fields):
+            meta, field = self.relation.meta(name), entity.by_name[name]
+            value = self.client.decode(pl.col(f"c{i}"), meta)
+            lost = pl.col(f"c{i}").is_not_null() & value.is_null()
+            if f"x{i}" in raw.columns:
+                bad = pl.col(f"x{i}").cast(pl.Boolean).fill_null(value=False)
+                value, lost = pl.when(~bad).then(value), lost | bad
+            columns[name] = value.cast(field.dtype)
+            reasons.append(pl.when(lost).then(pl.lit(f"{name}: the stored value is no {field.type.value}")))
+        version = pl.col("version").cast(pl.String) if "version" in raw.columns else pl.lit(None, pl.String)
+        invalid = pl.concat_str(reasons, separator="; ", ignore_nulls=True)
+        match = self.match.columns if self.match is not None else []
+        return raw.select(
+            *(columns[name].alias(name) for name in dict.fromkeys((*self.selection.fields, *match))),
+            pl.struct(*(columns[name].alias(name) for name in entity.key)).alias("_key"),
+            version.alias("_version"),
+            pl.lit(value=False).alias("_deleted"),
+            pl.when(invalid != "").then(invalid).alias("_invalid"),
+        )
+
+    def percentiles(self, parts: int) -> list[list[str]]:
+        """Marks of the key that cut the selection into about equal parts; fewer where a mark would be too long."""
+        if parts < 2:
+            return []
+        source = sa.select(*self._labelled(), sa.func.row_number().over(order_by=self._ordered(self.keys)).label("r"))
+        inner = source.select_from(self.relation.source).where(*self._conditions()).subquery()
+        total = self.client.rows(sa.select(sa.func.count()).select_from(inner)).item()
+        step = -(-int(total) // parts)
+        if step == 0:
+            return []
+        cut = sa.select(inner).where(
+            inner.c.r % sa.literal(step, sa.BigInteger()) == 0, inner.c.r < sa.literal(int(total), sa.BigInteger())
+        )
+        rows = self.client.rows(cut.order_by(inner.c.r)).drop("r").cast(pl.String).rows()
+        return [list(row) for row in rows if len(json.dumps(row)) <= _MARK_BYTES]
+
+    def joined(
+        self, rowset: sa.FromClause, matched: Callable[[sa.FromClause], Expression], *, lock: bool
+    ) -> pl.DataFrame:
+        """The typed records that a rowset names, with the row's own `n`; locked until the transaction ends if asked."""
+        query = replace(self, keys=())
+        source = sa.join(rowset, self.relation.table.clause, matched(rowset))
+        if self.relation.side is not None:
+            source = source.outerjoin(self.relation.side.clause, self.relation.beside())
+        statement = sa.select(rowset.c.n.label("n"), *query._selected()).select_from(source)
+        raw = self.client.rows(statement.with_for_update() if lock else statement)
+        return query.typed(raw).with_columns(raw["n"].cast(pl.Int64))
+
+    def _labelled(self) -> list[sa.Label[object]]:
+        found = []
+        for i, name in enumerate(self.keys):
+            column, meta = self.relation.column(name), self.relation.meta(name)
+            mark = self.client.mark(column, meta)
+            found.append((self.client.read(column, meta) if mark is None else mark).label(f"k{i}"))
+        return found

@@ -1,0 +1,389 @@
+"""SQLite through ADBC: its catalogue, its affinities, its one file.
+
+Only ADBC's own copy of SQLite opens the file. Two copies in one process drop each other's locks
+(https://www.sqlite.org/howtocorrupt.html 2.2.1), so the standard library's module is not used beside it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import date, datetime, time
+from decimal import Decimal
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import adbc_driver_manager
+import adbc_driver_sqlite.dbapi as driver
+import polars as pl
+import pyarrow as pa
+import sqlalchemy as sa
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.sql.elements import ClauseElement
+
+from connectors.sql.client import EQUALITY, NULLS, Client, ContentionError, Expression, Parameter, text_of
+from connectors.sql.config import SqlConfig
+from connectors.sql.tables import Column, Table
+from hub.sdk import (
+    CheckReport,
+    Context,
+    Field,
+    FieldType,
+    Operator,
+    RejectedError,
+    UnauthorizedError,
+    UnavailableError,
+    UnexpectedError,
+    Value,
+)
+
+_BATCH_ROWS = 200_000
+_CATALOGUE = """
+SELECT m.name AS "table", m.type AS type, x.name AS name, x.type AS native, x."notnull" AS required, x.pk AS place,
+       x.hidden AS hidden, x.dflt_value IS NOT NULL AS defaulted, m.sql LIKE '%WITHOUT ROWID%' AS rowless,
+       (SELECT group_concat(u, char(30)) FROM (SELECT (SELECT group_concat(i.name, char(31)) FROM pragma_index_info(l.name) i) AS u
+          FROM pragma_index_list(m.name) l WHERE l."unique" AND NOT l.partial)) AS uniques
+  FROM sqlite_master m JOIN pragma_table_xinfo(m.name) x
+ WHERE m.type IN ('table', 'view') AND m.name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND x.hidden <> 1
+ ORDER BY m.name, x.cid
+"""
+_WORDS: Sequence[tuple[str, FieldType]] = (
+    ("BOOL", FieldType.BOOLEAN),
+    ("UUID", FieldType.UUID),
+    ("GUID", FieldType.UUID),
+    ("TIMESTAMPTZ", FieldType.INSTANT),
+    ("WITH TIME ZONE", FieldType.INSTANT),
+    ("TIMESTAMP", FieldType.TIMESTAMP),
+    ("DATETIME", FieldType.TIMESTAMP),
+    ("DATE", FieldType.DATE),
+    ("TIME", FieldType.TIME),
+    ("JSON", FieldType.JSON),
+    ("INT", FieldType.INTEGER),
+    ("CHAR", FieldType.TEXT),
+    ("CLOB", FieldType.TEXT),
+    ("TEXT", FieldType.TEXT),
+    ("STRING", FieldType.TEXT),
+    ("BLOB", FieldType.BYTES),
+    ("BINARY", FieldType.BYTES),
+    ("REAL", FieldType.REAL),
+    ("FLOA", FieldType.REAL),
+    ("DOUB", FieldType.REAL),
+    ("DEC", FieldType.DECIMAL),
+    ("NUMERIC", FieldType.DECIMAL),
+    ("NUMBER", FieldType.DECIMAL),
+    ("MONEY", FieldType.DECIMAL),
+)
+_TEXTUAL = frozenset({FieldType.TEXT, FieldType.UUID, FieldType.JSON})
+_MOMENTS = frozenset({FieldType.DATE, FieldType.TIME, FieldType.TIMESTAMP, FieldType.INSTANT})
+_FORMATS = {
+    FieldType.DATE: "%Y-%m-%d",
+    FieldType.TIMESTAMP: "%Y-%m-%d %H:%M:%S%.f",
+    FieldType.INSTANT: "%Y-%m-%d %H:%M:%S%.f%#z",
+    FieldType.TIME: "%H:%M:%S%.f",
+}
+
+
+class SqliteClient(Client):
+    """One ADBC connection in autocommit to one file; it is never created."""
+
+    dialect = sqlite.dialect(paramstyle="qmark")  # type: ignore[no-untyped-call]
+    begin = ("BEGIN IMMEDIATE",)
+
+    def __init__(self, config: SqlConfig, context: Context) -> None:
+        super().__init__(config, context)
+        self._names = count()
+
+    # --- the wire ---------------------------------------------------------------------------------------------
+
+    def send(self, sql: str, parameters: Sequence[Parameter]) -> pl.DataFrame | None:
+        connection = self._connected()
+        try:
+            # A fresh cursor every time: after a failed read the same one answers no rows, without an error.
+            with connection.cursor() as cursor:
+                cursor.adbc_statement.set_options(**{"adbc.sqlite.query.batch_rows": str(_BATCH_ROWS)})
+                cursor.execute(sql, _record(parameters) if parameters else None)
+                return _frame(cursor.fetch_arrow_table()) if cursor.description else None
+        except adbc_driver_manager.Error as error:
+            raise _translated(str(error)) from None
+
+    def _connected(self) -> Any:
+        if self.connection is None:
+            path = Path(str(self.config.path))
+            if not path.is_file():
+                raise UnavailableError("path: there is no such file, or it cannot be reached")
+            mode = "ro" if self.config.read_only else "rw"
+            connection: Any = None
+            try:
+                connection = driver.connect(f"{path.resolve().as_uri()}?mode={mode}", autocommit=True)
+                with connection.cursor() as cursor:
+                    cursor.execute(f"PRAGMA busy_timeout = {1000 * int(self.config.lock_seconds)}")
+                    cursor.fetchall()
+                    cursor.execute("PRAGMA foreign_keys = ON")
+                    cursor.execute("SELECT count(*) FROM sqlite_master")
+                    cursor.fetchall()
+            except adbc_driver_manager.Error as error:
+                if connection is not None:
+                    connection.close()
+                raise _translated(str(error)) from None
+            self.connection = connection
+        return self.connection
+
+    def close(self) -> None:
+        connection, self.connection = self.connection, None
+        if connection is not None:
+            connection.close()
+
+    def identity(self) -> CheckReport:
+        version = self.rows(sa.text("SELECT sqlite_version() AS v")).item()
+        return CheckReport(identity="(file access)", product=f"SQLite {version}")
+
+    def tables(self) -> list[Table]:
+        found = self.rows(sa.text(_CATALOGUE))
+        if not found.height:
+            return []
+        return [_table(group) for group in found.partition_by("table", maintain_order=True)]
+
+    def rowset(self, frame: pl.DataFrame, columns: Mapping[str, Column | None]) -> sa.FromClause:
+        return self._ingested("hub_rows", frame, columns)
+
+    @contextmanager
+    def matches(self, frame: pl.DataFrame, columns: Mapping[str, Column | None]) -> Iterator[sa.FromClause]:
+        name = f"hub_match_{next(self._names)}"
+        yield self._ingested(name, frame, columns)
+        if self.connection is not None:
+            self.send(f"DROP TABLE IF EXISTS temp.{name}", ())
+
+    def _ingested(self, table: str, frame: pl.DataFrame, columns: Mapping[str, Column | None]) -> sa.FromClause:
+        made = []
+        for name in frame.columns:
+            column = columns.get(name)
+            made.append(_stored(column, name) if column is not None else pl.col(name))
+        arrow = frame.select(made).to_arrow(compat_level=pl.CompatLevel.oldest())
+        try:
+            with self._connected().cursor() as cursor:
+                cursor.adbc_ingest(table, arrow, mode="replace", temporary=True)
+        except adbc_driver_manager.Error as error:
+            raise _translated(str(error)) from None
+        return sa.table(table, *(sa.column(name) for name in frame.columns), schema="temp")
+
+    # --- values -----------------------------------------------------------------------------------------------
+
+    def read(self, expression: Expression, column: Column) -> Expression:
+        kind, stored = column.field.type, sa.func.typeof(expression)
+        if kind in (FieldType.INTEGER, FieldType.BOOLEAN):
+            return sa.case((stored == sa.literal_column("'integer'"), expression))
+        if kind is FieldType.REAL:
+            return sa.case((_among(stored, "real", "integer"), sa.cast(expression, sa.REAL())))
+        if kind is FieldType.BYTES:
+            return sa.case((stored == sa.literal_column("'blob'"), expression))
+        if kind is FieldType.DECIMAL:
+            real = sa.func.printf(sa.literal_column("'%!.15g'"), expression)
+            return sa.case((stored == sa.literal_column("'real'"), real), else_=sa.cast(expression, sa.Text()))
+        return sa.case((stored == sa.literal_column("'text'"), expression))
+
+    def unreadable(self, expression: Expression, column: Column) -> Expression | None:
+        allowed = {
+            FieldType.INTEGER: ("integer",),
+            FieldType.BOOLEAN: ("integer",),
+            FieldType.REAL: ("real", "integer"),
+            FieldType.BYTES: ("blob",),
+            FieldType.DECIMAL: ("real", "integer", "text"),
+        }.get(column.field.type, ("text",))
+        bad = sa.not_(_among(sa.func.typeof(expression), *allowed, "null"))
+        if column.field.type is FieldType.BOOLEAN:
+            bad = sa.or_(bad, sa.not_(expression.in_([sa.literal_column("0"), sa.literal_column("1")])))
+        return bad
+
+    def decode(self, raw: pl.Expr, column: Column) -> pl.Expr:
+        kind = column.field.type
+        if kind in (FieldType.TIMESTAMP, FieldType.INSTANT):
+            raw = raw.cast(pl.String, strict=False).str.replace("T", " ", literal=True)
+            if kind is FieldType.TIMESTAMP:
+                raw = pl.when(raw.str.len_chars() == 10).then(raw + " 00:00:00").otherwise(raw)
+            parsed = raw.str.to_datetime(_FORMATS[kind], strict=False, time_unit="us")
+            return parsed.cast(column.field.dtype)
+        if kind is FieldType.DATE:
+            text = raw.cast(pl.String, strict=False)
+            return pl.when(text.str.len_chars() == 10).then(text.str.to_date(_FORMATS[kind], strict=False))
+        if kind is FieldType.TIME:
+            return raw.cast(pl.String, strict=False).str.to_time(_FORMATS[kind], strict=False)
+        if kind is FieldType.DECIMAL:
+            return _decimal(raw.cast(pl.String, strict=False), column)
+        return raw.cast(column.field.dtype, strict=False)
+
+    def mark(self, expression: Expression, column: Column) -> Expression | None:
+        stored = sa.func.typeof(expression)
+        exact = sa.case(
+            (stored == sa.literal_column("'real'"), sa.func.printf(sa.literal_column("'%!.17g'"), expression)),
+            (stored == sa.literal_column("'blob'"), sa.func.hex(expression)),
+            else_=sa.cast(expression, sa.Text()),
+        )
+        return sa.func.substr(stored, sa.literal_column("1"), sa.literal_column("1")).concat(exact)
+
+    def place(self, mark: str, column: Column) -> Expression:
+        kind, text = mark[0], mark[1:]
+        if kind == "i":
+            return sa.literal(int(text), sa.BigInteger())
+        if kind == "r":
+            return sa.literal(float(text), sa.Float())
+        return sa.literal(bytes.fromhex(text) if kind == "b" else text, sa.types.NullType())
+
+    def bound(self, value: Value, column: Column) -> Expression:
+        if isinstance(value, Decimal):
+            return sa.cast(sa.literal(str(value), sa.types.NullType()), sa.Numeric())
+        if isinstance(value, date | time):
+            value = _iso(value)
+        return sa.literal(int(value) if isinstance(value, bool) else value, sa.types.NullType())
+
+    def ordered(self, expression: Expression, column: Column, *, declared: bool) -> Expression:
+        return expression.collate("BINARY") if declared and column.field.type in _TEXTUAL else expression
+
+    def compared(self, expression: Expression, column: Column) -> Expression:
+        return expression.collate("BINARY") if column.field.type in _TEXTUAL else expression
+
+    def version(self, expression: Expression) -> Expression:
+        return sa.cast(expression, sa.Text())
+
+    def taken(self, expression: Expression, column: Column) -> Expression:
+        return expression
+
+    def unstorable(self, wanted: pl.Expr, column: Column) -> pl.Expr | None:
+        if column.field.type is FieldType.REAL:
+            return wanted.is_nan()
+        if column.field.type is FieldType.DECIMAL:
+            # A numeric column keeps 15 digits: https://www.sqlite.org/datatype3.html 3.
+            return (
+                wanted.cast(pl.String)
+                .str.replace_all(r"[-.]|^0+|(\.\d*?)0+$", "$1")
+                .str.strip_chars_start("0")
+                .str.len_chars()
+                > 16
+            )
+        return None
+
+    def insert(
+        self, table: sa.TableClause, names: Sequence[str], chosen: sa.Select[Any], key: Sequence[str]
+    ) -> ClauseElement:
+        statement = sqlite.insert(table).from_select(list(names), chosen.where(sa.true()))  # type: ignore[arg-type]
+        return statement.on_conflict_do_nothing(index_elements=list(key))
+
+    def native_for(self, field: Field) -> str:
+        kinds = {
+            FieldType.TEXT: f"VARCHAR({field.length})" if field.length else "TEXT",
+            FieldType.DECIMAL: f"DECIMAL({field.precision or 38}, {12 if field.scale is None else field.scale})",
+            FieldType.INSTANT: "TIMESTAMPTZ",
+            FieldType.BYTES: "BLOB",
+        }
+        return kinds.get(field.type, field.type.value.upper())
+
+
+def _among(expression: Expression, *words: str) -> Expression:
+    return expression.in_([sa.literal_column(f"'{word}'") for word in words])
+
+
+def _iso(value: date | time) -> str:
+    return value.isoformat(sep=" ") if isinstance(value, datetime) else value.isoformat()
+
+
+def _decimal(text: pl.Expr, column: Column) -> pl.Expr:
+    """The decimal, null where digits would be lost: polars rounds in a cast without a word."""
+    dtype = column.field.dtype
+    assert isinstance(dtype, pl.Decimal)
+    value = text.cast(dtype, strict=False)
+    small = text.str.contains("e-", literal=True) & (value.cast(pl.Float64) != text.cast(pl.Float64, strict=False))
+    digits = text.str.extract(r"\.(\d*?)0*$").str.len_chars().fill_null(0)
+    return pl.when(~small & (digits <= dtype.scale)).then(value)
+
+
+def _stored(column: Column, name: str) -> pl.Expr:
+    """A column as SQLite is to hold it: moments as ISO text, decimals as text that its affinity turns to a number."""
+    kind = column.field.type
+    if kind is FieldType.INSTANT:
+        return (text_of(column.field, name) + "+00:00").alias(name)
+    if kind is FieldType.TIMESTAMP:
+        return pl.col(name).dt.strftime("%Y-%m-%d %H:%M:%S%.6f").alias(name)
+    if kind in (FieldType.DATE, FieldType.TIME, FieldType.DECIMAL):
+        return text_of(column.field, name).alias(name)
+    return pl.col(name).cast(pl.Int64) if kind is FieldType.BOOLEAN else pl.col(name)
+
+
+def _record(parameters: Sequence[Parameter]) -> pa.RecordBatch:
+    arrays = [pa.array([value], pa.string() if value is None else None) for value in parameters]
+    return pa.RecordBatch.from_arrays(arrays, names=[str(i) for i in range(len(arrays))])
+
+
+def _frame(table: pa.Table) -> pl.DataFrame:
+    try:
+        table.validate(full=True)
+    except pa.ArrowInvalid:
+        # Some text is no UTF-8: bytes instead, and the decoding to text tells which.
+        made = [c.cast(pa.binary()) if pa.types.is_string(c.type) else c for c in table.columns]
+        table = pa.Table.from_arrays(made, names=table.column_names)
+    return pl.DataFrame(table)
+
+
+def _translated(text: str) -> Exception:
+    if "locked" in text or "busy" in text:
+        return ContentionError("another writer holds the file")
+    found = re.search(r"(UNIQUE|NOT NULL|CHECK|FOREIGN KEY) constraint failed(?:: [^,\n]*\.([^.,\n]+))?", text)
+    if found:
+        reason = {"UNIQUE": "another record holds this unique value already", "NOT NULL": "a value is required"}
+        return RejectedError(reason.get(found[1], "a rule of the table forbids it"), field=found[2])
+    if "constraint failed" in text or "INTEGRITY" in text:
+        return RejectedError("a rule or trigger of the table forbids it")
+    if "readonly" in text or "unable to open" in text:
+        return UnauthorizedError("the file may not be opened for this", missing=("file access",))
+    if "not a database" in text or "malformed" in text:
+        return UnexpectedError("the file is no intact SQLite database")
+    if "no such" in text:
+        return UnexpectedError("a table or column is gone since it was described")
+    return UnexpectedError("the database refused the statement", detail=text.split(":")[0])
+
+
+def _table(group: pl.DataFrame) -> Table:
+    rows = group.to_dicts()
+    view = rows[0]["type"] == "view"
+    placed = sorted((row["place"], row["name"]) for row in rows if row["place"])
+    primary = tuple(name for _, name in placed)
+    uniques = [frozenset(each.split("\x1f")) for each in (rows[0]["uniques"] or "").split("\x1e") if each]
+    rowid = len(primary) == 1 and not rows[0]["rowless"] and _native(rows, primary[0]).upper() == "INTEGER"
+    columns = tuple(
+        _column(row, view=view, required=(rowid or bool(rows[0]["rowless"])) and bool(row["place"])) for row in rows
+    )
+    return Table(None, rows[0]["table"], columns, primary, (*uniques, frozenset(primary)), view)
+
+
+def _native(rows: Sequence[Mapping[str, Any]], name: str) -> str:
+    return str(next(row["native"] for row in rows if row["name"] == name))
+
+
+def _column(row: Mapping[str, Any], *, view: bool, required: bool) -> Column:
+    native = str(row["native"] or "")
+    upper = native.upper()
+    kind = next((kind for word, kind in _WORDS if word in upper), FieldType.TEXT)
+    sizes = [int(each) for each in re.findall(r"\d+", upper.partition("(")[2])]
+    writable = not view and row["hidden"] == 0 and upper != ""
+    field = Field(
+        name=row["name"],
+        type=kind,
+        nullable=not (row["required"] or required),
+        writable=writable,
+        length=sizes[0] if sizes and kind in (FieldType.TEXT, FieldType.BYTES) else None,
+        precision=sizes[0] if sizes and kind is FieldType.DECIMAL and sizes[0] <= 38 else None,
+        scale=(sizes[1:] or [0])[0] if sizes and kind is FieldType.DECIMAL and sizes[0] <= 38 else None,
+        operators=_operators(kind),
+    )
+    low, high = (-(2**63), 2**63 - 1) if kind is FieldType.INTEGER else (None, None)
+    return Column(field, native, native, writable, bool(row["defaulted"]), low=low, high=high)
+
+
+def _operators(kind: FieldType) -> frozenset[Operator]:
+    if kind is FieldType.JSON:
+        return NULLS
+    if kind is FieldType.UUID:
+        return EQUALITY
+    if kind in _MOMENTS or kind is FieldType.DECIMAL:
+        return NULLS
+    return frozenset(Operator)

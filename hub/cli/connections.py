@@ -1,0 +1,168 @@
+"""`hub connections`: configured systems; secrets are asked for or referenced, never given on the command line."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from hub.cli.output import AsJson, emit, facts, me, opened, room, table
+
+app = room("Configured systems: add, look at, check, pause, remove.")
+
+Name = Annotated[str, typer.Argument(help="A connection.")]
+
+
+@app.command(epilog="Example: hub connections add clinic sql dialect=sqlite path=clinic.db --secret password=env:HUB_SECRET_DB")
+def add(
+    name: Annotated[str, typer.Argument(help="What to call it: lower-case letters, digits and _.")],
+    connector: Annotated[str, typer.Argument(help="The kind of system; `hub connectors list` shows them.")],
+    settings: Annotated[list[str] | None, typer.Argument(help="setting=value; a value may be JSON.")] = None,
+    secret: Annotated[
+        list[str] | None, typer.Option(help="name, to be asked for; or name=env:VARIABLE, name=file:PATH.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Connects a system. The settings are checked; `hub connections check` logs in."""
+    with opened() as hub:
+        made = hub.connections.create(name, connector, _settings(settings or []), _secrets(secret or []), me())
+        answer = {"name": made.name, "connector": made.connector, "settings": dict(made.settings)}
+        emit(answer, as_json, lambda: print(f"connection {name} is stored; `hub connections check {name}` logs in"))
+
+
+@app.command("list", epilog="Example: hub connections list")
+def list_(as_json: AsJson = False) -> None:
+    """Lists the connections."""
+    with opened() as hub:
+        found = hub.connections.list()
+    answer = [{"name": c.name, "connector": c.connector, "paused": c.paused, "settings": dict(c.settings)} for c in found]
+    rows = [(each["name"], each["connector"], "paused" if each["paused"] else "") for each in answer]
+    emit(answer, as_json, lambda: table(["name", "connector", ""], rows, empty="no connections; hub connections add"))
+
+
+@app.command(epilog="Example: hub connections check clinic")
+def check(name: Name, as_json: AsJson = False) -> None:
+    """Logs in and shows who we are there and which rights we hold."""
+    with opened() as hub:
+        report = hub.connections.check(name, me())
+    answer = {
+        "identity": report.identity,
+        "product": report.product,
+        "budget_left": report.budget_left,
+        "rights": [{"right": r.right, "subject": r.subject, "granted": r.granted} for r in report.rights],
+        "missing": list(report.missing),
+    }
+
+    def text() -> None:
+        facts({"identity": report.identity, "product": report.product, "calls left": report.budget_left})
+        rows = [(r.right, r.subject, "yes" if r.granted else "NO") for r in report.rights]
+        table(["right", "on", "granted"], rows, empty="this kind of system has no rights to ask for")
+
+    emit(answer, as_json, text)
+    if report.missing:
+        raise typer.Exit(1)
+
+
+@app.command(epilog="Example: hub connections entities clinic --entity PATIENT")
+def entities(
+    name: Name,
+    entity: Annotated[str | None, typer.Option(help="Show the fields of this one.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Shows what can be read and written: entities, or one entity's fields."""
+    with opened() as hub:
+        found = hub.connections.entities(name)
+    chosen = [each for each in found if entity is None or each.name == entity]
+    if entity is not None and not chosen:
+        raise typer.BadParameter(f"connection {name} shows no entity {entity}")
+    answer = [
+        {
+            "name": e.name,
+            "key": list(e.key),
+            "changed_by": list(e.changed_by),
+            "modes": sorted(e.modes),
+            "fields": [
+                {"name": f.name, "type": f.type.value, "nullable": f.nullable, "writable": f.writable, "length": f.length}
+                for f in e.fields
+            ],
+        }
+        for e in chosen
+    ]
+
+    def text() -> None:
+        if entity is None:
+            rows = [(e["name"], e["key"], len(e["fields"]), e["modes"]) for e in answer]
+            table(["entity", "key", "fields", "can be written by"], rows, empty="nothing can be read")
+        else:
+            rows = [tuple(field.values()) for field in answer[0]["fields"]]  # type: ignore[attr-defined]
+            table(["field", "type", "nullable", "writable", "length"], rows, empty="it has no fields")
+
+    emit(answer, as_json, text)
+
+
+@app.command(epilog="Example: hub connections pause clinic")
+def pause(name: Name, as_json: AsJson = False) -> None:
+    """Nothing opens the connection until it is resumed."""
+    with opened() as hub:
+        hub.connections.pause(name, me())
+        emit({"name": name, "paused": True}, as_json, lambda: print(f"connection {name} is paused"))
+
+
+@app.command(epilog="Example: hub connections resume clinic")
+def resume(name: Name, as_json: AsJson = False) -> None:
+    """Lets a paused connection be opened again."""
+    with opened() as hub:
+        hub.connections.resume(name, me())
+        emit({"name": name, "paused": False}, as_json, lambda: print(f"connection {name} may be opened again"))
+
+
+@app.command(epilog="Example: hub connections remove clinic")
+def remove(name: Name, as_json: AsJson = False) -> None:
+    """Forgets a connection and destroys its secrets."""
+    with opened() as hub:
+        used = [
+            each.mapping
+            for each in hub.mappings.list()
+            if each.published is not None and name in hub.mappings.document(each.published).connections
+        ]
+        if used:
+            raise typer.BadParameter(f"connection {name} is used by the published mappings {', '.join(used)}")
+        hub.connections.remove(name, me())
+        emit({"name": name, "removed": True}, as_json, lambda: print(f"connection {name} is removed"))
+
+
+def _settings(given: list[str]) -> dict[str, Any]:
+    made: dict[str, Any] = {}
+    for each in given:
+        name, equals, value = each.partition("=")
+        if not equals:
+            raise typer.BadParameter(f"expected setting=value, not {each}")
+        made[name] = _value(value)
+    return made
+
+
+def _value(text: str) -> Any:
+    if text[:1] in "[{" or text in ("true", "false", "null") or text.isdigit():
+        try:
+            return json.loads(text)
+        except ValueError:
+            return text
+    return text
+
+
+def _secrets(given: list[str]) -> dict[str, Any]:
+    from hub.access import Reference
+    from hub.sdk import Secret
+
+    made: dict[str, Any] = {}
+    for each in given:
+        name, equals, place = each.partition("=")
+        if not equals:
+            made[name] = Secret(typer.prompt(name, hide_input=True))
+            continue
+        reference = Reference.parse(place)
+        if reference is None:
+            raise typer.BadParameter(f"{name}: name where the secret is (env:VARIABLE or file:PATH), not the secret")
+        made[name] = reference
+    return made

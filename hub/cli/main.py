@@ -1,0 +1,81 @@
+"""The command `hub`: its rooms, its demo, and how every refusal ends as one sentence and an exit code."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+
+import typer
+
+from hub.cli import access, audit, connections, connectors, decisions, demo, mappings, models, processes, runs
+
+app = typer.Typer(
+    name="hub",
+    help="Puts machine-learning models into the systems people already work in.",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for room in (connectors, connections, models, mappings, runs, decisions, audit, access):
+    app.add_typer(room.app, name=room.__name__.rpartition(".")[2])
+processes.add_to(app)
+demo.add_to(app)
+
+
+def main() -> None:
+    """Runs the command line; the exit code is honest."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except Exception as error:
+        known = _sentences(error)
+        if known is None:
+            raise
+        _refuse(error, known)
+        sys.exit(1)
+
+
+def _sentences(error: Exception) -> list[str] | None:
+    """What to tell the person; None where the error is the hub's own fault and the traceback is the message."""
+    from hub.access import AccessError
+    from hub.audit import AuditError
+    from hub.connections import ConnectionsError
+    from hub.database import DatabaseError
+    from hub.decisions import DecisionError
+    from hub.keys import KeyringError
+    from hub.mappings import MappingError, MappingsError
+    from hub.models import ModelError
+    from hub.runs import PreflightError, RunError
+    from hub.sdk import ConnectorError
+    from hub.settings import SettingsError
+
+    if isinstance(error, MappingError):
+        return [str(each) for each in error.problems]
+    if isinstance(error, PreflightError):
+        return list(error.problems)
+    if isinstance(error, ConnectorError):
+        return [error.message]
+    kinds = (AccessError, AuditError, ConnectionsError, DatabaseError, DecisionError, KeyringError, MappingsError)
+    if isinstance(error, (*kinds, ModelError, RunError, SettingsError)):
+        return [str(error)]
+    return None
+
+
+def _refuse(error: Exception, sentences: list[str]) -> None:
+    if "--json" in sys.argv:
+        print(json.dumps({"error": type(error).__name__, "problems": sentences}), file=sys.stderr)
+        return
+    for line in _marked(sentences):
+        print(line, file=sys.stderr)
+
+
+def _marked(sentences: list[str]) -> Iterator[str]:
+    if len(sentences) == 1:
+        yield f"error: {sentences[0]}"
+        return
+    yield f"error: {len(sentences)} problems"
+    for each in sentences:
+        yield f"  - {each}"

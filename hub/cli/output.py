@@ -1,0 +1,126 @@
+"""What the verbs share: the opened hub, the person at the keyboard, and answers as text or as one JSON document."""
+
+from __future__ import annotations
+
+import getpass
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from hub.access import Actor
+    from hub.runs import Installation
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+
+
+def room(about: str) -> typer.Typer:
+    """The commands of one room."""
+    return typer.Typer(help=about, no_args_is_help=True, rich_markup_mode=None)
+
+
+@contextmanager
+def opened(*, quiet: bool = True) -> Iterator[Installation]:
+    """The hub that the settings describe, its database migrated where it is embedded."""
+    from hub.database import Database
+    from hub.logs import configure
+    from hub.migrations import upgrade
+    from hub.runs import open_installation
+    from hub.settings import load_settings
+
+    settings = load_settings()
+    configure(settings.model_copy(update={"log_level": "error"}) if quiet else settings, process="hub")
+    database = Database(settings)
+    database.check()
+    if database.sqlite:
+        upgrade(database)
+    with open_installation(settings, database) as hub:
+        yield hub
+
+
+def me() -> Actor:
+    """The person at the keyboard, by the name this machine knows."""
+    from hub.access import local_caller
+
+    return local_caller(getpass.getuser()).actor
+
+
+def emit(answer: Any, as_json: bool, text: Callable[[], None]) -> None:  # noqa: FBT001
+    """Prints the answer: as one JSON document, or as `text` prints it."""
+    if as_json:
+        json.dump(answer, sys.stdout, default=plain, ensure_ascii=False, indent=2)
+        sys.stdout.write("\n")
+    else:
+        text()
+
+
+def plain(value: Any) -> Any:
+    """A value that JSON lacks, as text (decimals and moments exact) or as numbers (durations in seconds)."""
+    if isinstance(value, datetime | date):
+        return value.isoformat()
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, Decimal | Path):
+        return str(value)
+    if isinstance(value, frozenset | set):
+        return sorted(value)
+    raise TypeError(f"{type(value).__name__} has no JSON form")
+
+
+def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, empty: str) -> None:
+    """A plain table, or the sentence `empty`."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    if not rows:
+        print(empty)
+        return
+    made = Table(*columns, box=box.SIMPLE_HEAD, pad_edge=False)
+    for row in rows:
+        made.add_row(*(shown(each) for each in row))
+    width = None if sys.stdout.isatty() else 200
+    Console(width=width, highlight=False, markup=False).print(made)
+
+
+def facts(values: Mapping[str, Any]) -> None:
+    """Name and value, one a line; empty values are left out."""
+    wide = max((len(name) for name in values), default=0)
+    for name, value in values.items():
+        if value not in (None, "", (), []):
+            print(f"{name + ':':<{wide + 1}} {shown(value)}")
+
+
+def shown(value: Any) -> str:
+    """A value for reading: control characters escaped, moments to the second, long texts whole."""
+    if value is None:
+        return "–"
+    if isinstance(value, datetime):
+        return value.strftime("%Y-%m-%d %H:%M:%S") + (" UTC" if value.tzinfo else "")
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {shown(each)}" for name, each in value.items())
+    if isinstance(value, list | tuple | set | frozenset):
+        return ", ".join(shown(each) for each in value)
+    text = str(value)
+    return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
+
+
+def read_text(path: Path) -> str:
+    """A text file that somebody named. Usage error where it cannot be read or is no UTF-8."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise typer.BadParameter(f"{path} is not a text file in UTF-8") from None
+    except OSError as error:
+        raise typer.BadParameter(f"{path}: {error.strerror}") from None

@@ -1,0 +1,188 @@
+"""`hub runs`: start, watch, steer and undo runs."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from hub.cli.output import AsJson, emit, facts, me, opened, room, table
+
+if TYPE_CHECKING:
+    from hub.runs import Installation, Run
+
+app = room("Carry records through a mapping; watch, cancel, resume, replay, undo.")
+
+NOT_GREEN = 3
+RunId = Annotated[str, typer.Argument(help="The run's id, as `hub runs list` shows it.")]
+Wait = Annotated[bool, typer.Option("--wait", help="Carry the run with a worker of this command and show progress.")]
+
+
+@app.command(epilog="Example: hub runs start patient_risk --wait")
+def start(
+    mapping: Annotated[str, typer.Argument(help="A published mapping.")],
+    full: Annotated[bool, typer.Option("--full", help="Read every record, not only those that moved.")] = False,
+    dry: Annotated[bool, typer.Option("--dry", help="Score and count; write nothing.")] = False,
+    changed: Annotated[int | None, typer.Option(min=0, help="Hold the run before it writes more records.")] = None,
+    wait: Wait = False,
+    as_json: AsJson = False,
+) -> None:
+    """Starts a run: incremental where the mapping can and has run before, else full."""
+    from hub.runs import Order, RunKind, start
+
+    with opened() as hub:
+        kind = RunKind.FULL if full else None
+        run = start(hub, Order(mapping, str(me()), kind=kind, dry=dry, changed_limit=changed))
+        _finish(hub, run, wait, as_json)
+
+
+@app.command("list", epilog="Example: hub runs list --mapping patient_risk")
+def list_(
+    mapping: Annotated[str | None, typer.Option(help="Only runs of this mapping.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """Lists the latest runs, newest first."""
+    from hub.runs import describe
+
+    with opened() as hub, hub.database.read() as session:
+        runs = [describe(each) for each in hub.ledger.runs(session, mapping, limit)]
+
+    def text() -> None:
+        rows = [(r["run"], r["mapping"], r["kind"], r["state"], r["counts"], r["reason"]) for r in runs]
+        table(["run", "mapping", "kind", "state", "records", "why"], rows, empty="no runs yet; hub runs start MAPPING")
+
+    emit(runs, as_json, text)
+
+
+@app.command(epilog="Example: hub runs show 20261120-231500-3fa9c1")
+def show(run: RunId, as_json: AsJson = False) -> None:
+    """Shows one run: state, counts by outcome, progress."""
+    with opened() as hub:
+        answer = progress(hub, run)
+        emit(answer, as_json, lambda: facts(answer))
+
+
+@app.command(epilog="Example: hub runs watch 20261120-231500-3fa9c1")
+def watch(run: RunId, as_json: AsJson = False) -> None:
+    """Follows a run that workers elsewhere carry, to its end."""
+    with opened() as hub:
+        ended = follow(hub, run, None)
+        _tell(hub, ended, as_json)
+
+
+@app.command(epilog="Example: hub runs cancel 20261120-231500-3fa9c1")
+def cancel(run: RunId, as_json: AsJson = False) -> None:
+    """Ends a run at its next page; what it wrote stays, and can be undone."""
+    from hub.runs import cancel
+
+    with opened() as hub:
+        cancel(hub, run, str(me()))
+        emit({"run": run, "state": "cancelled"}, as_json, lambda: print(f"run {run} is cancelled"))
+
+
+@app.command(epilog="Example: hub runs resume 20261120-231500-3fa9c1 --changed 50000 --wait")
+def resume(
+    run: RunId,
+    changed: Annotated[int | None, typer.Option(min=0, help="A new limit of changes.")] = None,
+    no_limit: Annotated[bool, typer.Option("--no-limit", help="Without a limit of changes.")] = False,
+    wait: Wait = False,
+    as_json: AsJson = False,
+) -> None:
+    """Lets a held run go on, under the mapping as it is published now."""
+    from hub.runs import resume
+
+    with opened() as hub:
+        resume(hub, run, str(me()), changed_limit=changed, lift=no_limit)
+        _finish(hub, run, wait, as_json)
+
+
+@app.command(epilog="Example: hub runs undo 20261120-231500-3fa9c1 --wait")
+def undo(run: RunId, wait: Wait = False, as_json: AsJson = False) -> None:
+    """Puts back what a run replaced, except where somebody changed it since; pauses the mapping."""
+    from hub.runs import undo
+
+    with opened() as hub:
+        _finish(hub, undo(hub, run, me()), wait, as_json)
+
+
+@app.command(epilog="Example: hub runs replay patient_risk --state rejected --state parked --wait")
+def replay(
+    mapping: Annotated[str, typer.Argument(help="A published mapping.")],
+    state: Annotated[list[str] | None, typer.Option(help="Which records: rejected, parked, conflict, …")] = None,
+    wait: Wait = False,
+    as_json: AsJson = False,
+) -> None:
+    """Tries the records again that ended badly, and only those."""
+    from hub.runs import replay
+
+    states = tuple(state or ("rejected", "parked", "conflict", "unknown", "invalid"))
+    with opened() as hub:
+        _finish(hub, replay(hub, mapping, str(me()), states), wait, as_json)
+
+
+def _finish(hub: Installation, run: str, wait: bool, as_json: bool) -> None:  # noqa: FBT001
+    if not wait:
+        hint = f"run {run} is queued; `hub runs watch {run}` follows it, `hub worker` carries it"
+        emit({"run": run, "state": "queued"}, as_json, lambda: print(hint))
+        return
+    from hub.worker import Supervisor
+
+    with Supervisor(hub.settings, until_idle=True) as supervisor:
+        ended = follow(hub, run, supervisor)
+    _tell(hub, ended, as_json)
+
+
+def _tell(hub: Installation, ended: Run, as_json: bool) -> None:  # noqa: FBT001
+    from hub.runs import RunState
+
+    answer = progress(hub, ended.id)
+    emit(answer, as_json, lambda: facts(answer))
+    if ended.state is not RunState.DONE:
+        raise typer.Exit(NOT_GREEN)
+
+
+def follow(hub: Installation, run: str, supervisor: Any | None) -> Run:
+    """Shows progress on standard error until the run ends or is held; the run as it stands then."""
+    from hub.runs import RunError, RunState
+    from rich.console import Console
+    from rich.live import Live
+    from threading import Event
+
+    pause = Event()
+    with Live(console=Console(stderr=True), transient=True, auto_refresh=False) as live:
+        while True:
+            answer = progress(hub, run)
+            if sys.stderr.isatty():
+                live.update(_line(answer), refresh=True)
+            with hub.database.read() as session:
+                found = hub.ledger.run(session, run)
+            if found.state.final or found.state is RunState.HELD:
+                return found
+            if supervisor is not None and supervisor.wait(0) and not hub.pending():
+                raise RunError(f"the worker ended before run {run} did; see its log above")
+            pause.wait(0.2)
+
+
+def progress(hub: Installation, run: str) -> dict[str, Any]:
+    """A run with its rate (records a second), slices done and seconds left (None: not known yet)."""
+    from hub.runs import describe
+
+    with hub.database.read() as session:
+        found = hub.ledger.run(session, run)
+        done, slices = hub.ledger.slices(session, run)
+        now = hub.database.now(session)
+    answer = dict(describe(found))
+    since = found.started_at
+    seconds = ((found.finished_at or now) - since).total_seconds() if since is not None else 0.0
+    read = found.counts.read
+    rate = read / seconds if seconds > 0 else 0.0
+    left = max(0, found.expected - read) / rate if found.expected and rate and not found.state.final else None
+    return {**answer, "slices": f"{done}/{slices}", "rate": round(rate, 1), "seconds_left": left}
+
+
+def _line(answer: dict[str, Any]) -> str:
+    counts = ", ".join(f"{name} {number}" for name, number in answer["counts"].items())
+    left = f", {answer['seconds_left']:.0f} s left" if answer["seconds_left"] is not None else ""
+    return f"{answer['state']}: {counts or 'starting'}; {answer['rate']:.0f}/s, slices {answer['slices']}{left}"
