@@ -199,5 +199,5 @@ def test_standing_is_what_a_dict_would_be(kind: str, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(rules, "KEPT_BLOCKS", 2)
     machine = type(f"Machine_{kind}", (Machine,), {"kind": kind})
     # Not shrunk: a database per attempt makes that longer than the test may take, and fifteen steps can be read.
-    bounds = settings(max_examples=15, stateful_step_count=15, deadline=None, phases=[Phase.generate])
+    bounds = settings(max_examples=10, stateful_step_count=15, deadline=None, phases=[Phase.generate])
     run_state_machine_as_test(machine, settings=bounds)
