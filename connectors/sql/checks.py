@@ -13,7 +13,13 @@ from hub.sdk.types import REJECTED
 def checked(client: Client, relation: Relation, changes: Changes) -> tuple[pl.DataFrame, list[pl.DataFrame]]:
     """The rows to send, flat and typed, and the answers for those that cannot be."""
     entity, fields = relation.entity, changes.fields
-    flat = changes.frame.with_row_index("n").with_columns(pl.col("n").cast(pl.Int64))
+    given = changes.frame.schema
+    # Under letters of our own from here on: a field may be called anything.
+    flat = changes.frame.select(
+        pl.int_range(pl.len(), dtype=pl.Int64).alias("n"),
+        "_key", "_version", "_before", "_clear",
+        *(pl.col(name).alias(f"w{i}") for i, name in enumerate(fields)),
+    )  # fmt: skip
     keys = [
         pl.col("_key").struct.field(name).cast(entity.by_name[name].dtype, strict=False).alias(f"k{i}")
         for i, name in enumerate(entity.key)
@@ -26,16 +32,16 @@ def checked(client: Client, relation: Relation, changes: Changes) -> tuple[pl.Da
     values, before = [], []
     for i, name in enumerate(fields):
         column = relation.meta(name)
-        value = pl.col(name).cast(column.field.dtype, strict=False)
+        value = pl.col(f"w{i}").cast(column.field.dtype, strict=False)
         values.append(client.fitted(value, column).alias(f"v{i}"))
         old = pl.col("_before").struct.field(name).cast(column.field.dtype, strict=False)
         before.append(old.alias(f"o{i}"))
-        for fault, reason in _faults(client, column, name, changes.frame.schema[name]):
+        for fault, reason in _faults(client, column, pl.col(f"w{i}"), given[name]):
             told = pl.struct(field=pl.lit(name), reason=pl.lit(reason))
             faults.append(pl.when(fault).then(told))
     cleared = pl.col("_clear").list
     flags = [
-        (pl.col(name).is_not_null() | cleared.contains(name).fill_null(value=False)).alias(f"s{i}")
+        (pl.col(f"w{i}").is_not_null() | cleared.contains(name).fill_null(value=False)).alias(f"s{i}")
         for i, name in enumerate(fields)
     ]
     cleaned = [
@@ -64,8 +70,8 @@ def checked(client: Client, relation: Relation, changes: Changes) -> tuple[pl.Da
     return good, [answers] if answers.height else []
 
 
-def _faults(client: Client, column: Column, name: str, given: pl.DataType) -> list[tuple[pl.Expr, str]]:
-    field, raw = column.field, pl.col(name)
+def _faults(client: Client, column: Column, raw: pl.Expr, given: pl.DataType) -> list[tuple[pl.Expr, str]]:
+    field = column.field
     value = raw.cast(field.dtype, strict=False)
     found = [(raw.is_not_null() & value.is_null(), f"the value is no {field.type.value} that the column can hold")]
     if field.type is FieldType.DECIMAL and given.is_numeric() and given != field.dtype:
@@ -86,6 +92,6 @@ def _faults(client: Client, column: Column, name: str, given: pl.DataType) -> li
     if odd is not None:
         found.append((odd, "the database cannot hold this value unchanged"))
     if not field.nullable:
-        cleared = pl.col("_clear").list.contains(name).fill_null(value=False)
+        cleared = pl.col("_clear").list.contains(field.name).fill_null(value=False)
         found.append((cleared, "may not be null"))
     return found

@@ -5,9 +5,11 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from typing import Any, TypeAlias
 
 import polars as pl
+import pyarrow as pa
 import sqlalchemy as sa
 from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.sql.elements import ClauseElement
@@ -173,6 +175,13 @@ class Client(ABC):
     def place(self, mark: str, column: Column) -> Expression:
         """The bound value of a mark."""
 
+    def earlier(self, mark: str, seconds: int) -> str:
+        """The mark of a moment that much before; the same where it is no moment that Python can count with."""
+        try:
+            return (datetime.fromisoformat(mark) - timedelta(seconds=seconds)).isoformat(sep=" ")
+        except (ValueError, OverflowError):
+            return mark
+
     @abstractmethod
     def bound(self, value: Value, column: Column) -> Expression:
         """The bound value of a filter, cast wide enough that nothing is rounded."""
@@ -261,3 +270,18 @@ def text_of(field: Field, column: str) -> pl.Expr:
     if field.type is FieldType.BYTES:
         return raw.bin.encode("hex")
     return raw.cast(pl.String)
+
+
+def record(parameters: Sequence[Parameter]) -> pa.RecordBatch:
+    """The bound values of one statement for ADBC: a scalar as itself, a series as one array.
+
+    Made by polars, since pyarrow looks into the environment when it converts Python values.
+    """
+    columns = [
+        value.implode()
+        if isinstance(value, pl.Series)
+        else pl.Series([value], dtype=pl.String if value is None else None)
+        for value in parameters
+    ]
+    frame = pl.DataFrame([each.alias(str(i)) for i, each in enumerate(columns)])
+    return frame.to_arrow(compat_level=pl.CompatLevel.oldest()).to_batches()[0]

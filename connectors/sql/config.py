@@ -32,6 +32,8 @@ class SqlConfig(Config):
     statement_seconds: int = setting(120, title="Seconds one statement may take", ge=1, le=86_400)
     lock_seconds: int = setting(10, title="Seconds to wait for a lock", ge=1, le=3600)
 
+    late_seconds: int = setting(60, title="Seconds a transaction may be in flight after its stamp", ge=0, le=86_400)
+
     def model_post_init(self, context: Any, /) -> None:
         """Says which setting is missing or out of place for this kind of database."""
         wanted, useless = ("host", "database", "user"), ("path",)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import ssl
+import struct
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time
 from typing import Any
@@ -50,6 +51,8 @@ _CASTS = {
     FieldType.TIMESTAMP: "DATETIME(6)",
     FieldType.INSTANT: "DATETIME(6)",
 }
+# What PyMySQL lets through when an answer is no answer of the protocol.
+_GARBLED = (struct.error, IndexError, KeyError, ValueError, AssertionError, TypeError, AttributeError)
 _SESSION = (
     "SET SESSION sql_mode = 'STRICT_ALL_TABLES,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION', "
     "time_zone = '+00:00', group_concat_max_len = 1048576, "
@@ -99,6 +102,8 @@ class MariaClient(Client):
         try:
             if self.connection is None:
                 self.connection = self._connect()
+            # PyMySQL has no public way to change the limit of a connection that stands.
+            self.connection._read_timeout = max(0.001, self.context.seconds_left(self.config.statement_seconds + 5))
             with self.connection.cursor() as cursor:
                 cursor.execute(sql, tuple(parameters))
                 if cursor.description is None:
@@ -106,22 +111,27 @@ class MariaClient(Client):
                 return raw_frame([each[0] for each in cursor.description], cursor.fetchall())
         except (pymysql.Error, OSError) as error:
             raise self._translated(error) from None
+        except _GARBLED as error:
+            self.close()
+            raise LostError("the database's answer makes no sense", detail=type(error).__name__) from None
 
     def _connect(self) -> Any:
         config = self.config
         encoders = {kind: encode for kind, encode in conversions.items() if not isinstance(kind, int)}
         tls = None if config.tls == "off" else ssl.create_default_context(cafile=config.tls_ca)
         session = _SESSION.format(statement=int(config.statement_seconds), lock=int(config.lock_seconds))
+        patience = max(0.1, self.context.seconds_left(config.connect_seconds))
         return pymysql.connect(
             host=config.host,
             port=config.effective_port,
             user=config.user,
-            password=config.password.reveal() if config.password else "",
+            # PyMySQL would send a text as Latin-1.
+            password=config.password.reveal().encode() if config.password else b"",
             database=config.database,
             charset="utf8mb4",
             conv=encoders,
-            connect_timeout=max(1, int(self.context.seconds_left(config.connect_seconds))),
-            read_timeout=config.statement_seconds + 5,
+            connect_timeout=patience,
+            read_timeout=patience,
             write_timeout=config.statement_seconds + 5,
             ssl=tls,
             ssl_disabled=tls is None,
@@ -142,11 +152,13 @@ class MariaClient(Client):
             return UnauthorizedError("the login lacks a right that this needs", missing=missing, detail=str(code))
         if code in (1020, 1205, 1213):
             return ContentionError("another writer holds these records", detail=str(code))
-        if code in (1969, 3024):
-            return UnavailableError("the database took longer than a statement may", detail=str(code))
+        if code in (1226, 1969, 3024):
+            return UnavailableError("the database is too busy, or took longer than a statement may", detail=str(code))
         if code in _REASONS:
             found = re.search(r"(?:[Cc]olumn|Field) '([^']+)'|`([^`]+)` at row", text)
-            return RejectedError(_REASONS[code], field=(found[1] or found[2]) if found else None, detail=str(code))
+            rule = re.search(r"CONSTRAINT `([^`]+)`", text)
+            field = (found[1] or found[2]) if found else None
+            return RejectedError(_REASONS[code], field=field, detail=rule[1] if rule else str(code))
         if code in (1146, 1054):
             return UnexpectedError("a table or column is gone since it was described", detail=str(code))
         if code in (0, 1040, 1053, 1203, 1927) or code >= 2000 and code < 3000 or isinstance(error, OSError):

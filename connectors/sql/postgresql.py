@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import quote, urlencode
 
 import adbc_driver_manager
 import adbc_driver_postgresql.dbapi as driver
@@ -25,6 +27,7 @@ from connectors.sql.client import (
     LostError,
     Parameter,
     as_text,
+    record,
     text_of,
 )
 from connectors.sql.config import SqlConfig
@@ -76,7 +79,7 @@ SELECT n.nspname AS schema, c.relname AS "table", c.relkind IN ('v', 'm') AS vie
        (a.atthasdef OR a.attidentity <> '') AS defaulted, COALESCE(k.collisdeterministic, true) AS exact,
        (SELECT json_agg(e.enumlabel ORDER BY e.enumsortorder)::text FROM pg_enum e
          WHERE e.enumtypid = COALESCE(b.oid, t.oid)) AS labels,
-       COALESCE(col_description(c.oid, a.attnum), '') AS title,
+       has_column_privilege(c.oid, a.attnum, 'SELECT') AS visible, COALESCE(col_description(c.oid, a.attnum), '') AS title,
        (SELECT json_agg(x.attname ORDER BY array_position(p.indkey::int2[], x.attnum))::text FROM pg_attribute x
          WHERE x.attrelid = c.oid AND x.attnum = ANY (p.indkey::int2[])) AS "primary",
        a.attgenerated = '' AND a.attidentity <> 'a' AND c.relkind <> 'm' AND pg_column_is_updatable(c.oid, a.attnum, false)
@@ -96,7 +99,7 @@ SELECT n.nspname AS schema, c.relname AS "table", c.relkind IN ('v', 'm') AS vie
   LEFT JOIN pg_index p ON p.indrelid = c.oid AND p.indisprimary
  WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition
    AND n.nspname IN (SELECT json_array_elements_text(CAST(:schemas AS json)))
-   AND has_schema_privilege(n.oid, 'USAGE') AND has_column_privilege(c.oid, a.attnum, 'SELECT')
+   AND has_schema_privilege(n.oid, 'USAGE')
  ORDER BY n.nspname, c.relname, a.attnum
 """
 
@@ -107,6 +110,7 @@ class PostgresClient(Client):
     dialect = postgresql.dialect(paramstyle="numeric_dollar")  # type: ignore[no-untyped-call]
     begin = ("BEGIN", "SET CONSTRAINTS ALL IMMEDIATE")
     conditional = True
+    _limit = 0
 
     @property
     def default_schema(self) -> str:
@@ -117,16 +121,29 @@ class PostgresClient(Client):
     def send(self, sql: str, parameters: Sequence[Parameter]) -> pl.DataFrame | None:
         if self.connection is None:
             self.connection = self._connect()
+            self._limit = self.config.statement_seconds
+        self._keep_deadline()
         try:
             with self.connection.cursor() as cursor:
-                cursor.execute(sql, _record(parameters) if parameters else None)
+                cursor.execute(sql, record(parameters) if parameters else None)
                 if not cursor.description:
                     return None
                 return _frame(cursor.fetch_arrow_table())
         except adbc_driver_manager.Error as error:
             raise self._translated(error) from None
 
+    def _keep_deadline(self) -> None:
+        """Lowers the server's own limit where the deadline of the call is nearer, and lifts it again afterwards."""
+        left = math.ceil(self.context.seconds_left(self.config.statement_seconds))
+        if left == self._limit:
+            return
+        self._limit = left
+        with self.connection.cursor() as cursor:
+            cursor.execute(f"SET statement_timeout = {max(1, left) * 1000:d}")
+
     def _connect(self) -> Any:
+        # Everything else that libpq would take from the environment is given in the URI; a service has no such word.
+        os.unsetenv("PGSERVICE")
         try:
             return driver.connect(self._uri(), autocommit=True)
         except adbc_driver_manager.Error as error:
@@ -146,6 +163,15 @@ class PostgresClient(Client):
             "idle_in_transaction_session_timeout": str(milliseconds),
         }
         query = {
+            "host": str(config.host),
+            "port": str(config.effective_port),
+            "dbname": str(config.database),
+            "user": str(config.user),
+            "hostaddr": "",
+            "target_session_attrs": "any",
+            "requirepeer": "",
+            "channel_binding": "prefer",
+            "require_auth": "",
             "connect_timeout": str(max(2, int(self.context.seconds_left(config.connect_seconds)))),
             "sslmode": "disable" if config.tls == "off" else "verify-full",
             "gssencmode": "disable",
@@ -160,13 +186,9 @@ class PostgresClient(Client):
         }
         if config.tls == "verify":
             query["sslrootcert"] = config.tls_ca or "system"
-        password = config.password.reveal() if config.password else None
-        url = sa.URL.create(
-            "postgresql", config.user, password, config.host, config.effective_port, config.database, query
-        )
-        # SQLAlchemy writes a blank of a query as "+", which libpq takes literally.
-        text, _, rest = url.render_as_string(hide_password=False).partition("?")
-        return f"{text}?{rest.replace('+', '%20')}"
+        if config.password:
+            query["password"] = config.password.reveal()
+        return f"postgresql://?{urlencode(query, quote_via=quote, safe='')}"
 
     def _translated(self, error: Any) -> Exception:
         state = error.sqlstate or ""
@@ -181,7 +203,7 @@ class PostgresClient(Client):
                     rule=f" ({rule})" if rule else ""
                 ),
                 field=field,
-                detail=state,
+                detail=rule or state,
             )
         if state == "57014":
             return UnavailableError("the database took longer than a statement may", detail=state)
@@ -206,7 +228,8 @@ class PostgresClient(Client):
     def tables(self) -> list[Table]:
         listed = json.dumps(self.config.schemas or ("public",))
         found = self.rows(sa.text(_CATALOGUE).bindparams(schemas=listed))
-        return [_table(group) for group in found.partition_by("schema", "table", maintain_order=True)]
+        shown = found.filter(pl.col("visible").any().over("schema", "table"))
+        return [_table(group) for group in shown.partition_by("schema", "table", maintain_order=True)]
 
     def rowset(self, frame: pl.DataFrame, columns: Mapping[str, Column | None]) -> sa.FromClause:
         arrays = []
@@ -371,16 +394,6 @@ def _login_error(text: str) -> Exception:
     return UnavailableError("the database does not answer")
 
 
-def _record(parameters: Sequence[Parameter]) -> pa.RecordBatch:
-    arrays = []
-    for value in parameters:
-        if isinstance(value, pl.Series):
-            arrays.append(value.implode().to_arrow())
-        else:
-            arrays.append(pa.array([value], pa.string() if value is None else None))
-    return pa.RecordBatch.from_arrays(arrays, names=[str(i) for i in range(len(arrays))])
-
-
 def _frame(table: pa.Table) -> pl.DataFrame:
     plain = [
         column.cast(column.type.storage_type) if isinstance(column.type, pa.BaseExtensionType) else column
@@ -395,7 +408,8 @@ def _table(group: pl.DataFrame) -> Table:
     return Table(
         schema=rows[0]["schema"],
         name=rows[0]["table"],
-        columns=tuple(_column(row) for row in rows),
+        columns=tuple(_column(row) for row in rows if row["visible"]),
+        hidden=tuple(row["name"] for row in rows if not row["visible"]),
         primary=tuple(json.loads(rows[0]["primary"] or "[]")),
         unique=tuple(frozenset(each) for each in uniques),
         view=rows[0]["view"],

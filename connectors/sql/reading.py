@@ -12,7 +12,7 @@ import sqlalchemy as sa
 
 from connectors.sql.client import Client, Expression
 from connectors.sql.filters import condition
-from connectors.sql.tables import Column, Relation
+from connectors.sql.tables import MOMENTS, Column, Relation
 from hub.sdk import Cursor, Limits, Page, Selection, UnexpectedError
 
 _MARK_BYTES = 1000
@@ -37,8 +37,11 @@ class SqlSource:
         if not state or state.get("null"):
             yield from replace(query, extra=stamp.is_(None)).pages(_marks(state), {"null": True})
             state = {}
+        start = stamp.is_not(None)
+        if state.get("from") is not None:
+            start = stamp >= self._client.place(str(state["from"]), query.relation.meta(selection.changed_by))
         keys = (selection.changed_by, *query.keys)
-        yield from replace(query, keys=keys, extra=stamp.is_not(None)).pages(_marks(state))
+        yield from replace(query, keys=keys, extra=start).pages(_marks(state))
 
     def lookup(self, selection: Selection, match: pl.DataFrame) -> Iterator[Page]:
         """Pages of the records that equal some row of `match`; keys beyond the limit go in further reads."""
@@ -60,6 +63,19 @@ class SqlSource:
         return [
             replace(selection, part={"after": low, "until": high}) for low, high in zip(edges, edges[1:], strict=False)
         ]
+
+    def head(self, selection: Selection) -> Cursor | None:
+        """The last (changed_by, key) that stands, or a stamp earlier by what a transaction in flight may take."""
+        if selection.changed_by is None:
+            return None
+        query = Query.of(self._client, self._relation(selection), selection)
+        last = replace(query, keys=(selection.changed_by, *query.keys)).last_marks()
+        if last is None:
+            return None
+        meta = query.relation.meta(selection.changed_by)
+        if meta.field.type not in MOMENTS or not self._client.config.late_seconds:
+            return Cursor({"at": last})
+        return Cursor({"from": self._client.earlier(last[0], self._client.config.late_seconds)})
 
     def _relation(self, selection: Selection) -> Relation:
         relation = self._relations().get(selection.entity)
@@ -239,14 +255,23 @@ class Query:
     def joined(
         self, rowset: sa.FromClause, matched: Callable[[sa.FromClause], Expression], *, lock: bool
     ) -> pl.DataFrame:
-        """The typed records that a rowset names, with the row's own `n`; locked until the transaction ends if asked."""
+        """The typed records that a rowset names, with the row's own `n` and the fields as `c…`; locked if asked."""
         query = replace(self, keys=())
         source = sa.join(rowset, self.relation.table.clause, matched(rowset))
         if self.relation.side is not None:
             source = source.outerjoin(self.relation.side.clause, self.relation.beside())
         statement = sa.select(rowset.c.n.label("n"), *query._selected()).select_from(source)
         raw = self.client.rows(statement.with_for_update() if lock else statement)
-        return query.typed(raw).with_columns(raw["n"].cast(pl.Int64))
+        typed = query.typed(raw)
+        fields = [pl.col(name).alias(f"c{i}") for i, name in enumerate(self.selection.fields)]
+        return typed.select(raw["n"].cast(pl.Int64), *fields, "_key", "_version", "_invalid")
+
+    def last_marks(self) -> list[str] | None:
+        """The marks of the last record that has a stamp."""
+        statement = sa.select(*self._labelled()).select_from(self.relation.source)
+        statement = statement.where(*self._conditions(), self.relation.column(self.keys[0]).is_not(None))
+        found = self.client.rows(statement.order_by(*(each.desc() for each in self._ordered(self.keys))).limit(1))
+        return [str(each) for each in found.row(0)] if found.height else None
 
     def _labelled(self) -> list[sa.Label[object]]:
         found = []

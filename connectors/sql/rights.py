@@ -16,6 +16,7 @@ def check(client: Client, relations: Mapping[str, Relation]) -> CheckReport:
     statuses = []
     for name, relation in relations.items():
         statuses.append(RightStatus("SELECT", granted=True, subject=name))
+        statuses += [RightStatus("SELECT", granted=False, subject=f"{name}.{each}") for each in relation.table.hidden]
         if not relation.table.view:
             columns = relation.target.columns
             statuses.append(RightStatus("UPDATE", any(each.field.writable for each in columns), name))
@@ -26,8 +27,11 @@ def check(client: Client, relations: Mapping[str, Relation]) -> CheckReport:
 def plan(client: Client, relations: Mapping[str, Relation], config: SqlConfig, grant: Grant) -> str:
     """One GRANT per table and right, with exactly the columns that a mapping touches."""
     if config.dialect == "sqlite":
-        verb = "read and written" if grant.writes else "read"
-        return f"SQLite has no rights of its own: the file {config.path} must be {verb} by the hub's system account."
+        verb = "write" if grant.writes else "read"
+        named = ", ".join(sorted({*grant.reads, *grant.writes}))
+        return (
+            f"SQLite has no rights of its own: let the hub's system account {verb} the file, for {named or 'nothing'}."
+        )
     lines = []
     for name in sorted({*grant.reads, *grant.writes}):
         relation = relations.get(name)

@@ -23,7 +23,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.sql.elements import ClauseElement
 
-from connectors.sql.client import EQUALITY, NULLS, Client, ContentionError, Expression, Parameter, text_of
+from connectors.sql.client import EQUALITY, NULLS, Client, ContentionError, Expression, Parameter, record, text_of
 from connectors.sql.config import SqlConfig
 from connectors.sql.tables import Column, Table
 from hub.sdk import (
@@ -103,7 +103,7 @@ class SqliteClient(Client):
             # A fresh cursor every time: after a failed read the same one answers no rows, without an error.
             with connection.cursor() as cursor:
                 cursor.adbc_statement.set_options(**{"adbc.sqlite.query.batch_rows": str(_BATCH_ROWS)})
-                cursor.execute(sql, _record(parameters) if parameters else None)
+                cursor.execute(sql, record(parameters) if parameters else None)
                 return _frame(cursor.fetch_arrow_table()) if cursor.description else None
         except adbc_driver_manager.Error as error:
             raise _translated(str(error)) from None
@@ -230,6 +230,9 @@ class SqliteClient(Client):
             return sa.literal(float(text), sa.Float())
         return sa.literal(bytes.fromhex(text) if kind == "b" else text, sa.types.NullType())
 
+    def earlier(self, mark: str, seconds: int) -> str:
+        return mark[0] + super().earlier(mark[1:], seconds)
+
     def bound(self, value: Value, column: Column) -> Expression:
         if isinstance(value, Decimal):
             return sa.cast(sa.literal(str(value), sa.types.NullType()), sa.Numeric())
@@ -309,11 +312,6 @@ def _stored(column: Column, name: str) -> pl.Expr:
     return pl.col(name).cast(pl.Int64) if kind is FieldType.BOOLEAN else pl.col(name)
 
 
-def _record(parameters: Sequence[Parameter]) -> pa.RecordBatch:
-    arrays = [pa.array([value], pa.string() if value is None else None) for value in parameters]
-    return pa.RecordBatch.from_arrays(arrays, names=[str(i) for i in range(len(arrays))])
-
-
 def _frame(table: pa.Table) -> pl.DataFrame:
     try:
         table.validate(full=True)
@@ -327,10 +325,13 @@ def _frame(table: pa.Table) -> pl.DataFrame:
 def _translated(text: str) -> Exception:
     if "locked" in text or "busy" in text:
         return ContentionError("another writer holds the file")
-    found = re.search(r"(UNIQUE|NOT NULL|CHECK|FOREIGN KEY) constraint failed(?:: [^,\n]*\.([^.,\n]+))?", text)
+    found = re.search(r"(UNIQUE|NOT NULL|FOREIGN KEY) constraint failed(?:: [^,\n]*\.([^.,\n]+))?", text)
     if found:
         reason = {"UNIQUE": "another record holds this unique value already", "NOT NULL": "a value is required"}
         return RejectedError(reason.get(found[1], "a rule of the table forbids it"), field=found[2])
+    rule = re.search(r"CHECK constraint failed: (.+)", text)
+    if rule:
+        return RejectedError("a rule of the table forbids it", detail=rule[1])
     if "constraint failed" in text or "INTEGRITY" in text:
         return RejectedError("a rule or trigger of the table forbids it")
     if "readonly" in text or "unable to open" in text:

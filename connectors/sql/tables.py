@@ -58,7 +58,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """One table or view; `primary` is its key, `unique` every set of columns that a unique index covers."""
+    """One table or view; `primary` is its key, `unique` every set of columns that a unique index covers.
+
+    `hidden` are the columns that this login may not SELECT, where the catalogue tells of them.
+    """
 
     schema: str | None
     name: str
@@ -66,6 +69,7 @@ class Table:
     primary: tuple[str, ...] = ()
     unique: tuple[frozenset[str], ...] = ()
     view: bool = False
+    hidden: tuple[str, ...] = ()
 
     @cached_property
     def by_name(self) -> Mapping[str, Column]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from threading import Event
@@ -18,6 +19,7 @@ from hub.sdk import Changes, Journal, Limits, Mode, RejectedError, Results, Sele
 from hub.sdk.types import APPLIED, CONFLICT, REJECTED, RESULT_SCHEMA, UNKNOWN
 
 _TRIES = 6
+_CALL_BYTES = 4 * 1024 * 1024
 _MOVED = "the record changed since it was read"
 _GONE = "there is no record with this key"
 _EXISTS = "a record with this key exists already"
@@ -36,13 +38,20 @@ class SqlDestination:
         relation = _relation(self._relations(), changes)
         batch, answers = checked(self._client, relation, changes)
         twin = pl.int_range(pl.len()).over([f"k{i}" for i in range(len(relation.entity.key))])
+        if not batch.height:
+            return _results(len(changes), answers)
         rounds = batch.with_columns(twin=twin).partition_by("twin", maintain_order=True, include_key=False)
         for each in sorted(rounds, key=lambda frame: int(frame["n"].min() or 0)):  # type: ignore[call-overload]
-            for part in each.iter_slices(self._limits.write_rows):
+            for part in each.iter_slices(self._rows_a_call(each)):
                 if self._client.context.cancelled():
                     break
                 answers.append(self._settled(Batch(self._client, relation, changes.mode, changes.fields, part)))
         return _results(len(changes), answers)
+
+    def _rows_a_call(self, rows: pl.DataFrame) -> int:
+        """The limit, or fewer where the values are long: a statement must fit in one packet."""
+        fitting = rows.height * _CALL_BYTES // max(1, int(rows.estimated_size()))
+        return max(1, min(self._limits.write_rows, fitting))
 
     def _settled(self, batch: Batch) -> pl.DataFrame:
         """The answers of one batch, tried again while other writers win."""
@@ -147,15 +156,22 @@ class Batch:
                 return run(rows), _answers()
         except RejectedError as error:
             if rows.height == 1:
-                return _answers(), self.answer(rows, REJECTED, error.message, error.field)
+                return _answers(), self.answer(rows, REJECTED, error.message, error.field or self._named(error.detail))
         half = rows.height // 2
         left, right = self._refusable(rows.head(half), run), self._refusable(rows.tail(-half), run)
         return pl.concat([left[0], right[0]]), pl.concat([left[1], right[1]])
+
+    def _named(self, rule: str) -> str | None:
+        """The one field whose name stands in the name or the text of a rule."""
+        found = [name for name in self.fields if re.search(rf"(?<![^\W_]){re.escape(name)}(?![^\W_])", rule)]
+        return found[0] if len(found) == 1 else None
 
     # --- statements --------------------------------------------------------------------------------------------
 
     def _rowset(self, rows: pl.DataFrame) -> sa.FromClause:
         meta = self.relation.meta
+        if not self.client.conditional or not rows["seen"].any():
+            rows = rows.drop([f"o{i}" for i in range(len(self.fields))], strict=False)
         columns = {f"k{i}": meta(name) for i, name in enumerate(self.relation.entity.key)}
         columns |= {f"{c}{i}": meta(name) for i, name in enumerate(self.fields) for c in "vo"}
         return self.client.rowset(rows, columns)  # type: ignore[arg-type]
@@ -215,6 +231,8 @@ class Batch:
         parts: list[Expression] = [sa.true()]
         if self.relation.stamp is not None:
             parts.append(sa.or_(rowset.c.version.is_(None), rowset.c.version == self._version()))
+        if "o0" not in rowset.c:
+            return sa.and_(*parts)
         known = [
             self.client.same(
                 self.relation.column(name),
@@ -274,19 +292,19 @@ class Batch:
         keys = self.relation.entity.key
         query = Query.of(self.client, self.relation, Selection(self.relation.entity.name, self.fields))
         found = query.joined(
-            self._rowset(rows.select("n", *(f"k{i}" for i in range(len(keys))))), self._matched, lock=lock
+            self._rowset(rows.select("n", "seen", *(f"k{i}" for i in range(len(keys))))), self._matched, lock=lock
         )
         same_key = pl.all_horizontal(
             pl.col("_key").struct.field(name).eq_missing(pl.col(f"k{i}")) for i, name in enumerate(keys)
         )
         both = rows.join(found, on="n", how="left", maintain_order="left")
-        fits = [self.client.fitted(pl.col(name), self.relation.meta(name)) for name in self.fields]
+        fits = [self.client.fitted(pl.col(f"c{i}"), self.relation.meta(name)) for i, name in enumerate(self.fields)]
         holds = [
             (fits[i].eq_missing(pl.col(f"v{i}")))
             | (~pl.col(f"s{i}") if f"s{i}" in rows.columns else pl.lit(value=False))
             for i in range(len(self.fields))
         ]
-        before = [pl.col(name).eq_missing(pl.col(f"o{i}")) for i, name in enumerate(self.fields)]
+        before = [pl.col(f"c{i}").eq_missing(pl.col(f"o{i}")) for i in range(len(self.fields))]
         version = (
             pl.col("version").is_null() | (pl.col("version") == pl.col("_version"))
             if self.relation.stamp

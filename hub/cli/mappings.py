@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from hub.cli.output import AsJson, emit, me, opened, plain, read_text, room, shown, table
+from hub.cli.output import AsJson, emit, me, opened, read_text, room, shown, table
+from hub.decisions.plain import plain
 
 app = room("Mappings: documents that say what to read, score and write.")
 

@@ -7,12 +7,13 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import date, datetime, timedelta
-from decimal import Decimal
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+from hub.decisions.plain import plain
 
 if TYPE_CHECKING:
     from hub.access import Actor
@@ -59,21 +60,6 @@ def emit(answer: Any, as_json: bool, text: Callable[[], None]) -> None:  # noqa:
         sys.stdout.write("\n")
     else:
         text()
-
-
-def plain(value: Any) -> Any:
-    """A value that JSON lacks, as text (decimals and moments exact) or as numbers (durations in seconds)."""
-    if isinstance(value, datetime | date):
-        return value.isoformat()
-    if isinstance(value, timedelta):
-        return value.total_seconds()
-    if isinstance(value, bytes):
-        return value.hex()
-    if isinstance(value, Decimal | Path):
-        return str(value)
-    if isinstance(value, frozenset | set):
-        return sorted(value)
-    raise TypeError(f"{type(value).__name__} has no JSON form")
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, empty: str) -> None:

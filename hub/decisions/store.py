@@ -176,6 +176,20 @@ def find_segment(session: Session, segment_id: int) -> Segment | None:
     return None if found is None else _segment(*found)
 
 
+def find_told(session: Session, ids: Sequence[int]) -> list[tuple[Segment, bytes | None]]:
+    """Segments with their sealed results, those of the numbers that are catalogued."""
+    found: list[tuple[Segment, bytes | None]] = []
+    for start in range(0, len(ids), IN_LIMIT):
+        statement = (
+            select(SegmentRow, DecisionFileRow, SegmentResultRow.sealed)
+            .join(DecisionFileRow)
+            .outerjoin(SegmentResultRow, SegmentResultRow.segment_id == SegmentRow.id)
+            .where(SegmentRow.id.in_(ids[start : start + IN_LIMIT]))
+        )
+        found += [(_segment(row, file), sealed) for row, file, sealed in session.execute(statement)]
+    return found
+
+
 def list_segments(
     session: Session,
     *,

@@ -272,7 +272,7 @@ def _identity(version: ModelVersion, position: int) -> dict[str, str]:
 
 
 def _before(changes: Iterable[tuple[int, bool]], kept: Iterable[int]) -> int | None:
-    """What an alias goes back to: what was set is a stack, a rollback takes off its top, removed versions are passed."""
+    """What an alias goes back to: what was set is a stack, a rollback takes off its top; removed ones are passed."""
     stack: list[int] = []
     for number, rollback in changes:
         while rollback and stack and stack[-1] != number:

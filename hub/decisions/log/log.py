@@ -92,6 +92,12 @@ class DecisionLog:
             sealed = store.load_results(session, segment_id)
         return self._open_results(segment_id, sealed)
 
+    def told(self, segment_ids: Sequence[int]) -> dict[int, tuple[Segment, pl.DataFrame]]:
+        """Several segments with their results, by number, in one look."""
+        with self._database.read() as session:
+            found = store.find_told(session, segment_ids)
+        return {segment.id: (segment, self._open_results(segment.id, sealed)) for segment, sealed in found}
+
     def segment(self, segment_id: int) -> Segment:
         """A segment as catalogued. DecisionError where there is none."""
         with self._database.read() as session:
@@ -112,9 +118,9 @@ class DecisionLog:
         """Segments in the order they were written; `after` continues behind that one."""
         return store.list_segments(session, run=run, mapping=mapping, after=after, limit=limit)
 
-    def beside(self, segment_id: int, row: int, key: pl.Series) -> tuple[Segment, pl.DataFrame]:
-        """The segment and the row of one decision, with others of the same key that cost nothing more to read."""
-        return self._reading(segment_id, lambda segment: self._archive.row(segment, row, key))
+    def beside(self, segment_id: int, row: int, key: pl.Series) -> pl.DataFrame:
+        """The stored row of one decision, with others of the same key that cost nothing more to read."""
+        return self._reading(segment_id, lambda segment: self._archive.row(segment, row, key))[1]
 
     def verify(self, segment_id: int) -> None:
         """Reads a segment whole and proves it against its catalogue row. IntegrityError names what differs."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
+import structlog
 
 from hub.mappings.expressions.functions import REGISTRY, Check
 from hub.mappings.expressions.types import NOW, REASONS, Evaluated, Expression, Node, as_utc
@@ -229,15 +230,16 @@ class Prepared:
         moment = as_utc(now).astimezone(UTC)
         try:
             return self._run(frame, moment)
-        except pl.exceptions.PolarsError:
-            if frame.height == 0 or not self._reads_well(frame):
+        except _UNFORESEEN_ERRORS as error:
+            # A column that is missing or of another type is the caller's fault, not that of some record.
+            if frame.height == 0 or not self._typed(frame):
                 raise
+            _LOG.warning("expression_unforeseen", rows=frame.height, error=type(error).__name__)
             return self._halve(frame, moment)
 
-    def _reads_well(self, frame: pl.DataFrame) -> bool:
-        # A column that is missing is the caller's fault, not that of some record.
-        wanted = {column for each in self.expressions.values() for column in each.columns}
-        return wanted <= set(frame.columns)
+    def _typed(self, frame: pl.DataFrame) -> bool:
+        nodes = (node for each in self.expressions.values() for node in each.tree.walk() if node.op == "column")
+        return all(frame.schema.get(str(node.params[0])) == node.type.dtype for node in nodes)
 
     def _run(self, frame: pl.DataFrame, now: datetime) -> Evaluated:
         few = frame.height < _FEW_ROWS
@@ -301,6 +303,15 @@ class Prepared:
         )
 
 
+_LOG = structlog.get_logger("expressions")
+_UNFORESEEN_ERRORS = (
+    pl.exceptions.PolarsError,
+    pl.exceptions.PanicException,
+    ArithmeticError,
+    AttributeError,
+    TypeError,
+    ValueError,
+)
 _SUSPECT = "_suspect"
 _INSTANT = pl.Datetime("us", "UTC")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

@@ -10,7 +10,7 @@ from hub.mappings.expressions.syntax import MAX_CHARACTERS, MAX_DEPTH
 OPERATORS: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (
     (
         "`+` `-` `*` `%`",
-        "Integers are checked: a result that does not fit 64 bits is an error. Decimals are exact, or an error.",
+        "Integers are checked: what does not fit 64 bits is an error. Decimals are exact, or an error.",
         (("1 + 2 * 3", "7"), ("9223372036854775807 + 1", "error: a result is out of range"), ("0.1 + 0.2", "0.3")),
     ),
     ("`/`", "Always a real number.", (("7 / 2", "3.5"), ("1 / 0", "error: division by zero"), ("null / 0", "null"))),
@@ -41,8 +41,10 @@ OPERATORS: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (
     ),
     (
         "`CAST(x AS type)`, `x::type`",
-        "To text, integer, decimal(p, s), real, boolean, date, time, timestamp, timestamptz or uuid. What cannot be read"
-        " so is an error. Fewer digits are rounded half away from zero.",
+        (
+            "To text, integer, decimal(p, s), real, boolean, date, time, timestamp, timestamptz or uuid. What cannot be"
+            " read so is an error. Fewer digits are rounded half away from zero."
+        ),
         (("cast('12' as integer)", "12"), ("cast(2.5 as integer)", "3"), ("'1.005'::decimal(5, 2)", "1.01")),
     ),
     (
@@ -52,8 +54,10 @@ OPERATORS: tuple[tuple[str, str, tuple[tuple[str, str], ...]], ...] = (
     ),
     (
         "Literals",
-        "A backslash in a text is a backslash, and a quote is doubled. A number with a point is a decimal, one with an"
-        " exponent a real.",
+        (
+            "A backslash in a text is a backslash, and a quote is doubled. A number with a point is a decimal, one with"
+            " an exponent a real."
+        ),
         (("'it''s'", "it's"), ("1e3", "1000.0"), ("date '2024-12-31'", "2024-12-31")),
     ),
 )

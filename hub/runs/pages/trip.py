@@ -174,14 +174,13 @@ class Trip:
         featured = replace(self._judge.features(load), forced=True)
         return self._judge.judge(self._judge.sift(featured)).decisions
 
-    def remember(self, load: Load) -> tuple[pl.DataFrame, int | None]:
-        """Decides on some records and stores the decisions, durable when this returns; nothing is written back.
+    def remember(self, decisions: pl.DataFrame) -> Segment | None:
+        """Stores decisions made on the spot, durable when this returns; nothing is written back.
 
         The records stay due: what their far side holds was not changed, so the next run looks at them again.
         """
-        decisions = self.decide(load)
         if not decisions.height:
-            return decisions, None
+            return None
         shown = pl.when(pl.col("_state") == "planned").then(pl.lit("unchanged")).otherwise(pl.col("_state"))
         frame = completed(decisions, self._compiled).with_columns(_state=shown)
         segment = self._hub.log.write(self._facts("request", 0, 0), frame)
@@ -196,7 +195,7 @@ class Trip:
             self._hub.record(session, self.run.actor, Action.SCORE_REQUEST, subject, digest=digest, **detail)
 
         self._hub.database.retrying(commit)
-        return decisions, segment.id
+        return segment
 
     # -- judging and the first commit ----------------------------------------------------------------------------
 

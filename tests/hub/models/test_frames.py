@@ -64,7 +64,9 @@ KINDS: dict[str, Callable[[dict[str, object]], object]] = {
     "pandas, nullable types": lambda table: pd.DataFrame(table).astype({"age": "Int64", "income": "Float64"}),
     "pandas, 32 bits": lambda table: pd.DataFrame(table).astype({"income": "float32"}),
     "polars": pl.DataFrame,
-    "polars with an enumeration": lambda table: pl.DataFrame(table).cast({"city": pl.Enum(["Köln", "São Paulo", "Ulm"])}),
+    "polars with an enumeration": lambda table: pl.DataFrame(table).cast(
+        {"city": pl.Enum(["Köln", "São Paulo", "Ulm"])}
+    ),
     "polars, 32 bits": lambda table: pl.DataFrame(table).cast({"income": pl.Float32}),
 }
 
@@ -113,7 +115,9 @@ def test_native_categories_of_boosting_are_scored_as_they_are(
     np.testing.assert_allclose(found["probability"], boosted.predict_proba(native)[:, 1], atol=1e-12)
 
 
-def test_texts_in_a_numpy_matrix_are_taken(table: dict[str, object], outcome: np.ndarray, enrol: Enrol, registry: Registry) -> None:
+def test_texts_in_a_numpy_matrix_are_taken(
+    table: dict[str, object], outcome: np.ndarray, enrol: Enrol, registry: Registry
+) -> None:
     frame = pl.DataFrame(table).select("city", "age")
     matrix = np.array(frame.rows(), dtype=object)
     line = make_pipeline(
@@ -168,10 +172,12 @@ def test_rows_that_cannot_be_scored_get_no_score_and_leave_the_others_alone(
     assert scorer.reasons(bad, 3).list.len().to_list() == [0] * 6
 
 
-def test_a_sample_without_a_column_is_refused_by_name(table: dict[str, object], outcome: np.ndarray, enrol: Enrol) -> None:
+def test_a_sample_without_a_column_is_refused_by_name(
+    table: dict[str, object], outcome: np.ndarray, enrol: Enrol
+) -> None:
     frame = pd.DataFrame(table)
     line = make_pipeline(mixed(), LogisticRegression()).fit(frame, outcome)
-    with pytest.raises(SampleError, match="lacks city, smoker|lacks smoker, city"):
+    with pytest.raises(SampleError, match=r"lacks smoker, city"):
         enrol(line, frame.drop(columns=["smoker", "city"]))
     with pytest.raises(SampleError, match="empty"):
         enrol(line, frame.head(0))

@@ -29,7 +29,7 @@ ROWS = np.round(np.random.default_rng(0).normal(size=(300, 3)) * 16) / 16
 SAMPLE = pl.DataFrame(ROWS, schema=["a", "b", "c c"])
 TRUTH = (ROWS[:, 0] > 0).astype(int)
 
-pytestmark = pytest.mark.filterwarnings("ignore:::skl2onnx")
+pytestmark = [pytest.mark.filterwarnings("ignore:::skl2onnx"), pytest.mark.usefixtures("proven_here")]
 
 
 def save(model: Any, path: Path) -> Path:
@@ -62,11 +62,20 @@ def test_one_input_per_column_is_fed_by_name(tmp_path: Path, enrol: Enrol, regis
         city=pl.Series(draw.choice(["Ulm", "Köln"], len(ROWS))), visits=pl.Series(draw.integers(0, 9, len(ROWS)))
     )
     line = make_pipeline(
-        ColumnTransformer([("n", StandardScaler(), ["a", "c c", "visits"]), ("c", OneHotEncoder(handle_unknown="ignore"), ["city"])]),
+        ColumnTransformer(
+            [("n", StandardScaler(), ["a", "c c", "visits"]), ("c", OneHotEncoder(handle_unknown="ignore"), ["city"])]
+        ),
         LogisticRegression(),
     ).fit(sample.to_pandas(), np.digitize(ROWS[:, 0], [-0.5, 0.5]))
     kinds = [
-        (name, StringTensorType([None, 1]) if name == "city" else Int64TensorType([None, 1]) if name == "visits" else FloatTensorType([None, 1]))
+        (
+            name,
+            StringTensorType([None, 1])
+            if name == "city"
+            else Int64TensorType([None, 1])
+            if name == "visits"
+            else FloatTensorType([None, 1]),
+        )
         for name in reversed(sample.columns)
     ]
     graph = to_onnx(line, initial_types=kinds, target_opset=18, options={"zipmap": False})
@@ -136,7 +145,9 @@ def test_weights_in_other_files_are_found_inside_branches_too() -> None:
 
 def test_a_foreign_operator_is_refused_by_name(tmp_path: Path, enrol: Enrol) -> None:
     node = helper.make_node("Gelu", ["x"], ["y"], domain="com.microsoft")
-    graph = small_graph([node], [], opset_imports=[helper.make_opsetid("", 18), helper.make_opsetid("com.microsoft", 1)])
+    graph = small_graph(
+        [node], [], opset_imports=[helper.make_opsetid("", 18), helper.make_opsetid("com.microsoft", 1)]
+    )
     with pytest.raises(ModelRefusedError, match=r"uses com\.microsoft:Gelu"):
         enrol(save(graph, tmp_path / "m.onnx"), SAMPLE)
 

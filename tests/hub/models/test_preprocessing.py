@@ -66,7 +66,10 @@ STEPS = {
     "between bounds, clipped": (MinMaxScaler((-1, 1), clip=True), NUMBERS),
     "by the largest": (MaxAbsScaler(), NUMBERS),
     "by quartiles": (RobustScaler(), NUMBERS),
-    "logarithm": (make_pipeline(SimpleImputer(fill_value=0.0, strategy="constant"), FunctionTransformer(np.square)), NUMBERS),
+    "logarithm": (
+        make_pipeline(SimpleImputer(fill_value=0.0, strategy="constant"), FunctionTransformer(np.square)),
+        NUMBERS,
+    ),
     "above a bound": (make_pipeline(SimpleImputer(), Binarizer(threshold=5.0)), NUMBERS),
     "one hot with null": (OneHotEncoder(handle_unknown="ignore"), ["text", "full"]),
     "one hot, first dropped": (OneHotEncoder(drop="first"), ["full"]),
@@ -110,13 +113,23 @@ def test_a_step_reads_as_the_matrix_it_makes(kind: str, frame: pd.DataFrame, tar
             np.testing.assert_array_equal(each.matrix(inputs), expected[: len(some)])
 
 
-def test_columns_chosen_by_type_slice_mask_and_position_are_the_same_columns(frame: pd.DataFrame, target: np.ndarray) -> None:
+def test_columns_chosen_by_type_slice_mask_and_position_are_the_same_columns(
+    frame: pd.DataFrame, target: np.ndarray
+) -> None:
     numbers = frame[[*NUMBERS, "code"]]
-    choices = [make_column_selector(dtype_include=np.number), slice(0, 4), [True] * 4, [0, 1, 2, -1], [*NUMBERS, "code"]]
+    choices = [
+        make_column_selector(dtype_include=np.number),
+        slice(0, 4),
+        [True] * 4,
+        [0, 1, 2, -1],
+        [*NUMBERS, "code"],
+    ]
     fields = infer_fields(pl.from_pandas(numbers), list(numbers.columns))
     inputs = Layout(fields).inputs(pl.from_pandas(numbers))
     for choice in choices:
-        line = make_pipeline(ColumnTransformer([("s", StandardScaler(), choice)]), SimpleImputer(), LogisticRegression())
+        line = make_pipeline(
+            ColumnTransformer([("s", StandardScaler(), choice)]), SimpleImputer(), LogisticRegression()
+        )
         line.fit(numbers, target)
         plan, _ = compile_pipeline(line, fields)
         np.testing.assert_array_equal(plan.matrix(inputs), line[:-1].transform(numbers))
@@ -124,7 +137,8 @@ def test_columns_chosen_by_type_slice_mask_and_position_are_the_same_columns(fra
 
 def test_what_does_not_read_as_columns_is_named(frame: pd.DataFrame, target: np.ndarray) -> None:
     line = make_pipeline(
-        ColumnTransformer([("t", OneHotEncoder(), ["full"]), ("k", KBinsDiscretizer(3), ["code"])]), LogisticRegression()
+        ColumnTransformer([("t", OneHotEncoder(), ["full"]), ("k", KBinsDiscretizer(3), ["code"])]),
+        LogisticRegression(),
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -164,6 +178,8 @@ def test_few_rows_and_many_find_the_same_categories(known: list[str], cells: lis
     domain = Domain(known)
     many = domain.codes(pl.Series(cells * 70, dtype=pl.String))
     few = np.concatenate([domain.codes(pl.Series([each], dtype=pl.String)) for each in cells])
-    expected = [len(known) if each is None else known.index(each) if each in known else len(known) + 1 for each in cells]
+    expected = [
+        len(known) if each is None else known.index(each) if each in known else len(known) + 1 for each in cells
+    ]
     assert few.tolist() == expected
     assert many.tolist() == expected * 70

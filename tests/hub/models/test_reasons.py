@@ -125,7 +125,7 @@ def test_reasons_of_an_anomaly_are_in_its_score(
     row = sample.head(1).with_columns(pl.lit(99.0).alias("number 3"))
     wanted = expected_reasons(brute_force(scorer, row, lambda answer: float(answer["anomaly_score"][0])), 3)
     found = as_dict(scorer.reasons(row, 3)[0].to_list())
-    assert list(found)[0] == "number 3"
+    assert next(iter(found)) == "number 3"
     assert found == pytest.approx(wanted, abs=1e-12)
 
 

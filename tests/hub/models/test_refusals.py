@@ -149,6 +149,7 @@ class OwnClassifier(ClassifierMixin, BaseEstimator):
         return np.full((len(x), 2), 0.5)
 
 
+@pytest.mark.usefixtures("proven_here")
 def test_a_class_that_is_not_on_the_list_is_refused_by_name(tmp_path: Path, enrol: Enrol) -> None:
     own = OwnClassifier().fit(ROWS, TRUTH)
     with pytest.raises(ModelRefusedError, match=r"OwnClassifier, which is not on the hub's list.*ONNX"):
@@ -202,6 +203,7 @@ FORGED = {
 }
 
 
+@pytest.mark.usefixtures("proven_here")
 @pytest.mark.parametrize("kind", FORGED)
 def test_a_forged_schema_is_refused_before_skops_sees_it(kind: str, tmp_path: Path, enrol: Enrol) -> None:
     path = tmp_path / "model.skops"

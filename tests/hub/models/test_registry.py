@@ -12,9 +12,10 @@ from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.linear_model import LogisticRegression
 from sqlalchemy import select, update
 
+import hub.models
 from hub.audit import Action, AuditLog
 from hub.database import Database
-from hub.keys import KeyRing
+from hub.keys import KeyRing, open_ring
 from hub.models import (
     ArtefactError,
     ModelInUseError,
@@ -245,3 +246,41 @@ def test_a_large_artefact_is_stored_in_pieces_and_comes_back_whole(
     with database.read() as session:
         assert len(session.execute(select(ModelPartRow.position)).all()) > 3
     assert registry.load(version).predict(SAMPLE).height == 200
+
+
+@pytest.mark.service("postgresql")
+def test_postgresql_keeps_models_as_sqlite_does(settings: Settings, postgresql_database: Database) -> None:
+    audit = AuditLog(postgresql_database)
+    registry = Registry(postgresql_database, open_ring(settings, postgresql_database), audit)
+    together = threading.Barrier(4)
+    failures: list[Exception] = []
+
+    def enrol() -> None:
+        together.wait()
+        try:
+            registry.register("lead", fitted(), SAMPLE, owner="anna", actor="human:anna", alias="champion")
+        except Exception as error:  # noqa: BLE001
+            failures.append(error)
+
+    threads = [threading.Thread(target=enrol) for _ in range(4)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    assert failures == []
+    assert [each.number for each in registry.versions("lead")] == [1, 2, 3, 4]
+    before = registry.get("lead").number
+    back = registry.rollback("lead", "champion", "human:anna")
+    assert back.number != before
+    registry.remove("lead", before, "human:anna")
+    found = registry.load(registry.get("lead")).predict(SAMPLE)
+    np.testing.assert_allclose(found["probability"], fitted().predict_proba(ROWS)[:, 1], atol=1e-9)
+    assert audit.verify().ok
+
+
+def test_a_notebook_registers_with_the_settings_around_it(
+    settings: Settings, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HUB_HOME", str(settings.home))
+    version = hub.models.register("lead", fitted(), SAMPLE, owner="anna", alias="champion", actor="human:anna")
+    assert registry.get("lead") == version

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
 
 import polars as pl
 
 from hub.mappings.expressions.functions import moments
 from hub.mappings.expressions.functions.conversions import MismatchError, coerce
-from hub.mappings.expressions.functions.numbers import OUT_OF_RANGE, lost
+from hub.mappings.expressions.functions.numbers import OUT_OF_RANGE, half_away, lost
 from hub.mappings.expressions.functions.registry import Check, Emitted, operation
 from hub.mappings.expressions.types import (
     BOOLEAN,
@@ -113,17 +112,26 @@ def _fit_text(node: Node, x: pl.Expr) -> Emitted:
 def _cast_number(node: Node, x: pl.Expr) -> Emitted:
     given, wanted = node.args[0].type, node.type
     digits = 0 if wanted.kind is FieldType.INTEGER else wanted.digits[1]
-    rounded = x
-    if given.kind is FieldType.REAL or given.digits[1] > digits:
-        rounded = x.round(digits, mode="half_away_from_zero")
-    checks: list[Check] = []
-    if given.kind is FieldType.DECIMAL and given.digits[0] >= MAX_DIGITS and given.digits[1] > digits:
-        edge = float(Decimal(10) ** (MAX_DIGITS - given.digits[1])) * (1 - 1e-9) - 1
-        rounded = (
-            pl.when(x.cast(pl.Float64).abs() >= edge).then(None).otherwise(x).round(digits, mode="half_away_from_zero")
-        )
-    value = rounded.cast(wanted.dtype, strict=False)
-    return value, [*checks, (lost(value, x), OUT_OF_RANGE)]
+    if given.kind is FieldType.REAL:
+        value = _whole(x) if wanted.kind is FieldType.INTEGER else _decimal_of_real(x, *wanted.digits)
+    else:
+        rounded = half_away(given.digits, x, digits) if given.digits[1] > digits else x
+        value = rounded.cast(wanted.dtype, strict=False)
+    return value, [(lost(value, x), OUT_OF_RANGE)]
+
+
+def _whole(x: pl.Expr) -> pl.Expr:
+    return x.round(0, mode="half_away_from_zero").cast(pl.Int64, strict=False)
+
+
+def _decimal_of_real(x: pl.Expr, precision: int, scale: int) -> pl.Expr:
+    # polars raises for the whole frame where a real does not fit a decimal, and makes 1000.00000000000009 of 1000.0:
+    # the shortest text that stands for the real does neither.
+    wide = max(scale, MAX_DIGITS - 1 - (precision - scale))
+    value = x.cast(pl.String).cast(pl.Decimal(MAX_DIGITS, wide), strict=False)
+    if wide > scale:
+        value = half_away((MAX_DIGITS, wide), value, scale)
+    return value.cast(pl.Decimal(precision, scale), strict=False)
 
 
 @operation("from_boolean")
@@ -179,9 +187,7 @@ def _read_number(node: Node, x: pl.Expr) -> Emitted:
     whole = point.struct[0]
     plain = pl.when(good).then(whole + "." + (fraction + "0").str.head(spare))
     wide = plain.cast(pl.Decimal(MAX_DIGITS, spare), strict=False)
-    edge = float(Decimal(10) ** (MAX_DIGITS - spare)) * (1 - 1e-9) - 1
-    safe = pl.when(wide.cast(pl.Float64).abs() < edge).then(wide)
-    value = safe.round(scale, mode="half_away_from_zero").cast(node.type.dtype, strict=False)
+    value = half_away((MAX_DIGITS, spare), wide, scale).cast(node.type.dtype, strict=False)
     return value, [(good.not_(), NO_NUMBER), (lost(value, x), OUT_OF_RANGE)]
 
 

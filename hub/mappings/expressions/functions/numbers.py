@@ -396,22 +396,22 @@ def _decimal_step(node: Node, x: pl.Expr, digits: int, *, half: bool) -> Emitted
         if shifted is not None:
             value = shifted.cast(dtype, strict=False)
             return value, [(lost(value, x), OUT_OF_RANGE)]
-        near = _half_away(node.args[0], x, digits)
+        near = half_away(node.args[0].type.digits, x, digits)
         ulp = pl.lit(Decimal(1).scaleb(-digits), dtype=pl.Decimal(MAX_DIGITS, digits))
         kept = near.cast(pl.Decimal(MAX_DIGITS, digits), strict=False)
         value = pl.when(kept.abs() > x.abs()).then(kept - pl.when(x < 0).then(-ulp).otherwise(ulp)).otherwise(kept)
         value = value.cast(dtype, strict=False)
         return value, [(lost(value, x), OUT_OF_RANGE)]
-    value = _half_away(node.args[0], x, digits).cast(dtype, strict=False)
+    value = half_away(node.args[0].type.digits, x, digits).cast(dtype, strict=False)
     return value, [(lost(value, x), OUT_OF_RANGE)]
 
 
-def _half_away(arg: Node, x: pl.Expr, digits: int) -> pl.Expr:
-    precision, scale = arg.type.digits
+def half_away(size: tuple[int, int], x: pl.Expr, digits: int) -> pl.Expr:
+    """A decimal of that precision and scale, rounded; null where rounding up has no room, which makes polars raise."""
+    precision, scale = size
     if precision >= MAX_DIGITS:
-        # polars raises for the whole frame where rounding up needs a digit more than there is room for.
         edge = float(Decimal(10) ** (MAX_DIGITS - scale)) * (1 - 1e-9) - 1
-        x = pl.when(x.cast(pl.Float64).abs() >= edge).then(None).otherwise(x)
+        x = pl.when(x.cast(pl.Float64).abs() < edge).then(x)
     return x.round(digits, mode="half_away_from_zero")
 
 
