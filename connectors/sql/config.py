@@ -34,9 +34,10 @@ class SqlConfig(Config):
 
     late_seconds: int = setting(60, title="Seconds a transaction may be in flight after its stamp", ge=0, le=86_400)
 
-    def model_post_init(self, context: Any, /) -> None:
+    def model_post_init(self, context: Any, /) -> None:  # noqa: ARG002
         """Says which setting is missing or out of place for this kind of database."""
-        wanted, useless = ("host", "database", "user"), ("path",)
+        wanted: tuple[str, ...] = ("host", "database", "user")
+        useless: tuple[str, ...] = ("path",)
         if self.dialect == "sqlite":
             wanted, useless = ("path",), ("host", "port", "database", "user", "password", "tls_ca", "schemas")
         for name in wanted:

@@ -1,5 +1,7 @@
 """MariaDB through PyMySQL: its catalogue, its collations, its session."""
 
+# ruff: noqa: ARG002 - the interface is one for all products
+
 from __future__ import annotations
 
 import re
@@ -14,9 +16,10 @@ import pymysql
 import sqlalchemy as sa
 from pymysql.converters import conversions
 from sqlalchemy.dialects import mysql
+from sqlalchemy.sql.functions import Function
 
 from connectors.sql.client import EQUALITY, NULLS, Client, ContentionError, Expression, LostError, Parameter, text_of
-from connectors.sql.tables import Column, Native, Table, raw_frame
+from connectors.sql.tables import Column, Table, raw_frame
 from hub.sdk import (
     CheckReport,
     Field,
@@ -85,7 +88,7 @@ _COLUMNS = (
 class MariaClient(Client):
     """One PyMySQL connection in autocommit; results stay text until polars types them, column by column."""
 
-    dialect = mysql.dialect(paramstyle="format")  # type: ignore[no-untyped-call]
+    dialect = mysql.dialect(paramstyle="format")
     begin = ("START TRANSACTION",)
 
     @property
@@ -161,7 +164,7 @@ class MariaClient(Client):
             return RejectedError(_REASONS[code], field=field, detail=rule[1] if rule else str(code))
         if code in (1146, 1054):
             return UnexpectedError("a table or column is gone since it was described", detail=str(code))
-        if code in (0, 1040, 1053, 1203, 1927) or code >= 2000 and code < 3000 or isinstance(error, OSError):
+        if code in (0, 1040, 1053, 1203, 1927) or 2000 <= code < 3000 or isinstance(error, OSError):
             answered = self.connection is not None
             self.close()
             return LostError(
@@ -180,7 +183,7 @@ class MariaClient(Client):
         return CheckReport(identity=row[0], product=f"MariaDB {row[1]}")
 
     def tables(self) -> list[Table]:
-        schemas = sa.bindparam("schemas", self._schemas, expanding=True)
+        schemas: sa.BindParameter[Any] = sa.bindparam("schemas", self._schemas, expanding=True)
         columns = self.rows(sa.text(_CATALOGUE).bindparams(schemas)).rows()
         rows = pl.DataFrame(columns, schema=dict.fromkeys(_COLUMNS, pl.String), orient="row")
         indexes: dict[tuple[str, str], dict[str, list[str]]] = {}
@@ -200,7 +203,7 @@ class MariaClient(Client):
             # The names are our own letters and numbers, the kinds come from the table above.
             kinds.append(f"{name} {kind} PATH '$.{name}' ERROR ON ERROR")
         rows = frame.select(made).select(row=pl.struct(pl.all()).struct.json_encode())["row"]
-        document = sa.bindparam("document", f"[{','.join(rows)}]", unique=True)
+        document: sa.BindParameter[Any] = sa.bindparam("document", f"[{','.join(rows)}]", unique=True)
         text = sa.text(f"SELECT * FROM JSON_TABLE(:document, '$[*]' COLUMNS ({', '.join(kinds)})) AS j")  # noqa: S608
         return text.bindparams(document).columns(*(sa.column(name) for name in frame.columns)).subquery()
 
@@ -208,10 +211,10 @@ class MariaClient(Client):
 
     def read(self, expression: Expression, column: Column) -> Expression:
         if column.native == "float":
-            return sa.cast(expression, Native("DOUBLE"))
+            return _cast(expression, "DOUBLE")
         if column.family == "bit":
             return expression + sa.literal_column("0")
-        return sa.cast(expression, Native("CHAR")) if column.family == "other" else expression
+        return _cast(expression, "CHAR") if column.family == "other" else expression
 
     def decode(self, raw: pl.Expr, column: Column) -> pl.Expr:
         kind = column.field.type
@@ -239,7 +242,7 @@ class MariaClient(Client):
         if kind is FieldType.REAL:
             return sa.literal(float(mark), sa.types.NullType())
         if kind is FieldType.DECIMAL:
-            return sa.cast(sa.literal(mark, sa.types.NullType()), Native("DECIMAL(65,30)"))
+            return _cast(sa.literal(mark, sa.types.NullType()), "DECIMAL(65,30)")
         text = sa.literal(mark, sa.types.NullType())
         return sa.func.unhex(text) if kind is FieldType.BYTES else text
 
@@ -257,10 +260,10 @@ class MariaClient(Client):
             return expression
         if declared:
             return sa.func.convert(expression.op("USING")(sa.literal_column("utf8mb4"))).collate("utf8mb4_nopad_bin")
-        return sa.cast(expression, Native("CHAR")) if column.field.values else expression
+        return _cast(expression, "CHAR") if column.field.values else expression
 
     def version(self, expression: Expression) -> Expression:
-        return sa.cast(expression, Native("CHAR"))
+        return _cast(expression, "CHAR")
 
     def after(self, keys: Sequence[Expression], marks: Sequence[Expression]) -> Expression:
         """Spelt out: MariaDB finds no index for a comparison of rows."""
@@ -272,7 +275,7 @@ class MariaClient(Client):
     def taken(self, expression: Expression, column: Column) -> Expression:
         kind = column.field.type
         if kind in _CASTS:
-            return sa.cast(expression, Native(_CASTS[kind]))
+            return _cast(expression, _CASTS[kind])
         return sa.func.unhex(expression) if kind is FieldType.BYTES else expression
 
     def matched(self, left: Expression, right: Expression, column: Column) -> Expression:
@@ -322,6 +325,11 @@ _REASONS = {
     3819: "a rule of the table forbids it",
     4025: "a rule of the table forbids it",
 }
+
+
+def _cast(expression: Expression, kind: str) -> Expression:
+    """CAST to a type of the fixed words above: SQLAlchemy leaves out a CAST to most types of this product."""
+    return Function("CAST", expression.op("AS")(sa.literal_column(kind)))
 
 
 def _carried(column: Column | None, dtype: pl.DataType) -> str:

@@ -30,11 +30,9 @@ from connectors.sql.client import (
     record,
     text_of,
 )
-from connectors.sql.config import SqlConfig
 from connectors.sql.tables import Column, Native, Table
 from hub.sdk import (
     CheckReport,
-    Context,
     Field,
     FieldType,
     Operator,
@@ -79,17 +77,20 @@ SELECT n.nspname AS schema, c.relname AS "table", c.relkind IN ('v', 'm') AS vie
        (a.atthasdef OR a.attidentity <> '') AS defaulted, COALESCE(k.collisdeterministic, true) AS exact,
        (SELECT json_agg(e.enumlabel ORDER BY e.enumsortorder)::text FROM pg_enum e
          WHERE e.enumtypid = COALESCE(b.oid, t.oid)) AS labels,
-       has_column_privilege(c.oid, a.attnum, 'SELECT') AS visible, COALESCE(col_description(c.oid, a.attnum), '') AS title,
+       has_column_privilege(c.oid, a.attnum, 'SELECT') AS visible,
+       COALESCE(col_description(c.oid, a.attnum), '') AS title,
        (SELECT json_agg(x.attname ORDER BY array_position(p.indkey::int2[], x.attnum))::text FROM pg_attribute x
          WHERE x.attrelid = c.oid AND x.attnum = ANY (p.indkey::int2[])) AS "primary",
-       a.attgenerated = '' AND a.attidentity <> 'a' AND c.relkind <> 'm' AND pg_column_is_updatable(c.oid, a.attnum, false)
+       a.attgenerated = '' AND a.attidentity <> 'a' AND c.relkind <> 'm'
+         AND pg_column_is_updatable(c.oid, a.attnum, false)
          AND has_column_privilege(c.oid, a.attnum, 'UPDATE') AS writable,
        a.attgenerated = '' AND a.attidentity <> 'a' AND c.relkind <> 'm'
          AND has_column_privilege(c.oid, a.attnum, 'INSERT') AS insertable,
-       (SELECT json_agg(i.columns)::text FROM (SELECT (SELECT json_agg(x.attname) FROM pg_attribute x
-           WHERE x.attrelid = c.oid AND x.attnum = ANY (u.indkey::int2[])) AS columns
-         FROM pg_index u WHERE u.indrelid = c.oid AND u.indisunique AND u.indimmediate AND u.indisvalid
-           AND u.indpred IS NULL AND u.indexprs IS NULL) i) AS uniques
+       (SELECT json_agg(i.columns)::text
+          FROM (SELECT (SELECT json_agg(x.attname) FROM pg_attribute x
+                         WHERE x.attrelid = c.oid AND x.attnum = ANY (u.indkey::int2[])) AS columns
+                  FROM pg_index u WHERE u.indrelid = c.oid AND u.indisunique AND u.indimmediate AND u.indisvalid
+                   AND u.indpred IS NULL AND u.indexprs IS NULL) i) AS uniques
   FROM pg_class c
   JOIN pg_namespace n ON n.oid = c.relnamespace
   JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
@@ -174,7 +175,12 @@ class PostgresClient(Client):
             "require_auth": "",
             "connect_timeout": str(max(2, int(self.context.seconds_left(config.connect_seconds)))),
             "sslmode": "disable" if config.tls == "off" else "verify-full",
+            "sslnegotiation": "postgres",
+            "sslcertmode": "disable",
+            "ssl_min_protocol_version": "TLSv1.2",
+            "ssl_max_protocol_version": "",
             "gssencmode": "disable",
+            "load_balance_hosts": "disable",
             "passfile": os.path.join(os.devnull, "none"),  # noqa: PTH118 - a file that cannot be, so that no other is read
             "client_encoding": "UTF8",
             "application_name": "hub",
@@ -237,7 +243,7 @@ class PostgresClient(Client):
             column = columns.get(name)
             dtype = frame.schema[name]
             if dtype == pl.Boolean or dtype.is_integer() or dtype == pl.Float64:
-                series, kind = frame[name], {pl.Boolean: "boolean", pl.Float64: "double precision"}.get(dtype, "bigint")
+                series, kind = frame[name], _carried(dtype)
             else:
                 series, kind = frame.select(text_of(column.field, name) if column else pl.col(name))[name], "text"
             arrays.append(
@@ -341,7 +347,7 @@ class PostgresClient(Client):
     def insert(
         self, table: sa.TableClause, names: Sequence[str], chosen: sa.Select[Any], key: Sequence[str]
     ) -> ClauseElement:
-        statement = postgresql.insert(table).from_select(list(names), chosen)  # type: ignore[arg-type]
+        statement = postgresql.insert(table).from_select(list(names), chosen)
         return statement.on_conflict_do_nothing(index_elements=list(key))
 
     def native_for(self, field: Field) -> str:
@@ -372,6 +378,10 @@ _REASONS = {
     "44": "a rule of the view forbids it",
     "P0001": "a trigger of the table refuses it",
 }
+
+
+def _carried(dtype: pl.DataType) -> str:
+    return "boolean" if dtype == pl.Boolean else "double precision" if dtype == pl.Float64 else "bigint"
 
 
 def _subject(told: Mapping[str, str]) -> tuple[str, ...]:

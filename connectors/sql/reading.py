@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from itertools import pairwise
+from typing import Any, cast
 
 import polars as pl
 import sqlalchemy as sa
@@ -37,7 +38,7 @@ class SqlSource:
         if not state or state.get("null"):
             yield from replace(query, extra=stamp.is_(None)).pages(_marks(state), {"null": True})
             state = {}
-        start = stamp.is_not(None)
+        start: Expression = stamp.is_not(None)
         if state.get("from") is not None:
             start = stamp >= self._client.place(str(state["from"]), query.relation.meta(selection.changed_by))
         keys = (selection.changed_by, *query.keys)
@@ -60,9 +61,7 @@ class SqlSource:
             return [selection]
         given = dict(selection.part or {})
         edges = [given.get("after"), *bounds, given.get("until")]
-        return [
-            replace(selection, part={"after": low, "until": high}) for low, high in zip(edges, edges[1:], strict=False)
-        ]
+        return [replace(selection, part={"after": low, "until": high}) for low, high in pairwise(edges)]
 
     def head(self, selection: Selection) -> Cursor | None:
         """The last (changed_by, key) that stands, or a stamp earlier by what a transaction in flight may take."""
@@ -121,7 +120,7 @@ class Query:
         return replace(self, extra=found, match=match)
 
     def pages(self, marks: list[str] | None, also: Mapping[str, bool] | None = None) -> Iterator[Page]:
-        """Pages from behind the marks on. A key that is not unique stops the read: pages cannot stand between equals."""
+        """Pages from behind the marks on. A declared key that is not unique stops the read: pages stand between keys."""
         size = max(1, self.selection.page_rows)
         while not self.client.context.cancelled():
             raw = self.client.rows(self._statement(marks, size + 1))
@@ -143,7 +142,7 @@ class Query:
         statement = sa.select(*self._selected()).select_from(self.relation.source).where(*self._conditions())
         if marks is not None:
             statement = statement.where(self._after(self.keys, marks))
-        return statement.order_by(*ordered).limit(rows)
+        return cast("sa.Select[Any]", statement.order_by(*ordered).limit(rows))
 
     @property
     def _fields(self) -> list[str]:

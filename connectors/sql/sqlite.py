@@ -4,6 +4,8 @@ Only ADBC's own copy of SQLite opens the file. Two copies in one process drop ea
 (https://www.sqlite.org/howtocorrupt.html 2.2.1), so the standard library's module is not used beside it.
 """
 
+# ruff: noqa: ARG002 - the interface is one for all products
+
 from __future__ import annotations
 
 import re
@@ -43,8 +45,9 @@ _BATCH_ROWS = 200_000
 _CATALOGUE = """
 SELECT m.name AS "table", m.type AS type, x.name AS name, x.type AS native, x."notnull" AS required, x.pk AS place,
        x.hidden AS hidden, x.dflt_value IS NOT NULL AS defaulted, m.sql LIKE '%WITHOUT ROWID%' AS rowless,
-       (SELECT group_concat(u, char(30)) FROM (SELECT (SELECT group_concat(i.name, char(31)) FROM pragma_index_info(l.name) i) AS u
-          FROM pragma_index_list(m.name) l WHERE l."unique" AND NOT l.partial)) AS uniques
+       (SELECT group_concat(u, char(30))
+          FROM (SELECT (SELECT group_concat(i.name, char(31)) FROM pragma_index_info(l.name) i) AS u
+                  FROM pragma_index_list(m.name) l WHERE l."unique" AND NOT l.partial)) AS uniques
   FROM sqlite_master m JOIN pragma_table_xinfo(m.name) x
  WHERE m.type IN ('table', 'view') AND m.name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND x.hidden <> 1
  ORDER BY m.name, x.cid
@@ -88,7 +91,7 @@ _FORMATS = {
 class SqliteClient(Client):
     """One ADBC connection in autocommit to one file; it is never created."""
 
-    dialect = sqlite.dialect(paramstyle="qmark")  # type: ignore[no-untyped-call]
+    dialect = sqlite.dialect(paramstyle="qmark")
     begin = ("BEGIN IMMEDIATE",)
 
     def __init__(self, config: SqlConfig, context: Context) -> None:
@@ -269,7 +272,7 @@ class SqliteClient(Client):
     def insert(
         self, table: sa.TableClause, names: Sequence[str], chosen: sa.Select[Any], key: Sequence[str]
     ) -> ClauseElement:
-        statement = sqlite.insert(table).from_select(list(names), chosen.where(sa.true()))  # type: ignore[arg-type]
+        statement = sqlite.insert(table).from_select(list(names), chosen.where(sa.true()))
         return statement.on_conflict_do_nothing(index_elements=list(key))
 
     def native_for(self, field: Field) -> str:

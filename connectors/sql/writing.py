@@ -41,7 +41,7 @@ class SqlDestination:
         if not batch.height:
             return _results(len(changes), answers)
         rounds = batch.with_columns(twin=twin).partition_by("twin", maintain_order=True, include_key=False)
-        for each in sorted(rounds, key=lambda frame: int(frame["n"].min() or 0)):  # type: ignore[call-overload]
+        for each in rounds:
             for part in each.iter_slices(self._rows_a_call(each)):
                 if self._client.context.cancelled():
                     break

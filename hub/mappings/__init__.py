@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from hub.mappings.document import document_schema, read_document
     from hub.mappings.explanation import diff, diff_grants, explain
     from hub.mappings.mappings import Mappings, model_users
-    from hub.mappings.pipeline import Facts, Pipeline, read_example, run_examples
+    from hub.mappings.pipeline import Facts, Pipeline, run_examples
     from hub.mappings.specification import grant_text, spec
 
 _LAZY = {
@@ -49,7 +49,6 @@ _LAZY = {
     "grant_text": "specification",
     "model_users": "mappings",
     "read_document": "document",
-    "read_example": "pipeline",
     "run_examples": "pipeline",
     "spec": "specification",
 }
@@ -83,7 +82,6 @@ __all__ = [
     "grant_text",
     "model_users",
     "read_document",
-    "read_example",
     "run_examples",
     "spec",
 ]

@@ -3,35 +3,33 @@
 from __future__ import annotations
 
 import json
+import re
+import sqlite3
+from contextlib import closing
 from datetime import UTC, datetime
-from importlib.resources import files
+from pathlib import Path
 
 import pytest
 
-from hub.mappings.explanation import explain
-from hub.mappings.pipeline import read_example, run_examples
-from hub.mappings.specification import spec
-from tests.mappings.tables import MAPPINGS, SYSTEMS, shipped
+from connectors.sql.config import SqlConfig
+from connectors.sql.connector import SqlConnector
+from hub.mappings import explain, run_examples, spec
+from hub.sdk import Context
+from tests.mappings.tables import MAPPINGS, folder, shipped, systems
 
-
-def examples_of(name: str) -> dict[str, str]:
-    """The example files of a mapping, by name."""
-    found = (files("mappings") / name / "examples").iterdir()
-    return {each.name: each.read_text("utf-8") for each in found if each.name.endswith(".json")}
+NOW = datetime(2026, 3, 2, tzinfo=UTC)
 
 
 @pytest.mark.parametrize("name", MAPPINGS)
 def test_each_example_comes_out_as_it_says(name: str) -> None:
-    read = [read_example(f"{name}/{file}", text) for file, text in examples_of(name).items()]
-    assert run_examples(shipped(name), read) == []
+    assert len(run_examples(shipped(name), folder(name) / "examples")) >= 6
 
 
 @pytest.mark.parametrize("name", MAPPINGS)
 def test_the_examples_show_a_record_of_every_fate(name: str) -> None:
-    expected = [each for text in examples_of(name).values() for each in json.loads(text)["expect"]]
-    assert {each["state"] for each in expected} == {"ready", "outside", "held", "invalid"}
-    assert any(each.get("changes") for each in expected)
-    assert len(expected[0]["features"]) == len(shipped(name).features)
+    expected = json.loads((folder(name) / "examples" / "expected.json").read_text("utf-8"))
+    assert {each["state"] for each in expected["records"].values()} == {"ready", "outside", "held", "invalid"}
+    assert expected["changes"]
 
 
 @pytest.mark.parametrize("name", MAPPINGS)
@@ -39,7 +37,7 @@ def test_the_grant_names_nothing_that_the_document_does_not_use(name: str) -> No
     compiled = shipped(name)
     text = json.dumps(compiled.document.source)
     for connection, grant in compiled.grants.items():
-        keys = {each.name: set(each.key) for each in SYSTEMS[connection]}
+        keys = {each.name: set(each.key) for each in systems(name)[connection]}
         for entity, fields in grant.reads.items():
             assert [each for each in fields - keys[entity] if each not in text] == []
 
@@ -49,10 +47,26 @@ def test_each_mapping_can_be_explained_and_signed(name: str) -> None:
     compiled = shipped(name)
     assert compiled.document.mapping == name
     assert compiled.document.digest in spec(compiled)
-    told = explain(compiled, datetime(2026, 3, 2, tzinfo=UTC))
+    told = explain(compiled, NOW)
     assert all(f"  {feature}: " in told for feature in compiled.features)
 
 
 def test_every_shipped_mapping_is_tried_here() -> None:
-    folders = {each.name for each in files("mappings").iterdir() if (each / "mapping.yaml").is_file()}
-    assert folders == set(MAPPINGS)
+    found = {each.name for each in folder(MAPPINGS[0]).parent.iterdir() if (each / "mapping.yaml").is_file()}  # type: ignore[attr-defined]
+    assert found == set(MAPPINGS)
+
+
+def test_the_tables_of_the_clinic_s_guide_are_those_the_mapping_fits(tmp_path: Path) -> None:
+    """The statements in the guide make a database that the connector describes and the mapping compiles against."""
+    guide = (folder("patient_risk") / "README.md").read_text("utf-8")
+    path = tmp_path / "clinic.db"
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript("\n".join(re.findall(r"^    .*", guide, re.MULTILINE)))
+    config = SqlConfig(dialect="sqlite", path=str(path), changed_by={"PATIENT": ("LAST_UPD",)})
+    with SqlConnector(config, Context()) as connector:
+        found = connector.entities()
+    compiled = shipped("patient_risk", {"clinic": found})
+    assert compiled.lineage == shipped("patient_risk").lineage
+    assert compiled.grants == shipped("patient_risk").grants
+    types = {each.name: each.type for each in compiled.source.fields}
+    assert types == {each.name: each.type for each in systems("patient_risk")["clinic"][0].fields}

@@ -25,7 +25,7 @@ import polars as pl
 from hub.mappings.pipeline.intake import REASON, STATE
 from hub.mappings.pipeline.outcome import BECAUSE, Facts
 from hub.mappings.pipeline.pipeline import Pipeline
-from hub.mappings.types import READY, Compiled, CompiledLookup
+from hub.mappings.types import READY, Compiled, CompiledLookup, MappingsError
 from hub.sdk import Entity, Field, FieldType
 from hub.sdk.types import DELETED, KEY, VERSION
 from hub.sdk.types import INVALID as BROKEN
@@ -49,7 +49,7 @@ _READ: Mapping[FieldType, Callable[[Any], Any]] = {
 }
 
 
-class ExampleError(ValueError):
+class ExampleError(MappingsError):
     """Examples that do not come out as promised, or cannot be run: what differs, or what would be right."""
 
 

@@ -112,17 +112,17 @@ class SqliteHarness(Harness):
         super().__init__(folder)
         moment = {"operators": NULLS}
         self.entity = entity(
-            **{name: moment for name in ("changed_at", "born", "wakes", "seen", "admitted", "extra")},
+            **dict.fromkeys(("changed_at", "born", "wakes", "seen", "admitted", "extra"), moment),
             owed={"precision": 15, "scale": 4, "operators": NULLS},
             uid={"operators": EQUALITY},
-            band={"values": (), "length": 4},
+            band={"values": (), "length": 9},
         )
         self.path = folder / "far side.db"
         self._execute(
             f'create table "{TABLE}" ("Klinik" varchar(12) not null, number integer not null, changed_at timestamptz, '
-            'name text, age integer check (age <> 66666), owed decimal(15, 4), "risk %" double, smoker boolean, born date, '
-            "wakes time, seen timestamp, admitted timestamptz, scan blob, uid uuid, extra json, "
-            'band varchar(4) not null, note varchar(60), touched integer default 0, primary key ("Klinik", number))'
+            'name text, age integer check (age <> 66666), owed decimal(15, 4), "risk %" double, smoker boolean, '
+            "born date, wakes time, seen timestamp, admitted timestamptz, scan blob, uid uuid, extra json, "
+            'band varchar(9) not null, note varchar(60), touched integer default 0, primary key ("Klinik", number))'
         )
         self._execute(
             f'create trigger touch after update on "{TABLE}" when new.touched = old.touched begin '
@@ -148,7 +148,10 @@ class SqliteHarness(Harness):
         """A copy that another process holds: two libraries in one process would not see each other's locks."""
         path = self.folder / "busy.db"
         path.write_bytes(self.path.read_bytes())
-        program = "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); c.execute('begin exclusive'); print('.', flush=True); input()"
+        program = (
+            "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); "
+            "c.execute('begin exclusive'); print('.', flush=True); input()"
+        )
         if self._holder is None:
             self._holder = subprocess.Popen(
                 [sys.executable, "-c", program, str(path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
@@ -231,7 +234,7 @@ _BEHAVIOURS = {
 
 
 class ServerHarness(Harness):
-    """What the two servers share: proxies for what networks do, and a login for each fault that is a matter of logins."""
+    """What the two servers share: proxies for what networks do, and logins for what logins do."""
 
     spec = SPEC
     kind = "peer"
@@ -375,10 +378,12 @@ class PostgresHarness(ServerHarness):
 
     def edit(self, entity: str, key: Record, values: Record) -> None:
         values = {"changed_at": EDITED, **values}
-        listed = sql.SQL(", ").join(sql.SQL("{} = %s").format(sql.Identifier(name)) for name in values)
-        where = sql.SQL('where "Klinik" = %s and number = %s')
+        listed = sql.SQL(", ").join(
+            sql.SQL("{} = {}").format(sql.Identifier(name), value) for name, value in values.items()
+        )
+        where = sql.SQL('where "Klinik" = {} and number = {}').format(key["Klinik"], key["number"])
         statement = sql.SQL("update {} set {} {}").format(sql.Identifier(self.place, TABLE), listed, where)
-        self.admin.execute(statement, [*values.values(), key["Klinik"], key["number"]])
+        self.admin.execute(statement)
 
     def touched(self, entity: str, key: Record) -> int | None:
         found = self._run(
@@ -396,12 +401,16 @@ class PostgresHarness(ServerHarness):
 
 _POSTGRESQL_TABLE = (
     "create type {0}.bands as enum ('Hot', 'Warm', 'Cold')",
-    'create table {0}.{1} ("Klinik" varchar(12) not null, number integer not null, changed_at timestamptz, name text, '
-    'age bigint check (age <> 66666), owed numeric(38, 9), "risk %" double precision, smoker boolean, born date, '
-    "wakes time, seen timestamp, admitted timestamptz, scan bytea, uid uuid, extra jsonb, band {0}.bands not null, "
-    'note varchar(60), touched integer default 0, primary key ("Klinik", number))',
-    "create function {0}.touch() returns trigger language plpgsql as $$ begin new.touched = old.touched + 1; "
-    "return new; end $$",
+    (
+        'create table {0}.{1} ("Klinik" varchar(12) not null, number integer not null, changed_at timestamptz, name text, '
+        'age bigint check (age <> 66666), owed numeric(38, 9), "risk %" double precision, smoker boolean, born date, '
+        "wakes time, seen timestamp, admitted timestamptz, scan bytea, uid uuid, extra jsonb, band {0}.bands not null, "
+        'note varchar(60), touched integer default 0, primary key ("Klinik", number))'
+    ),
+    (
+        "create function {0}.touch() returns trigger language plpgsql as $$ begin new.touched = old.touched + 1; "
+        "return new; end $$"
+    ),
     "create trigger touch before update on {0}.{1} for each row execute function {0}.touch()",
 )
 

@@ -135,6 +135,20 @@ def test_a_second_version_gets_the_next_number_and_the_first_can_come_back(any_h
     assert [each.number for each in mappings.versions("lead_score")] == [1, 2]
 
 
+def test_a_run_keeps_the_version_it_began_with(house: House, good: str) -> None:
+    mappings = house.mappings()
+    first = mappings.publish(good, ANNA)
+    second = mappings.publish(good.replace("title: Lead score", "title: Lead rank"), ANNA)
+    assert mappings.version("lead_score", first.digest) == first
+    assert mappings.version("lead_score", second.digest) == second
+    assert mappings.compile_published(first).document.title == "Lead score"
+    assert mappings.compile_published(second).document.title == "Lead rank"
+    assert mappings.document(first).connections == {"crm", "erp"}
+    draft = mappings.submit(good.replace("title: Lead score", "title: Draft"), ANNA).document.digest
+    with pytest.raises(UnknownMappingError, match="has no published version"):
+        mappings.version("lead_score", draft)
+
+
 def test_the_same_document_published_twice_is_one_version(house: House, good: str) -> None:
     mappings = house.mappings()
     assert mappings.publish(good, ANNA) == mappings.publish("# a comment more\n" + good, BERT)
@@ -212,13 +226,14 @@ def test_what_was_not_handed_in_is_not_approved(house: House, good: str) -> None
 )
 def test_an_altered_version_is_refused(house: House, good: str, change: str) -> None:
     mappings = house.mappings()
+    digest = mappings.publish(good, ANNA).digest if "digest" not in change else "ff"
     mappings.publish(good, ANNA)
     with house.database.engine.begin() as connection:
         connection.execute(sql(f"update mapping_version set {change}"))
     with pytest.raises(AlteredMappingError, match="version 1 of mapping lead_score was altered"):
         mappings.get("lead_score")
     with pytest.raises(AlteredMappingError):
-        mappings.compile_published("lead_score")
+        mappings.version("lead_score", digest)
 
 
 def test_a_target_field_belongs_to_one_published_mapping(any_house: House, good: str) -> None:
@@ -258,34 +273,34 @@ def test_a_pause_in_a_transaction_goes_with_it(house: House, good: str) -> None:
 
 def test_the_systems_are_asked_once_until_a_run_wants_to_know(house: House, good: str) -> None:
     mappings = house.mappings()
-    mappings.publish(good, ANNA)
+    published = mappings.publish(good, ANNA)
     house.connections.asked.clear()
-    first = mappings.compile_published("lead_score")
-    assert mappings.compile_published("lead_score") is first
+    first = mappings.compile_published(published)
+    assert mappings.compile_published(published) is first
     assert sorted(house.connections.asked) == ["crm", "erp"]
-    assert mappings.compile_published("lead_score", fresh=True) is first
+    assert mappings.compile_published(published, fresh=True) is first
     lead, *rest = house.connections.systems["crm"]
     house.connections.systems["crm"] = [replace(lead, title="Lead!", fields=lead.fields[:-1]), *rest]
-    assert mappings.compile_published("lead_score") is first
-    assert mappings.compile_published("lead_score", fresh=True) is not first
+    assert mappings.compile_published(published) is first
+    assert mappings.compile_published(published, fresh=True) is not first
 
 
 def test_a_system_that_no_longer_fits_is_told_when_asked_afresh(house: House, good: str) -> None:
     mappings = house.mappings()
-    mappings.publish(good, ANNA)
+    published = mappings.publish(good, ANNA)
     lead, *rest = house.connections.systems["crm"]
     fields = tuple(each for each in lead.fields if each.name != "Employees")
     house.connections.systems["crm"] = [replace(lead, fields=fields), *rest]
     with pytest.raises(MappingError, match="unknown field Employees"):
-        mappings.compile_published("lead_score", fresh=True)
+        mappings.compile_published(published, fresh=True)
 
 
 def test_another_champion_compiles_anew(house: House, good: str) -> None:
     mappings = house.mappings()
-    mappings.publish(good, ANNA)
-    first = mappings.compile_published("lead_score")
+    published = mappings.publish(good, ANNA)
+    first = mappings.compile_published(published)
     house.registry.version = replace(house.registry.version, number=4, digest="cd" * 32)
-    assert mappings.compile_published("lead_score").model.number == 4
+    assert mappings.compile_published(published).model.number == 4
     assert first.model.number == 3
 
 
