@@ -28,6 +28,7 @@ from sqlalchemy import (
     TypeDecorator,
     create_engine,
     event,
+    inspect,
     make_url,
     select,
     text,
@@ -212,6 +213,17 @@ class Database:
         except SQLAlchemyError as error:
             cause = str(getattr(error, "orig", None) or error).strip().splitlines()[0]
             raise DatabaseError(f"the hub's database {self.url.render_as_string()} cannot be used: {cause}") from error
+
+    def lacking(self) -> list[str]:
+        """Tables and columns that the stores imported so far expect and this database does not have."""
+        seen = inspect(self.engine)
+        there = set(seen.get_table_names())
+        missing = [name for name in Base.metadata.tables if name not in there]
+        for name, table in Base.metadata.tables.items():
+            if name in there:
+                known = {each["name"] for each in seen.get_columns(name)}
+                missing += [f"{name}.{each.name}" for each in table.columns if each.name not in known]
+        return sorted(missing)
 
     def create_all(self) -> None:
         """Makes the tables of every store imported so far; for tests, an installation is migrated instead."""

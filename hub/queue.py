@@ -141,13 +141,16 @@ def assert_effective(app: Celery) -> None:
 def ring(app: Celery, pool: str) -> bool:
     """Tells the workers of a pool that there may be work. False where the broker is away, or where there is none.
 
-    Carries nothing and never raises. That at most one ring per pool is on its way is kept by the caller's flag row.
+    Carries nothing and never raises; lost where nobody has listened to that pool before. That at most one ring per pool
+    is on its way is kept by the caller's flag row.
     """
     away: _Away = app.hub_away
     if not _has_broker(app) or time.monotonic() < away.until:
         return False
     try:
-        app.tasks[RING].apply_async(queue=queue(app.conf.broker_url, pool), retry=False, expires=60)
+        # Declared by those who listen alone: RabbitMQ closes the channel of one of two who declare a new quorum queue
+        # at the same time, and a ring for a pool that nobody serves has nowhere to wait.
+        app.tasks[RING].apply_async(queue=queue(app.conf.broker_url, pool), declare=[], retry=False, expires=60)
     except (BrokerError, KombuError, OSError) as error:
         if not away.told:
             log.warning("the broker does not answer (%s); workers look for work by themselves", type(error).__name__)

@@ -54,6 +54,7 @@ class Settings(BaseSettings):
     worker_memory_mb: int = Field(1500, ge=200, description="A worker above this is replaced after its slice.")
     api_host: str = Field("127.0.0.1", min_length=1, description="Address the API listens on.")
     api_port: int = Field(8700, ge=0, le=65_535, description="Port the API listens on; 0 picks a free one.")
+    api_rate: float = Field(200, gt=0, description="Requests a second that one API key may make of one API process.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
     log_format: Literal["text", "json"] = Field("text", description="One line of text, or one JSON object, per entry.")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -56,7 +57,9 @@ class AuditLog:
     def verify(self) -> Verdict:
         """Walks every chain. The verdict names the first gap, altered row or missing writer."""
         with self._database.read() as session:
-            return verify_trail(store.openings(session), store.walk(session))
+            openings = store.openings(session)
+            with closing(store.walk(session)) as rows:
+                return verify_trail(openings, rows)
 
     def events(
         self,

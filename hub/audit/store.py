@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -129,10 +129,11 @@ def openings(session: Session) -> Sequence[bytes]:
     return session.execute(wanted).scalars().all()
 
 
-def walk(session: Session) -> Iterator[AuditEventRow]:
+def walk(session: Session) -> Generator[AuditEventRow, None, None]:
     """Every event, chain after chain, a few thousand in memory at a time."""
     wanted = select(AuditEventRow).order_by(AuditEventRow.writer, AuditEventRow.seq)
-    yield from session.execute(wanted.execution_options(yield_per=2000)).scalars()
+    with session.execute(wanted.execution_options(yield_per=2000)) as result:
+        yield from result.scalars()
 
 
 def find(

@@ -92,10 +92,10 @@ def entities(
 
     def text() -> None:
         if entity is None:
-            rows = [(e["name"], e["key"], len(e["fields"]), e["modes"]) for e in answer]  # type: ignore[arg-type]
+            rows = [(e["name"], e["key"], len(e["fields"]), e["modes"]) for e in answer]
             table(["entity", "key", "fields", "can be written by"], rows, empty="nothing can be read")
         else:
-            rows = [tuple(field.values()) for field in answer[0]["fields"]]  # type: ignore[union-attr, attr-defined]
+            rows = [tuple(field.values()) for field in answer[0]["fields"]]  # type: ignore[attr-defined]
             table(["field", "type", "nullable", "writable", "length"], rows, empty="it has no fields")
 
     emit(answer, as_json, text)
@@ -121,7 +121,11 @@ def resume(name: Name, as_json: AsJson = False) -> None:
 def remove(name: Name, as_json: AsJson = False) -> None:
     """Forgets a connection and destroys its secrets."""
     with opened() as hub:
-        used = [each.mapping for each in hub.mappings.list() if name in hub.mappings.connections_of(each.mapping)]
+        used = [
+            each.mapping
+            for each in hub.mappings.list()
+            if each.published is not None and name in hub.mappings.document(each.published).connections
+        ]
         if used:
             raise typer.BadParameter(f"connection {name} is used by the published mappings {', '.join(used)}")
         hub.connections.remove(name, me())

@@ -60,7 +60,7 @@ def describe(name: Annotated[str, typer.Argument(help="A connector.")], as_json:
         facts({name: answer[name] for name in ("name", "title", "kind", "roles", "limits")})
         rows = [(s["setting"], s["title"], "secret" if s["secret"] else s["default"], s["required"]) for s in settings]
         table(["setting", "what it is", "default", "required"], rows, empty="it has no settings")
-        table(["right", "why", "mandatory"], [tuple(r.values()) for r in answer["rights"]], empty="it needs no rights")  # type: ignore[union-attr, attr-defined]
+        table(["right", "why", "mandatory"], [tuple(r.values()) for r in answer["rights"]], empty="it needs no rights")  # type: ignore[attr-defined]
 
     emit(answer, as_json, text)
 
@@ -76,7 +76,7 @@ def matrix(as_json: AsJson = False) -> None:
     answer = [{**asdict(each), "rung": str(each.rung)} for each in found]
 
     def text() -> None:
-        rows = []
+        rows: list[tuple[Any, ...]] = []
         for each in found:
             rows.append((each.name, "", str(each.rung), each.why, ""))
             for one in each.stand_ins:

@@ -10,7 +10,7 @@ import typer
 from hub.cli.output import AsJson, emit, facts, me, opened, room, shown, table
 
 if TYPE_CHECKING:
-    from hub.decisions import Decision, Receipt
+    from hub.decisions import Receipt
     from hub.runs import Installation
 
 app = room("What was concluded about each record, and why.")
@@ -27,16 +27,13 @@ def show(
     as_json: AsJson = False,
 ) -> None:
     """Shows a record's receipt: where it stands, and every decision that led there. `crm/Lead` names a mapping too."""
-    from hub.audit import Action
-    from hub.decisions import receipt
+    from hub.decisions.plain import receipt_json
+    from hub.runs import look_up
 
     with opened() as hub:
         name = mapping_of(hub, mapping)
-        found = receipt(hub.log, hub.standing, name, key_of(hub, name, key), limit=limit)
-        with hub.database.begin() as session:
-            pseudonym = hub.keys.mac("record-key", f"{name}/{key}".encode()).hex()
-            hub.record(session, str(me()), Action.DECISION_SHOW, f"record:{pseudonym}", mapping=name)
-    if found.standing is None:
+        found = look_up(hub, name, key_of(hub, name, key), str(me()), limit)
+    if found is None:
         raise typer.BadParameter(f"mapping {name} has never met the record {key}")
     emit(receipt_json(found), as_json, lambda: _print(found))
 
@@ -102,7 +99,11 @@ def verify(mapping: Mapping, as_json: AsJson = False) -> None:
             except IntegrityError as error:
                 faults.append(str(error))
     answer = {"segments": len(segments), "decisions": sum(each.rows for each in segments), "faults": faults}
-    emit(answer, as_json, lambda: facts(answer if faults else {**answer, "verdict": "every decision is as it was written"}))
+    emit(
+        answer,
+        as_json,
+        lambda: facts(answer if faults else {**answer, "verdict": "every decision is as it was written"}),
+    )
     if faults:
         raise typer.Exit(1)
 
@@ -137,49 +138,27 @@ def key_of(hub: Installation, mapping: str, text: str) -> dict[str, Any]:
     return parts
 
 
-def receipt_json(found: Receipt) -> dict[str, Any]:
-    """A receipt as JSON-ready values."""
-    return {
-        "mapping": found.mapping,
-        "key": dict(found.key),
-        "standing": dict(found.standing) if found.standing is not None else None,
-        "decisions": [decision_json(each) for each in found.decisions],
-        "older": list(found.older) if found.older is not None else None,
-    }
-
-
-def decision_json(each: Decision) -> dict[str, Any]:
-    """One decision as JSON-ready values."""
-    return {
-        "segment": str(each.segment),
-        "row": each.row,
-        "digest": each.root.hex(),
-        "at": each.facts.at,
-        "run": each.facts.run,
-        "mapping_version": each.facts.version,
-        "model": f"{each.facts.model} {each.facts.model_version}",
-        "model_digest": each.facts.model_digest,
-        "state": each.state,
-        "reason": each.reason,
-        "because": each.because,
-        "features": dict(each.features),
-        "outputs": dict(each.outputs),
-        "decided": dict(each.decided),
-        "written": {**each.set, **each.with_},
-        "cleared": list(each.clear),
-        "before": dict(each.before),
-        "reasons": [dict(one) for one in each.reasons],
-        "result": dict(each.result),
-    }
-
-
 def _print(found: Receipt) -> None:
+    from hub.decisions.plain import decision_json
+
     standing = dict(found.standing or {})
     facts({"record": found.key, "stands": standing["state"], "why": standing["why"], "holds": standing["values"]})
     facts({"written": standing["written_at"], "due again": standing["due"]})
     for each in map(decision_json, found.decisions):
         print()
-        names = ("at", "run", "model", "state", "reason", "because", "features", "outputs", "decided", "written", "before")
+        names = (
+            "at",
+            "run",
+            "model",
+            "state",
+            "reason",
+            "because",
+            "features",
+            "outputs",
+            "decided",
+            "written",
+            "before",
+        )
         facts({name: each[name] for name in names if each[name]})
         reasons = [f"{one['feature']} {one['effect']:+.4f}" for one in each["reasons"]]
         facts({"reasons": reasons, "far side": each["result"], "cleared": each["cleared"], "segment": each["segment"]})

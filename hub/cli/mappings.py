@@ -8,7 +8,8 @@ from typing import Annotated, Any
 
 import typer
 
-from hub.cli.output import AsJson, emit, me, opened, plain, read_text, room, shown, table
+from hub.cli.output import AsJson, emit, me, opened, read_text, room, shown, table
+from hub.decisions.plain import plain
 
 app = room("Mappings: documents that say what to read, score and write.")
 
@@ -118,33 +119,45 @@ def grant(file: File, as_json: AsJson = False) -> None:
 @app.command(epilog="Example: hub mappings spec mappings/patient_risk > agreement.md")
 def spec(file: File, as_json: AsJson = False) -> None:
     """Writes the integration specification: a document that both sides can sign."""
-    from hub.mappings import render_spec
+    from hub.mappings import spec as render
 
     with opened() as hub:
-        made = render_spec(hub.mappings.check(document_text(file), me()))
+        made = render(hub.mappings.check(document_text(file), me()))
         emit({"specification": made}, as_json, lambda: print(made))
 
 
 @app.command(epilog="Example: hub mappings explain mappings/patient_risk")
 def explain(file: File, as_json: AsJson = False) -> None:
     """Shows what the far side filters, what the hub does, and how each value comes about."""
-    from hub.mappings import render_explanation
+    from hub.mappings import explain as render
 
     with opened() as hub:
         compiled = hub.mappings.check(document_text(file), me())
         with hub.database.read() as session:
-            made = render_explanation(compiled, hub.database.now(session))
+            made = render(compiled, hub.database.now(session))
         emit({"explanation": made}, as_json, lambda: print(made))
 
 
 @app.command(epilog="Example: hub mappings diff mappings/patient_risk")
 def diff(file: File, as_json: AsJson = False) -> None:
     """Shows what publishing a document would change, rights included."""
+    from hub.mappings import diff
+    from hub.mappings import diff_grants
+
     with opened() as hub:
-        changes = hub.mappings.diff(document_text(file), me())
-        rows = [tuple(each.values()) for each in changes]
-        columns = ["what", "published", "this document"]
-        emit(changes, as_json, lambda: table(columns, rows, empty="nothing would change"))
+        compiled = hub.mappings.check(document_text(file), me())
+        published = hub.mappings.get(compiled.document.mapping)
+        before = hub.mappings.compile_published(published)
+        answer = {
+            "document": list(diff(before.document, compiled.document)),
+            "rights": list(diff_grants(before.grants, compiled.grants)),
+        }
+
+    def text() -> None:
+        for line in [*answer["document"], *answer["rights"]] or ["nothing would change"]:
+            print(line)
+
+    emit(answer, as_json, text)
 
 
 @app.command(epilog="Example: hub mappings schema > mapping.schema.json")

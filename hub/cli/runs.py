@@ -59,6 +59,8 @@ def list_(
 @app.command(epilog="Example: hub runs show 20261120-231500-3fa9c1")
 def show(run: RunId, as_json: AsJson = False) -> None:
     """Shows one run: state, counts by outcome, progress."""
+    from hub.runs import progress
+
     with opened() as hub:
         answer = progress(hub, run)
         emit(answer, as_json, lambda: facts(answer))
@@ -135,7 +137,7 @@ def _finish(hub: Installation, run: str, wait: bool, as_json: bool) -> None:  # 
 
 
 def _tell(hub: Installation, ended: Run, as_json: bool) -> None:  # noqa: FBT001
-    from hub.runs import RunState
+    from hub.runs import RunState, progress
 
     answer = progress(hub, ended.id)
     emit(answer, as_json, lambda: facts(answer))
@@ -145,7 +147,7 @@ def _tell(hub: Installation, ended: Run, as_json: bool) -> None:  # noqa: FBT001
 
 def follow(hub: Installation, run: str, supervisor: Any | None) -> Run:
     """Shows progress on standard error until the run ends or is held; the run as it stands then."""
-    from hub.runs import RunError, RunState
+    from hub.runs import RunError, RunState, progress
     from rich.console import Console
     from rich.live import Live
     from threading import Event
@@ -163,23 +165,6 @@ def follow(hub: Installation, run: str, supervisor: Any | None) -> Run:
             if supervisor is not None and supervisor.wait(0) and not hub.pending():
                 raise RunError(f"the worker ended before run {run} did; see its log above")
             pause.wait(0.2)
-
-
-def progress(hub: Installation, run: str) -> dict[str, Any]:
-    """A run with its rate (records a second), slices done and seconds left (None: not known yet)."""
-    from hub.runs import describe
-
-    with hub.database.read() as session:
-        found = hub.ledger.run(session, run)
-        done, slices = hub.ledger.slices(session, run)
-        now = hub.database.now(session)
-    answer = dict(describe(found))
-    since = found.started_at
-    seconds = ((found.finished_at or now) - since).total_seconds() if since is not None else 0.0
-    read = found.counts.read
-    rate = read / seconds if seconds > 0 else 0.0
-    left = max(0, found.expected - read) / rate if found.expected and rate and not found.state.final else None
-    return {**answer, "slices": f"{done}/{slices}", "rate": round(rate, 1), "seconds_left": left}
 
 
 def _line(answer: dict[str, Any]) -> str:

@@ -66,23 +66,22 @@ def history(log: DecisionLog, pointer: tuple[int, int] | None, key: pl.Series) -
     The chain ends at the first decision, or where the record was erased. DecisionError where it leads to another
     record or in a circle.
     """
-    segments: dict[int, Segment] = {}
+    told: dict[int, tuple[Segment, pl.DataFrame]] = {}
     known: dict[tuple[int, int], dict[str, Any]] = {}
     passed: set[tuple[int, int]] = set()
     while pointer is not None:
         if pointer in passed:
             raise DecisionError(f"the decisions about this record lead in a circle through segment {pointer[0]}")
         if pointer not in known:
-            segment, rows = log.beside(*pointer, key)
-            segments[segment.id] = segment
+            rows = log.beside(*pointer, key)
+            told |= log.told(rows[SEGMENT].unique().to_list())
             known.update({(each[SEGMENT], each[ROW]): each for each in rows.to_dicts()})
         row = known.pop(pointer, None)
         if row is None or (row[LEAF] is None and row[KEY] != key[0]):
             raise DecisionError(f"row {pointer[1]} of segment {pointer[0]} is no decision about this record")
         if row[LEAF] is not None:
             return
-        segment = segments.get(pointer[0]) or log.segment(pointer[0])
-        decision = _decision(segment, row, log.results(segment.id))
+        decision = _decision(*told[pointer[0]], row)
         yield decision
         passed.add(pointer)
         pointer = decision.previous
@@ -106,7 +105,7 @@ def key_series(standing: Standing, mapping: str, key: Mapping[str, Any]) -> pl.S
     return pl.DataFrame(parts).to_struct(KEY)
 
 
-def _decision(segment: Segment, row: Mapping[str, Any], results: pl.DataFrame) -> Decision:
+def _decision(segment: Segment, results: pl.DataFrame, row: Mapping[str, Any]) -> Decision:
     told = results.filter(pl.col("row") == row[ROW]).drop("row").to_dicts()
     before = row[PREVIOUS]
     return Decision(

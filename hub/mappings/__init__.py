@@ -1,74 +1,94 @@
-"""What a mapping says, checked, compiled, explained, kept, and carried out on frames.
+"""What a mapping says, checked, compiled, explained, approved and kept.
 
-Owns the document, the expression language, the published versions and the pipeline. Refuses what it does not
-understand with the line and the nearest right name, and all I/O while it works on frames: runs are above.
+Owns the mapping document, its expression language, the grant drawn from it, its published versions and the stages that
+carry frames through it. Refuses to read or write a far system: runs do that, with what is compiled here.
 """
 
+from __future__ import annotations
+
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 from hub.mappings.types import (
     HELD,
     INVALID,
     READY,
+    AlteredMappingError,
     ApprovalError,
     Compiled,
     CompiledLookup,
     Document,
     MappingError,
     MappingsError,
+    MappingState,
+    PausedMappingError,
     Problem,
     Published,
+    Standing,
     UnknownMappingError,
+    Watermark,
 )
 
 if TYPE_CHECKING:
+    from hub.mappings.check import compile_mapping
     from hub.mappings.document import document_schema, read_document
-    from hub.mappings.explain import diff, explain
-    from hub.mappings.mappings import Mappings
-    from hub.mappings.pipeline import Facts, Pipeline
-    from hub.mappings.spec import grant_text, spec
+    from hub.mappings.explanation import diff, diff_grants, explain
+    from hub.mappings.mappings import Mappings, model_users
+    from hub.mappings.pipeline import Facts, Pipeline, run_examples
+    from hub.mappings.specification import grant_text, spec
+
+_LAZY = {
+    "Facts": "pipeline",
+    "Mappings": "mappings",
+    "Pipeline": "pipeline",
+    "compile_mapping": "check",
+    "diff": "explanation",
+    "diff_grants": "explanation",
+    "document_schema": "document",
+    "explain": "explanation",
+    "grant_text": "specification",
+    "model_users": "mappings",
+    "read_document": "document",
+    "run_examples": "pipeline",
+    "spec": "specification",
+}
 
 __all__ = [
     "HELD",
     "INVALID",
     "READY",
+    "AlteredMappingError",
     "ApprovalError",
     "Compiled",
     "CompiledLookup",
     "Document",
     "Facts",
     "MappingError",
+    "MappingState",
     "Mappings",
     "MappingsError",
+    "PausedMappingError",
     "Pipeline",
     "Problem",
     "Published",
+    "Standing",
     "UnknownMappingError",
+    "Watermark",
+    "compile_mapping",
     "diff",
+    "diff_grants",
     "document_schema",
     "explain",
     "grant_text",
+    "model_users",
     "read_document",
+    "run_examples",
     "spec",
 ]
 
-_LATER = {
-    "Facts": "hub.mappings.pipeline",
-    "Mappings": "hub.mappings.mappings",
-    "Pipeline": "hub.mappings.pipeline",
-    "diff": "hub.mappings.explain",
-    "document_schema": "hub.mappings.document",
-    "explain": "hub.mappings.explain",
-    "grant_text": "hub.mappings.spec",
-    "read_document": "hub.mappings.document",
-    "spec": "hub.mappings.spec",
-}
-
 
 def __getattr__(name: str) -> Any:
-    """Heavy parts are imported when they are first named."""
-    if name not in _LATER:
-        raise AttributeError(name)
-    from importlib import import_module
-
-    return getattr(import_module(_LATER[name]), name)
+    """What needs polars, sqlglot or a database is imported when it is first asked for."""
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)

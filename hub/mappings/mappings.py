@@ -7,6 +7,8 @@ import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from hashlib import sha256
+from pathlib import Path
+from typing import TypeAlias
 
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
@@ -36,6 +38,9 @@ from hub.mappings.types import (
 from hub.models import ModelVersion, Registry
 from hub.sdk import Cursor, Entity, Json
 
+Who: TypeAlias = Actor | str
+"""Who acts; text is an actor as the trail writes it (`human:anna`), say the one a run was started by."""
+
 
 class Mappings:
     """Safe to share between threads. With `production`, a version is published only after a preview and an approval."""
@@ -60,7 +65,7 @@ class Mappings:
         self._documents: dict[str, Document] = {}
         self._lock = threading.Lock()
 
-    def check(self, text: str, actor: Actor) -> Compiled:
+    def check(self, text: str, actor: Who) -> Compiled:
         """The document compiled against its systems as they are now. MappingError holds every problem by line."""
         document = read_document(text)
         try:
@@ -71,7 +76,7 @@ class Mappings:
         self._tell(actor, Action.MAPPING_CHECK, document)
         return compiled
 
-    def submit(self, text: str, actor: Actor) -> Compiled:
+    def submit(self, text: str, actor: Who) -> Compiled:
         """Hands a checked version in for approval; `actor` is its author from now on."""
         compiled = self.check(text, actor)
         with self._database.begin() as session:
@@ -81,7 +86,7 @@ class Mappings:
             self._record(session, actor, Action.MAPPING_SUBMIT, compiled.document)
         return compiled
 
-    def note_preview(self, text: str, actor: Actor, detail: Mapping[str, Json] | None = None) -> None:
+    def note_preview(self, text: str, actor: Who, detail: Mapping[str, Json] | None = None) -> None:
         """Remembers that this very document was tried on real records; `detail` holds counts for the trail."""
         document = read_document(text)
         with self._database.begin() as session:
@@ -99,7 +104,7 @@ class Mappings:
             row.approved_by, row.approved_at = str(actor), self._database.now(session)
             self._record(session, actor, Action.MAPPING_APPROVE, read_document(row.text))
 
-    def publish(self, text: str, actor: Actor) -> Published:
+    def publish(self, text: str, actor: Who) -> Published:
         """Makes this version the one that runs; an earlier version published again keeps its number.
 
         ApprovalError in production without preview and approval by somebody else. Elsewhere the actor stands as the
@@ -116,7 +121,7 @@ class Mappings:
                 " another publication ran at the same moment; check it again"
             ) from error
 
-    def _publish(self, session: Session, compiled: Compiled, text: str, actor: Actor) -> Published:
+    def _publish(self, session: Session, compiled: Compiled, text: str, actor: Who) -> Published:
         document = compiled.document
         row = self._version(session, document, text, actor)
         if self._production and row.approved_by is None:
@@ -166,7 +171,7 @@ class Mappings:
             rows = [each for each in store.versions(session, name) if each.number is not None]
             return [published_of(mapping, each) for each in sorted(rows, key=lambda row: row.number or 0)]
 
-    def pause(self, name: str, actor: Actor, reason: str, session: Session | None = None) -> None:
+    def pause(self, name: str, actor: Who, reason: str, session: Session | None = None) -> None:
         """Nothing runs the mapping until it is resumed; in the caller's transaction where one is given."""
         with self._transaction(session) as inside:
             mapping = self._known(inside, name)
@@ -174,7 +179,7 @@ class Mappings:
             event = Event(str(actor), Action.MAPPING_PAUSE, f"mapping:{name}", detail={"reason": reason})
             self._audit.record(inside, event)
 
-    def resume(self, name: str, actor: Actor) -> None:
+    def resume(self, name: str, actor: Who) -> None:
         """The mapping may run again."""
         with self._database.begin() as session:
             mapping = self._known(session, name)
@@ -182,7 +187,7 @@ class Mappings:
             self._audit.record(session, Event(str(actor), Action.MAPPING_RESUME, f"mapping:{name}"))
 
     def version(self, name: str, digest: str) -> Published:
-        """A version that was published at some time, whether it still runs or not."""
+        """A version that was published at some time, whether it still runs or not; so a run keeps its own."""
         with self._database.read() as session:
             mapping, row = self._known(session, name), store.version(session, name, digest=digest)
             if row is None or row.number is None:
@@ -201,17 +206,16 @@ class Mappings:
         return known
 
     def compile_published(self, published: Published, *, fresh: bool = False) -> Compiled:
-        """A version compiled, kept in this process while its model stays the same.
+        """A published version compiled, kept in this process while its model stays the same.
 
         `fresh` asks the systems for their entities again, as a run does before it starts: MappingError where they no
         longer fit the document.
         """
-        name = published.mapping
         document = self.document(published)
         version = self._registry.get(document.model.name, document.model.use)
         wanted = f"{published.digest}/{version.digest}/{version.number}"
         with self._lock:
-            kept = self._compiled.get(name)
+            kept = self._compiled.get(published.digest)
         if kept is not None and not fresh and kept[0].startswith(f"{wanted}/"):
             return kept[1]
         seen: dict[str, Sequence[Entity]] = {}
@@ -220,8 +224,17 @@ class Mappings:
         if kept is not None and kept[0] == key:
             return kept[1]
         with self._lock:
-            self._compiled[name] = (key, compiled)
+            self._compiled[published.digest] = (key, compiled)
         return compiled
+
+    def run_examples(self, compiled: Compiled, folder: Path) -> builtins.list[str]:
+        """The keys of the example records of a folder, which all came out as promised; none where there is no folder.
+
+        ExampleError lists what did not.
+        """
+        from hub.mappings.pipeline import run_examples
+
+        return run_examples(compiled, folder) if folder.is_dir() else []
 
     def watermark(self, name: str) -> Watermark | None:
         """How far the last complete run of the mapping read; None before the first."""
@@ -256,7 +269,7 @@ class Mappings:
             taken = store.targets(session)
         return compile_mapping(document, entities, model, taken)
 
-    def _version(self, session: Session, document: Document, text: str, actor: Actor) -> store.MappingVersionRow:
+    def _version(self, session: Session, document: Document, text: str, actor: Who) -> store.MappingVersionRow:
         """The row of this document, made where it is new; the mapping's own row with it."""
         name = document.mapping
         if store.mapping(session, name, lock=True) is None:
@@ -310,7 +323,7 @@ class Mappings:
 
     def _tell(
         self,
-        actor: Actor,
+        actor: Who,
         action: Action,
         document: Document,
         outcome: Outcome = Outcome.DONE,
@@ -322,7 +335,7 @@ class Mappings:
     def _record(
         self,
         session: Session,
-        actor: Actor,
+        actor: Who,
         action: Action,
         document: Document,
         outcome: Outcome = Outcome.DONE,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from hub.sdk import Cursor, Entity, FieldType, Grant, Json, Mode, Value
 
 if TYPE_CHECKING:
-    from hub.mappings.expressions import Aggregate, Expression, Order, ValueType
+    from hub.mappings.expressions import Aggregate, Expression, OrderKey, ValueType
     from hub.models import ModelVersion
 
 
@@ -173,6 +173,11 @@ class Document:
     source: Mapping[str, Json]
     marks: Mapping[tuple[str | int, ...], Mark] = field(default_factory=dict, compare=False, repr=False)
 
+    @property
+    def connections(self) -> frozenset[str]:
+        """Every connection that the mapping reads or writes."""
+        return frozenset({self.read.connection, self.write.connection, *(each.connection for each in self.lookups)})
+
 
 @dataclass(frozen=True, slots=True)
 class CompiledLookup:
@@ -186,7 +191,7 @@ class CompiledLookup:
     fields: tuple[str, ...]
     match: Mapping[str, Expression]
     where: Expression | None
-    order: Order | None = None
+    order: tuple[OrderKey, ...] | None = None
     aggregate: Mapping[str, Aggregate] | None = None
     columns: Mapping[str, ValueType] = field(default_factory=dict)
 

@@ -1,4 +1,4 @@
-"""Alembic's environment: runs the revisions on the connection it is handed, against the tables of every room."""
+"""Alembic's environment: runs the revisions on the connection, or compares them with the tables, it is handed."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from alembic import context
 from sqlalchemy import Enum
 
 from hub.database import UtcDateTime
-from hub.migrations.upgrade import stores
 
 
 def _render_type(kind: str, item: Any, _: object) -> str | Literal[False]:
@@ -22,7 +21,7 @@ def _render_type(kind: str, item: Any, _: object) -> str | Literal[False]:
 
 context.configure(
     connection=context.config.attributes["connection"],
-    target_metadata=stores(),
+    target_metadata=context.config.attributes.get("stores"),
     compare_type=True,
     render_as_batch=True,  # SQLite alters a table by making it anew
     render_item=_render_type,

@@ -12,7 +12,7 @@ from alembic.config import Config
 from alembic.script import ScriptDirectory
 
 from hub.database import Database
-from hub.migrations.upgrade import upgrade
+from hub.migrations.upgrade import stores, upgrade
 
 
 def revise(message: str) -> Path:
@@ -25,7 +25,7 @@ def revise(message: str) -> Path:
         if known:
             upgrade(database)
         with database.engine.begin() as connection:
-            config.attributes["connection"] = connection
+            config.attributes.update(connection=connection, stores=stores())
             made = command.revision(config, message, autogenerate=True, rev_id=f"{len(known) + 1:04}")
         database.close()
         assert made is not None

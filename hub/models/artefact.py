@@ -27,6 +27,7 @@ _COMPRESSED = (
     b"\x1f\x8b",
     b"BZh",
     b"\xfd7zXZ",
+    b"]\x00\x00",
     b"\x04\x22\x4d\x18",
 )
 _TEXT_PICKLE = re.compile(rb"^[(\]}]*(c[\w.]+\n[\w.]+\n|[ldt(]p\d+\n|i[\w.]+\n)")

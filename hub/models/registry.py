@@ -179,7 +179,8 @@ class Registry:
             current = self._find(session, name, alias)
             # Taken after the lock, so that two rollbacks at once go two steps and not the same one twice.
             store.find_alias(session, name, alias, lock=True)
-            before = _before(store.find_changes(session, name, alias))
+            kept = [each.number for each in store.find_versions(session, name=name)]
+            before = _before(store.find_changes(session, name, alias), kept)
             if before is None:
                 raise ModelNotFoundError(
                     f"alias {alias} of model {name} pointed at nothing before version {current.number}"
@@ -214,6 +215,10 @@ class Registry:
 
             parts = artefact.unpack(self._content(version), version.digest)
             scorer = open_scorer(parts, cuda=version.pool != "default")
+            if scorer.signature != version.signature:
+                raise ArtefactError(
+                    f"the signature of version {version.number} of model {version.name} was altered where it is stored"
+                )
             self._scorers[version.digest] = scorer
             while len(self._scorers) > KEPT_SCORERS:
                 self._scorers.popitem(last=False)
@@ -266,15 +271,16 @@ def _identity(version: ModelVersion, position: int) -> dict[str, str]:
     return {"kind": "model-part", "digest": version.digest, "position": str(position)}
 
 
-def _before(changes: Iterable[tuple[int, int | None, bool]]) -> int | None:
-    """What an alias goes back to: settings are a stack, and a rollback takes the last one off."""
+def _before(changes: Iterable[tuple[int, bool]], kept: Iterable[int]) -> int | None:
+    """What an alias goes back to: what was set is a stack, a rollback takes off its top; removed ones are passed."""
     stack: list[int] = []
-    for number, _, rollback in changes:
-        if rollback:
+    for number, rollback in changes:
+        while rollback and stack and stack[-1] != number:
             stack.pop()
-        else:
+        if not stack or stack[-1] != number:
             stack.append(number)
-    return stack[-2] if len(stack) > 1 else None
+    present = set(kept)
+    return next((each for each in reversed(stack[:-1]) if each in present and each != stack[-1]), None)
 
 
 def _not_found(known: Iterable[ModelVersion], name: str, use: str) -> str:

@@ -185,9 +185,9 @@ class Scorer:
         )
         rows = pl.DataFrame({"row": np.arange(len(effects))})
         joined = rows.join(listed, on="row", how="left", maintain_order="left").get_column("reasons")
-        return (
-            joined.fill_null(pl.lit([], dtype=REASON)).cast(REASON) if len(joined) else pl.Series("reasons", [], REASON)
-        )
+        if not len(joined):
+            return pl.Series("reasons", [], REASON)
+        return joined.fill_null(pl.lit([], dtype=REASON)).cast(REASON).rechunk()
 
 
 def _column_type(each: InputField) -> pl.DataType:

@@ -188,14 +188,14 @@ def point_alias(
     return previous
 
 
-def find_changes(session: Session, name: str, alias: str) -> list[tuple[int, int | None, bool]]:
-    """(number, previous, rollback) of every change of an alias, oldest first."""
+def find_changes(session: Session, name: str, alias: str) -> list[tuple[int, bool]]:
+    """What an alias was pointed at and whether by a rollback, oldest first."""
     query = (
-        select(ModelAliasChangeRow.number, ModelAliasChangeRow.previous, ModelAliasChangeRow.rollback)
+        select(ModelAliasChangeRow.number, ModelAliasChangeRow.rollback)
         .where(ModelAliasChangeRow.name == name, ModelAliasChangeRow.alias == alias)
         .order_by(ModelAliasChangeRow.id)
     )
-    return [(number, previous, rollback) for number, previous, rollback in session.execute(query)]
+    return [(number, rollback) for number, rollback in session.execute(query)]
 
 
 def drop_version(session: Session, name: str, number: int, at: datetime) -> None:

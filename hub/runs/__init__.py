@@ -4,10 +4,11 @@ Owns the ledger, the two commits of a page, undo, preview and scores on request.
 mapping, a write without a stored intent, and a green run with an unexplained record.
 """
 
+from hub.runs.answers import answer_json, look_up, progress
 from hub.runs.execution import Worker
 from hub.runs.installation import Installation, open_installation
 from hub.runs.planning import Order, cancel, describe, preflight, replay, resume, start, tick, undo
-from hub.runs.scoring import Answer, Scoring, preview
+from hub.runs.scoring import MOST_RECORDS, Answer, Scoring, preview
 from hub.runs.types import (
     BadRequestError,
     Counts,
@@ -16,9 +17,11 @@ from hub.runs.types import (
     RunError,
     RunKind,
     RunState,
+    UnknownRunError,
 )
 
 __all__ = [
+    "MOST_RECORDS",
     "Answer",
     "BadRequestError",
     "Counts",
@@ -30,12 +33,16 @@ __all__ = [
     "RunKind",
     "RunState",
     "Scoring",
+    "UnknownRunError",
     "Worker",
+    "answer_json",
     "cancel",
     "describe",
+    "look_up",
     "open_installation",
     "preflight",
     "preview",
+    "progress",
     "replay",
     "resume",
     "start",

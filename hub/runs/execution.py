@@ -12,6 +12,7 @@ from queue import Full, Queue
 from typing import Self, TypeVar
 
 import structlog
+from polars.exceptions import PanicException
 from sqlalchemy.exc import DBAPIError
 
 from hub.connections import GrantError
@@ -87,7 +88,7 @@ class Worker:
             self._hold(claim, differences(self._hub, claim.run) or str(error))
         except (LostLeaseError, DatabaseError, DBAPIError):
             raise
-        except Exception as error:  # noqa: BLE001  (the page is tried again in parts; what fails alone is parked)
+        except (Exception, PanicException) as error:  # noqa: BLE001  (tried again in parts; what fails alone is parked)
             if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOSPC):
                 self._wait(claim, f"this machine is out of {_resource(error)}", None)
                 return

@@ -5,18 +5,20 @@ from __future__ import annotations
 import base64
 import json
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
 
-from hub.audit import Action
-from hub.mappings import Compiled, Published
+from hub.access import Actor
+from hub.decisions import Segment
+from hub.mappings import Compiled, PausedMappingError
 from hub.runs.execution import Worker
 from hub.runs.installation import Installation
 from hub.runs.pages import Load, Trip, inline
-from hub.runs.planning import add_run, preflight
+from hub.runs.planning import add_run
 from hub.runs.types import BadRequestError, Counts, Run, RunError, RunKind, RunPlan, RunState, SliceKind, SlicePlan
 
 MOST_RECORDS = 1_000
@@ -25,24 +27,27 @@ MOST_RECORDS = 1_000
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Decisions on some records, one row each (columns of the decision log), and where they are stored."""
+    """Decisions on some records, one row each (columns of the decision log), and where they are stored.
+
+    `rows` are those of the `segments`, one after the other; `keys` are the records asked for, in that order, and may
+    hold some that the mapping does not select.
+    """
 
     rows: pl.DataFrame
     compiled: Compiled
-    segment: int | None = None
+    keys: pl.Series
+    segments: tuple[Segment, ...] = ()
     run: str | None = None
 
 
-def preview(hub: Installation, published: Published, actor: str, limit: int = 10) -> Answer:
-    """Carries the first records of the source through the mapping and writes nothing."""
-    compiled = preflight(hub, published)
-    trip = Trip(hub, _passing_run(hub, compiled, actor), compiled, published.number)
+def preview(hub: Installation, text: str, actor: Actor, limit: int = 10) -> Answer:
+    """Carries the first records of the source through a document and writes nothing."""
+    compiled = hub.mappings.check(text, actor)
+    trip = Trip(hub, _passing_run(hub, compiled, str(actor)), compiled)
     with trip.travelling():
         rows = trip.decide(trip.first_page(limit))
-    with hub.database.begin() as session:
-        detail = {"records": rows.height, "version": published.digest}
-        hub.record(session, actor, Action.MAPPING_PREVIEW, f"mapping:{published.mapping}", **detail)
-    return Answer(rows, compiled)
+    hub.mappings.note_preview(text, actor, {"records": rows.height})
+    return Answer(rows, compiled, rows["_key"])
 
 
 class Scoring:
@@ -55,82 +60,103 @@ class Scoring:
 
     def score(self, mapping: str, records: Sequence[Mapping[str, Any]], actor: str) -> Answer:
         """Decisions on records given inline, durable before this returns; nothing is written to the far side."""
-        _check_size(records)
-
-        def load(trip: Trip) -> Load:
-            return Load(inline(trip.compiled.source, trip.compiled.fields, records), trip.no_keys)
-
-        return self._answer(mapping, load, actor)
+        trip = self._trip(mapping)
+        page = _page(trip, records, "records", trip.compiled.fields)
+        return self._answer(trip, page["_key"], lambda _asked: Load(page, trip.no_keys), actor)
 
     def score_keys(self, mapping: str, keys: Sequence[Mapping[str, Any]], actor: str) -> Answer:
         """As `score`, for records fetched by key. BadRequestError says how many are not there."""
-        _check_size(keys)
+        trip = self._trip(mapping)
+        source = trip.compiled.source
+        wanted = _page(trip, keys, "keys", source.key)["_key"]
 
-        def load(trip: Trip) -> Load:
-            source = trip.compiled.source
-            fetched = trip.fetch(inline(source, source.key, keys).get_column("_key").struct.unnest())
+        def load(asked: Trip) -> Load:
+            fetched = asked.fetch(wanted.struct.unnest())
             if fetched.gone.height:
                 raise BadRequestError(f"keys: {fetched.gone.height} of {len(keys)} name no record of {source.name}")
             return fetched
 
-        return self._answer(mapping, load, actor)
+        return self._answer(trip, wanted, load, actor)
 
-    def score_and_write(self, mapping: str, records: Sequence[Mapping[str, Any]], actor: str) -> Answer:
-        """Scores the records with these keys and writes them back, by a run of its own; values given win over those read.
+    def score_and_write(
+        self, mapping: str, records: Sequence[Mapping[str, Any]], actor: str, what: str = "records"
+    ) -> Answer:
+        """Scores the records with these keys and writes them back, by a run of its own; values given win over read ones.
 
-        The run is carried in this process; should that die, a worker takes over.
+        The run is carried in this process; should that die, a worker takes over. RunError where it takes too long.
         """
-        _check_size(records)
-        hub, published = self._hub, self._hub.mappings.get(mapping)
-        trip = self._trip(published)
-        inline(trip.compiled.source, trip.compiled.fields, records)
+        hub, trip = self._hub, self._trip(mapping)
+        compiled = trip.compiled
+        page = _page(trip, records, what, compiled.fields if what == "records" else compiled.source.key)
         with hub.database.read() as session:
             now = hub.database.now(session)
         sealed = hub.keys.seal(json.dumps(list(records)).encode(), {"kind": "request"})
-        plan = RunPlan(mapping, published.digest, trip.compiled.model.digest, RunKind.REQUEST, actor, now)
+        plan = RunPlan(mapping, compiled.document.digest, compiled.model.digest, RunKind.REQUEST, actor, now)
         subject = (base64.b64encode(sealed).decode(),)
         run = add_run(hub, plan, [SlicePlan(SliceKind.NAMED, 0, page_rows=MOST_RECORDS, subject=subject)])
         worker = Worker(hub, "default", f"api/{threading.get_ident()}")
         while worker.work(run):
             pass
-        return self._written(run, trip)
+        return self._written(self._ended(run), trip, page["_key"])
 
-    def _written(self, run: str, trip: Trip) -> Answer:
+    def _ended(self, run: str) -> Run:
+        """The run when it has ended: another worker may have been first to claim it."""
+        pause, until = threading.Event(), time.monotonic() + self._hub.settings.lease_seconds
+        while True:
+            with self._hub.database.read() as session:
+                found = self._hub.ledger.run(session, run)
+            if found.state in (RunState.HELD, RunState.FAILED):
+                raise RunError(f"run {run} is {found.state.value}: {found.reason}")
+            if found.state.final:
+                return found
+            if time.monotonic() > until:
+                raise RunError(f"run {run} goes on; look at it again later")
+            pause.wait(0.05)
+
+    def _written(self, run: Run, trip: Trip, keys: pl.Series) -> Answer:
+        log = self._hub.log
         with self._hub.database.read() as session:
-            ended = self._hub.ledger.run(session, run)
-            segments = self._hub.log.segments(session, run=run)
-        if ended.state is RunState.HELD:
-            raise RunError(ended.reason or f"run {run} is held")
-        frames = [self._hub.log.frame(each.id) for each in segments]
+            segments = log.segments(session, run=run.id)
+        frames = [_with_results(log.frame(each.id), log.results(each.id)) for each in segments]
         rows = pl.concat(frames, how="diagonal_relaxed") if frames else pl.DataFrame()
-        return Answer(rows, trip.compiled, segments[0].id if segments else None, run)
+        return Answer(rows, trip.compiled, keys, tuple(segments), run.id)
 
-    def _answer(self, mapping: str, load: Callable[[Trip], Load], actor: str) -> Answer:
-        trip = self._trip(self._hub.mappings.get(mapping))
+    def _answer(self, trip: Trip, keys: pl.Series, load: Callable[[Trip], Load], actor: str) -> Answer:
         with self._hub.database.read() as session:
             now = self._hub.database.now(session)
         asked = trip.at(now, actor)
         with asked.travelling():
-            rows, segment = asked.remember(load(asked))
-        return Answer(rows, asked.compiled, segment)
+            rows = asked.decide(load(asked))
+        segment = asked.remember(rows)
+        return Answer(rows, asked.compiled, keys, () if segment is None else (segment,))
 
-    def _trip(self, published: Published) -> Trip:
+    def _trip(self, mapping: str) -> Trip:
+        published = self._hub.mappings.get(mapping)
         with self._lock:
-            known = self._trips.get(published.mapping)
+            known = self._trips.get(mapping)
         if published.paused:
-            raise RunError(f"mapping {published.mapping} is paused")
+            raise PausedMappingError(f"mapping {mapping} is paused; hub mappings resume {mapping} lifts it")
         compiled = self._hub.mappings.compile_published(published)
         if known is not None and known.compiled is compiled:
             return known
-        fresh = Trip(self._hub, _passing_run(self._hub, compiled, "api"), compiled, published.number)
+        fresh = Trip(self._hub, _passing_run(self._hub, compiled, "api"), compiled)
         with self._lock:
-            self._trips[published.mapping] = fresh
+            self._trips[mapping] = fresh
         return fresh
 
 
-def _check_size(records: Sequence[Mapping[str, Any]]) -> None:
+def _page(trip: Trip, records: Sequence[Mapping[str, Any]], what: str, fields: Sequence[str]) -> pl.DataFrame:
     if not 1 <= len(records) <= MOST_RECORDS:
-        raise BadRequestError(f"records: expected 1 to {MOST_RECORDS}; start a run for more")
+        raise BadRequestError(f"{what}: expected 1 to {MOST_RECORDS}; start a run for more")
+    return inline(trip.compiled.source, fields, records, what)
+
+
+def _with_results(rows: pl.DataFrame, results: pl.DataFrame) -> pl.DataFrame:
+    """The rows of one segment, their state and reason what the far side answered where it did."""
+    told = results.select(pl.col("row").alias("_n"), pl.col("state").alias("_told"), pl.col("reason").alias("_why"))
+    joined = rows.with_row_index("_n").join(told, on="_n", how="left", maintain_order="left")
+    state, reason = pl.coalesce("_told", "_state"), pl.coalesce("_why", "_reason")
+    return joined.with_columns(_state=state, _reason=reason).select(rows.columns)
 
 
 def _passing_run(hub: Installation, compiled: Compiled, actor: str) -> Run:

@@ -25,6 +25,8 @@ from hub.runs.types import (
     SliceKind,
     SlicePlan,
     Stage,
+    Totals,
+    UnknownRunError,
 )
 
 WINDOW = 1_000
@@ -172,10 +174,10 @@ class Ledger:
         return run
 
     def run(self, session: Session, run: str) -> Run:
-        """One run with its counts. RunError names the nearest when there is none."""
+        """One run with its counts. UnknownRunError where there is none."""
         row = session.get(RunRow, run)
         if row is None:
-            raise RunError(f"there is no run {run}; `hub runs list` shows them")
+            raise UnknownRunError(f"there is no run {run}; `hub runs list` shows them")
         return _run(row, self.counts(session, run))
 
     def runs(self, session: Session, mapping: str | None = None, limit: int = 50) -> list[Run]:
@@ -216,6 +218,16 @@ class Ledger:
             select(func.count()).select_from(SliceRow).where(SliceRow.run == run, SliceRow.stage == Stage.DONE.value)
         )
         return finished or 0, total
+
+    def totals(self, session: Session, now: datetime) -> Totals:
+        """Runs by state, the oldest that waits, and the records of the runs of the last day by outcome."""
+        states = dict(session.execute(select(RunRow.state, func.count()).group_by(RunRow.state)).tuples().all())
+        recent = select(RunRow.mapping, SliceRow.counts).join(SliceRow, SliceRow.run == RunRow.id)
+        records: dict[tuple[str, str], int] = {}
+        for mapping, counts in session.execute(recent.where(RunRow.created_at > now - timedelta(days=1))):
+            for outcome, number in Counts.from_json(counts).by.items():
+                records[mapping, outcome] = records.get((mapping, outcome), 0) + number
+        return Totals({each.value: states.get(each.value, 0) for each in RunState}, self.oldest_due(session), records)
 
     def set_state(self, session: Session, run: str, state: RunState, reason: str | None = None) -> bool:
         """Moves a run that is not final; whether it moved."""
@@ -457,7 +469,7 @@ class Ledger:
         return None if row is None else (row.at, row.dropped)
 
 
-def _claimable(pool: str, now: datetime) -> Select[tuple[SliceRow]]:
+def _claimable(pool: str, now: datetime) -> Select[SliceRow]:
     earlier = aliased(SliceRow)
     blocked = (
         select(earlier.number)

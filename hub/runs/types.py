@@ -226,8 +226,21 @@ class PageRecord:
     journal: str | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Totals:
+    """The ledger in numbers: runs by state, when the oldest waiting one was made, records by mapping and outcome."""
+
+    states: Mapping[str, int]
+    oldest: datetime | None
+    records: Mapping[tuple[str, str], int]
+
+
 class RunError(Exception):
     """A run cannot be started or steered as asked; the message says why and what to do."""
+
+
+class UnknownRunError(RunError):
+    """There is no run of that id."""
 
 
 class PreflightError(RunError):

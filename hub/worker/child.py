@@ -36,8 +36,13 @@ def main() -> None:
     settings = load_settings()
     configure(settings, process=f"worker {arguments.pool}")
     stop, bell = threading.Event(), threading.Event()
+
+    def end(*_: object) -> None:
+        stop.set()
+        bell.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: (stop.set(), bell.set()))
+        signal.signal(number, end)
     threading.Thread(target=_end_with_supervisor, daemon=True).start()
     with open_installation(settings) as hub:
         gc.collect()
@@ -55,6 +60,7 @@ def _loop(hub: Installation, pool: str, stop: threading.Event, bell: threading.E
         bell.clear()
         try:
             tick(hub)
+            hub.log.settle()
             while not stop.is_set() and worker.work():
                 alive()
         except (DBAPIError, DatabaseError) as error:

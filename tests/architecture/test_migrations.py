@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,11 +20,12 @@ from hub.migrations.upgrade import stores
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.service("postgresql"))])
-def empty(request: pytest.FixtureRequest, tmp_path: Path) -> Database:
+def empty(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Database]:
     """A database without a table."""
-    if request.param == "sqlite":
-        return Database(f"sqlite:///{tmp_path / 'hub.db'}")
-    return Database(request.getfixturevalue("postgresql_url"))
+    on_sqlite = request.param == "sqlite"
+    made = Database(f"sqlite:///{tmp_path / 'hub.db'}" if on_sqlite else request.getfixturevalue("postgresql_url"))
+    yield made
+    made.close()
 
 
 def test_models_and_revisions_agree(empty: Database) -> None:
@@ -31,13 +33,11 @@ def test_models_and_revisions_agree(empty: Database) -> None:
     with empty.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
         assert compare_metadata(context, stores()) == []
-    empty.close()
 
 
 def test_a_second_upgrade_changes_nothing(empty: Database) -> None:
     first = upgrade(empty)
     assert upgrade(empty) == first
-    empty.close()
 
 
 def test_a_database_of_a_newer_hub_is_left_alone(empty: Database) -> None:
@@ -46,7 +46,6 @@ def test_a_database_of_a_newer_hub_is_left_alone(empty: Database) -> None:
         connection.execute(text("update alembic_version set version_num = 'zz99'"))
     with pytest.raises(MigrationError, match="zz99, which a newer hub made"):
         upgrade(empty)
-    empty.close()
 
 
 def test_a_migrated_trail_is_append_only_and_its_guard_is_put_back(empty: Database) -> None:
@@ -60,7 +59,6 @@ def test_a_migrated_trail_is_append_only_and_its_guard_is_put_back(empty: Databa
         audit.record(session, Event("human:anna", Action.RUN_START, "run:1"))
     with pytest.raises(DBAPIError, match="append-only"), empty.begin() as session:
         session.execute(text("delete from audit_event"))
-    empty.close()
 
 
 def test_processes_that_start_together_migrate_once(empty: Database) -> None:
@@ -69,4 +67,3 @@ def test_processes_that_start_together_migrate_once(empty: Database) -> None:
     running = [subprocess.Popen([sys.executable, "-c", program]) for _ in range(3)]
     assert [each.wait(60) for each in running] == [0, 0, 0]
     assert current(empty) is not None
-    empty.close()

@@ -12,6 +12,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import polars as pl
 from cryptography.exceptions import InvalidTag
@@ -54,15 +55,11 @@ def pack(frame: pl.DataFrame, key: bytes, file_id: int, *, chunk_rows: int = CHU
 class OpenFile:
     """A segment file opened for reading; every byte it gives was authenticated. IntegrityError says what is wrong."""
 
-    def __init__(self, path: Path, key: bytes, file_id: int) -> None:
-        self._path = path
+    def __init__(self, source: Path | bytes, key: bytes, file_id: int) -> None:
+        self._source = source
+        self._name = source.name if isinstance(source, Path) else "kept in the database"
         self._id = file_id
         self._cipher = AESGCM(key)
-        try:
-            with path.open("rb") as file:
-                self._bytes = file.read()
-        except FileNotFoundError:
-            raise IntegrityError(f"the file of segment {file_id} is missing: {path.name}") from None
         self.chunks = self._footer()
 
     def read(self, number: int, columns: Sequence[str] | None = None) -> pl.DataFrame:
@@ -80,25 +77,38 @@ class OpenFile:
     def plain(self, number: int) -> bytes:
         """The Parquet bytes of one chunk."""
         chunk = self.chunks[number]
-        return self._decrypt(self._bytes[chunk.offset : chunk.offset + chunk.size], number, f"chunk {number}")
+        with self._reading() as file:
+            file.seek(chunk.offset)
+            return self._decrypt(file.read(chunk.size), number, f"chunk {number}")
 
     def _footer(self) -> list[Chunk]:
-        raw = self._bytes
-        size = int.from_bytes(raw[-4:], "big")
-        if raw[: len(MAGIC)] != MAGIC or len(MAGIC) + size + 4 > len(raw):
-            raise IntegrityError(f"the file of segment {self._id} is cut or no segment file: {self._path.name}")
-        listed = json.loads(self._decrypt(raw[-4 - size : -4], FOOTER, "footer"))
-        chunks = [Chunk(*each) for each in listed]
-        if sum(each.size for each in chunks) + len(MAGIC) + size + 4 != len(raw):
-            raise IntegrityError(f"the file of segment {self._id} has bytes that belong to no chunk: {self._path.name}")
+        with self._reading() as file:
+            begins = file.read(len(MAGIC)) == MAGIC
+            length = file.seek(0, os.SEEK_END)
+            file.seek(max(length - 4, 0))
+            size = int.from_bytes(file.read(4), "big")
+            if not begins or len(MAGIC) + size + 4 > length:
+                raise IntegrityError(f"the file of segment {self._id} is cut or no segment file: {self._name}")
+            file.seek(length - 4 - size)
+            chunks = [Chunk(*each) for each in json.loads(self._decrypt(file.read(size), FOOTER, "footer"))]
+        if sum(each.size for each in chunks) + len(MAGIC) + size + 4 != length:
+            raise IntegrityError(f"the file of segment {self._id} has bytes that belong to no chunk: {self._name}")
         return chunks
+
+    def _reading(self) -> BinaryIO:
+        if isinstance(self._source, bytes):
+            return io.BytesIO(self._source)
+        try:
+            return self._source.open("rb")
+        except FileNotFoundError:
+            raise IntegrityError(f"the file of segment {self._id} is missing: {self._name}") from None
 
     def _decrypt(self, body: bytes, number: int, what: str) -> bytes:
         try:
             return self._cipher.decrypt(_nonce(number), body, _bound(self._id, number))
         except InvalidTag:
             raise IntegrityError(
-                f"the {what} of the file of segment {self._id} was altered or cut: {self._path.name}"
+                f"the {what} of the file of segment {self._id} was altered or cut: {self._name}"
             ) from None
 
 

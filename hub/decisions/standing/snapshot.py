@@ -33,6 +33,8 @@ class Over:
 
     seq: int
     rows: pl.DataFrame
+    low: str
+    high: str
 
 
 @dataclass(frozen=True)
@@ -50,10 +52,17 @@ class Snapshot:
         """Where the block at that place ends: the next one's first key text."""
         return self.lows[at + 1] if at + 1 < len(self.lows) else None
 
-    def newer(self, at: int) -> list[pl.DataFrame]:
-        """The rows laid over a block that count for it, oldest first."""
-        block = self.blocks[at]
-        found = [blocks.between(each.rows, block.low, self.high(at)) for each in self.over if each.seq > block.seq]
+    def newer(self, at: int, low: str = "", high: str | None = None) -> list[pl.DataFrame]:
+        """The rows laid over a block that count for it, oldest first; of the keys from `low` through `high` only."""
+        block, end = self.blocks[at], self.high(at)
+        start = max(block.low, low)
+        found = []
+        for each in self.over:
+            missed = (
+                each.high < start or (end is not None and each.low >= end) or (high is not None and each.low > high)
+            )
+            if each.seq > block.seq and not missed:
+                found.append(blocks.between(each.rows, start, end))
         return [each for each in found if not each.is_empty()]
 
 

@@ -196,7 +196,8 @@ class Standing:
             left = each.rows.filter(~gone)
             if left.height < each.rows.height:
                 store.drop_rows(session, mapping, [each.seq])
-                self._write_over(session, mapping, left, each.seq)
+                if not left.is_empty():
+                    self._write_over(session, mapping, left, each.seq)
         return removed
 
     def clear(self, session: Session, mapping: str) -> None:
@@ -318,9 +319,10 @@ class Standing:
         if len(texts) > FEW_KEYS:
             return self._rows(session, snapshot, places)
         wanted = pl.col(TEXT).is_in(texts.implode())
+        first, last = str(texts.min()), str(texts.max())
         found = []
         for at, rows in zip(places, self._plain(session, snapshot, places), strict=True):
-            newer = [each.filter(wanted) for each in snapshot.newer(at)]
+            newer = [each.filter(wanted) for each in snapshot.newer(at, first, last)]
             found.append(blocks.laid_over(rows.filter(wanted), newer))
         return found
 
@@ -387,7 +389,8 @@ class Standing:
 
     def _over(self, mapping: str, row: store.OverRow) -> Over:
         assert row.sealed is not None
-        return Over(row.seq, blocks.unpacked(self._keys.open(row.sealed, _identity("standing_row", mapping, row.seq))))
+        rows = blocks.unpacked(self._keys.open(row.sealed, _identity("standing_row", mapping, row.seq)))
+        return Over(row.seq, rows, rows[TEXT][0], rows[TEXT][-1])
 
 
 def _nonempty(rows: pl.DataFrame, fields: Mapping[str, pl.DataType] | None) -> Iterator[pl.DataFrame]:

@@ -75,7 +75,9 @@ class Findings:
     def raise_any(self) -> None:
         """MappingError with everything noted, if anything was."""
         if self._problems:
-            raise MappingError(sorted(dict.fromkeys(self._problems), key=lambda each: (each.line, each.column, each.path)))
+            raise MappingError(
+                sorted(dict.fromkeys(self._problems), key=lambda each: (each.line, each.column, each.path))
+            )
 
 
 def listed(names: Iterable[str], most: int = 8) -> str:

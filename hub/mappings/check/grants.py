@@ -22,7 +22,7 @@ def draw_grants(
     stamp = {read.changed_by} if read.changed_by is not None else set()
     grants = {read.connection: Grant(reads={source.name: frozenset({*source.key, *fields, *stamp})})}
     for each in lookups:
-        wanted = frozenset({*each.fields, *each.lookup.match})
+        wanted = frozenset({*each.entity.key, *each.fields, *each.lookup.match})
         _add(grants, each.lookup.connection, Grant(reads={each.entity.name: wanted}))
     written = frozenset({*write.set, *write.with_})
     keyed = frozenset(target.key) if write.mode is not Mode.UPDATE else frozenset()
@@ -52,20 +52,19 @@ class Lineage:
         outputs: Iterable[str],
     ) -> None:
         self._document = document
-        self._known: dict[str, frozenset[str]] = {}
         place = f"{document.read.connection}/{source.name}"
         self._source = {each.name: frozenset({f"{place}.{each.name}"}) for each in source.fields}
         for each in lookups:
             self._add_lookup(each)
         self.features = {name: self._of(each.columns, self._source) for name, each in features.items()}
-        everything = frozenset[str]().union(*self.features.values()) if self.features else frozenset[str]()
-        self._known = {**self.features, **dict.fromkeys(outputs, everything), "_reasons": everything}
+        self._everything = frozenset[str]().union(*self.features.values())
+        self._known = {**self.features, **dict.fromkeys(outputs, self._everything)}
 
     def _add_lookup(self, compiled: CompiledLookup) -> None:
         place = f"{compiled.lookup.connection}/{compiled.entity.name}"
         chosen = {f"{place}.{name}" for name in compiled.lookup.match}
         chosen |= {f"{place}.{name}" for name in (compiled.where.columns if compiled.where is not None else ())}
-        chosen |= {f"{place}.{name}" for name in (compiled.order.columns if compiled.order is not None else ())}
+        chosen |= {f"{place}.{each.column}" for each in compiled.order or ()}
         for each in compiled.match.values():
             chosen |= self._of(each.columns, self._source)
         prefix = f"{compiled.lookup.name}."
@@ -84,7 +83,10 @@ class Lineage:
                 sources |= when | self._of(results.fallback[name].columns, known)
             known[name] = sources
         known["because"] = when
-        return {name: self._of(each.columns, known) for name, each in {**results.set, **results.with_}.items()}
+        return {
+            name: self._of(each.columns, known) | (self._everything if each.reasons else frozenset())
+            for name, each in {**results.set, **results.with_}.items()
+        }
 
     @staticmethod
     def _of(columns: Iterable[str], known: Mapping[str, frozenset[str]]) -> frozenset[str]:

@@ -96,14 +96,12 @@ def _check_bounds(findings: Findings, expectation: Expectation, kind: ValueType)
             continue
         fits = {bool: kind.kind is FieldType.BOOLEAN, str: kind.textual, int: number, float: number}[type(value)]
         if not fits:
-            said = "text" if isinstance(value, str) else str(value).lower()
-            findings.note(
-                ("expect", expectation.feature, "in", index), f"{expectation.feature} is {kind}, never {said}"
-            )
+            place = ("expect", expectation.feature, "in", index)
+            findings.note(place, f"{expectation.feature} is {kind}, never {found(value)}")
 
 
 def _check_categories(findings: Findings, expectation: Expectation, wanted: InputField) -> None:
     for index, value in enumerate(expectation.among or ()):
-        if wanted.categories and value not in wanted.categories:
+        if wanted.categories and isinstance(value, str) and value not in wanted.categories:
             hint = near(str(value), wanted.categories) or f"; it knows {listed(wanted.categories)}"
             findings.note(("expect", expectation.feature, "in", index), f"the model cannot score {found(value)}{hint}")

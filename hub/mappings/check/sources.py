@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 from hub.connections import ConnectionsError
 from hub.mappings.check.findings import Findings, Scope, listed
-from hub.mappings.expressions import Expression, ExpressionError, ValueType
+from hub.mappings.expressions import (
+    Aggregate,
+    Expression,
+    ExpressionError,
+    OrderKey,
+    ValueType,
+    compile_aggregate,
+    compile_order,
+)
 from hub.mappings.nearest import near
 from hub.mappings.types import CompiledLookup, Lookup
 from hub.sdk import Entity, FieldType
-
-if TYPE_CHECKING:
-    from hub.mappings.expressions import Aggregate, Order
 
 Entities = Callable[[str], Sequence[Entity]]
 
@@ -98,7 +102,7 @@ class LookupParts:
     own: set[str]
     match: Mapping[str, Expression]
     where: Expression | None
-    order: Order | None
+    order: tuple[OrderKey, ...] | None
     aggregate: Mapping[str, Aggregate] | None
     columns: dict[str, ValueType] = field(default_factory=dict)
 
@@ -144,7 +148,7 @@ def _lookup(findings: Findings, systems: Systems, lookup: Lookup, ours: Scope) -
     aggregate = _aggregate(findings, lookup, theirs)
     own = set(match)
     own |= where.columns if where is not None else set()
-    own |= order.columns if order is not None else set()
+    own |= {each.column for each in order or ()}
     for each in (aggregate or {}).values():
         own |= each.columns
     parts = LookupParts(lookup, entity, own, match, where, order, aggregate)
@@ -178,11 +182,9 @@ def comparable(ours: FieldType | None, theirs: FieldType) -> bool:
     return {ours, theirs} <= _NUMBERS or {ours, theirs} <= _WORDS
 
 
-def _order(findings: Findings, lookup: Lookup, theirs: Scope) -> Order | None:
+def _order(findings: Findings, lookup: Lookup, theirs: Scope) -> tuple[OrderKey, ...] | None:
     if lookup.order is None:
         return None
-    from hub.mappings.expressions import compile_order
-
     try:
         return compile_order(lookup.order, theirs.names)
     except ExpressionError as error:
@@ -193,8 +195,6 @@ def _order(findings: Findings, lookup: Lookup, theirs: Scope) -> Order | None:
 def _aggregate(findings: Findings, lookup: Lookup, theirs: Scope) -> dict[str, Aggregate] | None:
     if lookup.aggregate is None:
         return None
-    from hub.mappings.expressions import compile_aggregate
-
     made: dict[str, Aggregate] = {}
     for name, text in lookup.aggregate.items():
         try:

@@ -11,6 +11,7 @@ from hub.mappings.check.sources import Reading, Systems
 from hub.mappings.expressions import Expression
 from hub.mappings.expressions.types import Node
 from hub.mappings.nearest import near
+from hub.mappings.pipeline import fits
 from hub.mappings.types import Document, Taken
 from hub.sdk import Entity, Field, FieldType
 
@@ -94,8 +95,6 @@ def check_values(findings: Findings, target: Entity, results: Results) -> None:
 
 
 def _check_fit(findings: Findings, path: tuple[str, ...], expression: Expression, field: Field) -> bool:
-    from hub.mappings.pipeline.fit import fits
-
     if expression.type.kind is None or fits(expression.type.dtype, field):
         return True
     findings.note(
@@ -142,7 +141,7 @@ def misfit(value: str | float | Decimal, field: Field) -> str:
     """Why a field can never hold this constant; empty where it can."""
     if isinstance(value, str):
         if field.values and value not in field.values:
-            return f"{field.name} does not take '{value}'{near(value, field.values)} It takes {listed(field.values)}"
+            return f"{field.name} does not take '{value}', only {listed(field.values)}"
         if field.length is not None and len(value) > field.length:
             return f"'{value}' is longer than the {field.length} characters that {field.name} holds"
         return ""

@@ -98,9 +98,8 @@ def _schedule(value: str) -> str:
 
 def _zone(value: str) -> str:
     if value not in available_timezones():
-        raise wrong(
-            f"{found(value)} is no time zone{near(value, available_timezones())}; expected such as Europe/Berlin"
-        )
+        hint = near(value, available_timezones()) or "; expected such as Europe/Berlin"
+        raise wrong(f"{found(value)} is no time zone{hint}")
     ZoneInfo(value)
     return value
 

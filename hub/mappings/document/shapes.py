@@ -74,9 +74,7 @@ Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 class ExpectShape(Shape):
     min: Number | None = Field(None, description="the smallest value allowed")
     max: Number | None = Field(None, description="the largest value allowed")
-    in_: list[Single] | None = Field(
-        None, alias="in", min_length=1, description="the only values allowed"
-    )
+    in_: list[Single] | None = Field(None, alias="in", min_length=1, description="the only values allowed")
     required: bool = Field(False, description="whether null is refused")
     else_: Literal["hold", "invalid"] = Field("invalid", alias="else", description="what becomes of the record")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from decimal import Decimal
 from hashlib import sha256
@@ -212,7 +212,7 @@ class _Collector:
         if not given.numeric:
             raise checker.fail(f"{name} needs numbers, not {given}", tree)
         if name == "stddev":
-            real = Expression(**{**value.__dict__, "type": REAL, "tree": coerce(value.tree, REAL, checker.timezone)})
+            real = replace(value, type=REAL, tree=coerce(value.tree, REAL, checker.timezone))
             return Node("folded_spread", REAL, (_column(self._part("spread", source, real), REAL),))
         scale = given.digits[1]
         wide = ValueType.decimal(MAX_DIGITS, scale) if given.kind is FieldType.DECIMAL else given

@@ -21,7 +21,7 @@ from hub.mappings.expressions.functions.conversions import (
 )
 from hub.mappings.expressions.functions.numbers import arithmetic, fit, negate
 from hub.mappings.expressions.functions.texts import like_node
-from hub.mappings.expressions.syntax import parse, position_of
+from hub.mappings.expressions.syntax import UNKNOWN_TYPE, parse, position_of
 from hub.mappings.expressions.types import (
     BOOLEAN,
     TEXT,
@@ -177,7 +177,7 @@ def nearest(name: str, known: Sequence[str]) -> str:
     """` did you mean …` for the nearest known name, else nothing."""
     exact = [each for each in known if each.lower() == name.lower()]
     lowered = {each.lower(): each for each in known}
-    close = exact or [lowered[each] for each in get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.5)]
+    close = exact or [lowered[each] for each in get_close_matches(name.lower(), list(lowered), n=1, cutoff=0.6)]
     if not close:
         last = [each for each in known if "." in each and each.rpartition(".")[2].lower() == name.lower()]
         close = last[:1]
@@ -374,11 +374,7 @@ def _cast(checker: Checker, tree: exp.Expr) -> Node:
     sizes = [int(each.name) for each in params if isinstance(each, exp.Literal) and each.name.isdecimal()]
     wanted, length = type_named(target.this.value if hasattr(target.this, "value") else str(target.this), sizes)
     if wanted is None or len(sizes) != len(target.expressions) or target.args.get("nested"):
-        raise checker.fail(
-            "unknown type after AS: use text, integer, decimal(p, s), real, boolean, date, time, timestamp,"
-            " timestamptz, uuid or binary",
-            tree,
-        )
+        raise checker.fail(UNKNOWN_TYPE, tree)
     node = checker.check(tree.this)
     if node.constant and node.type.kind is FieldType.TEXT and wanted.kind in _MOMENTS:
         read = moment_literal(str(node.params[0]), wanted)

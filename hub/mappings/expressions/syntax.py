@@ -41,6 +41,10 @@ class _Dialect(Snowflake):
 
 _DIALECT = _Dialect()
 
+UNKNOWN_TYPE = (
+    "unknown type after AS: use text, integer, decimal(p, s), real, boolean, date, time, timestamp, timestamptz or uuid"
+)
+
 _REFUSED_TOKENS = {
     TokenType.SEMICOLON: "only one expression is allowed: remove the semicolon",
     TokenType.SELECT: "a sub-select is not allowed here: use a lookup",
@@ -146,7 +150,7 @@ def _tokens(text: str) -> list[Token]:
     try:
         return list(_DIALECT.tokenize(text))
     except (SqlglotError, ValueError, IndexError, OverflowError):
-        raise ExpressionError("the expression cannot be read: is a quote left open?", text=text) from None
+        raise ExpressionError("the expression cannot be read: a quote or a comment is left open", text=text) from None
 
 
 def _check_tokens(text: str, tokens: list[Token]) -> None:
@@ -185,6 +189,9 @@ def _syntax_error(text: str, tokens: list[Token], error: Exception) -> Expressio
     details: list[dict[str, Any]] = getattr(error, "errors", None) or [{}]
     line, column = details[0].get("line"), details[0].get("col")
     found = next((each for each in tokens if each.line == line and each.col == column), None)
+    before = tokens[tokens.index(found) - 1].text.upper() if found is not None and found is not tokens[0] else ""
+    if found is not None and before in ("AS", "::"):
+        return ExpressionError(UNKNOWN_TYPE, text=text, position=found.start)
     near = f" near {found.text!r}" if found is not None and len(found.text) <= 60 else ""
     return ExpressionError(
         f"this is not an SQL expression{near}: a word or a parenthesis is missing or misplaced"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from typing import Any
 
 import polars as pl
 
 from hub.mappings.expressions import REASONS, Expression, Prepared, prepare
+from hub.mappings.pipeline.expectations import FEW
 from hub.mappings.pipeline.intake import REASON, STATE, TARGET, target_fields, with_reasons
 from hub.mappings.pipeline.outcome import BECAUSE, SET, WITH, Facts, Targets, late
 from hub.mappings.types import READY, Compiled
@@ -36,10 +38,12 @@ class Passengers:
         """
         listed = pl.lit(None, dtype=_NO_REASONS) if reasons is None else pl.lit(listed_reasons(reasons, self._titles))
         frame = decided.with_columns(listed.alias(REASONS), pl.col(BECAUSE).alias("because"), *facts.columns())
-        found = decided.select(STATE, REASON)
+        found = decided[[STATE, REASON]]
         for (prepared, targets), shortened in zip(self._groups, self._shortened, strict=True):
             evaluated = prepared.evaluate(frame, now=now)
-            values, misfit = targets.fitted(shortened.fitting(evaluated.values, frame, now))
+            values, misfit = targets.fitted(evaluated.values)
+            if misfit.null_count() < len(misfit):
+                values, misfit = targets.fitted(shortened.fitting(evaluated.values, frame, now))
             found = with_reasons(with_reasons(found, evaluated.errors), misfit).hstack(values)
         return found
 
@@ -71,11 +75,24 @@ class _Shortened:
 
 def listed_reasons(reasons: pl.Series, titles: Mapping[str, str]) -> pl.Series:
     """`Days since first contact (+)` for each {feature, effect}, in the order given; an effect of zero is no reason."""
+    if len(reasons) <= FEW:
+        rows = [_few_listed(each, titles) for each in reasons.to_list()]
+        return pl.Series(reasons.name, rows, dtype=_NO_REASONS)
     effect = pl.element().struct.field("effect")
     sign = pl.when(effect > 0).then(pl.lit(" (+)")).when(effect < 0).then(pl.lit(" (−)"))
     title = pl.element().struct.field("feature").replace(titles)
     listed = reasons.list.eval((title + sign).drop_nulls())
     return listed.zip_with(listed.list.len() > 0, pl.Series([None], dtype=_NO_REASONS))
+
+
+def _few_listed(row: list[dict[str, Any]] | None, titles: Mapping[str, str]) -> list[str] | None:
+    """The same of one row, sooner than polars starts."""
+    shown = [
+        f"{titles.get(each['feature'], each['feature'])} ({'+' if each['effect'] > 0 else '−'})"
+        for each in row or ()
+        if each["effect"]
+    ]
+    return shown or None
 
 
 def render_reasons(reasons: pl.Series, titles: Mapping[str, str], n: int) -> pl.Series:
@@ -104,18 +121,16 @@ class Writes:
         """
         if not self._moved:
             return pl.Series("worth", [False] * decided.height, dtype=pl.Boolean)
-        held = self._held(decided, last_written)
-        wishes = decided.select(pl.col(SET + name) for name in self._compared)
-        return wishes.hstack(held).select(pl.any_horizontal(self._moved).alias("worth")).to_series()
+        both = decided
+        if not self._compiled.in_place:
+            both = decided[[SET + name for name in self._compared]].hstack(self._last(decided.height, last_written))
+        return both.select(pl.any_horizontal(self._moved).alias("worth")).to_series()
 
-    def _held(self, decided: pl.DataFrame, last_written: pl.Series | None) -> pl.DataFrame:
-        if self._compiled.in_place:
-            known = decided.select(pl.col(BEFORE).struct.field(name).alias(_HELD + name) for name in self._compared)
-            return known.with_columns(pl.lit(value=False).alias(_UNKNOWN))
+    def _last(self, height: int, last_written: pl.Series | None) -> pl.DataFrame:
         schema = self._compiled.target.schema(self._compared)
         if last_written is None:
             blank = pl.DataFrame(schema={_HELD + name: dtype for name, dtype in schema.items()})
-            return blank.clear(decided.height).with_columns(pl.lit(value=True).alias(_UNKNOWN))
+            return blank.clear(height).with_columns(pl.lit(value=True).alias(_UNKNOWN))
         present = last_written.struct.fields
         column = pl.col("last")
         return (
@@ -131,9 +146,11 @@ class Writes:
         )
 
     def _differs(self, name: str) -> pl.Expr:
-        wish, held, field = pl.col(SET + name), pl.col(_HELD + name), self._compiled.target.by_name[name]
+        wish, field = pl.col(SET + name), self._compiled.target.by_name[name]
+        in_place = self._compiled.in_place
+        held = pl.col(BEFORE).struct.field(name) if in_place else pl.col(_HELD + name)
         if name in self._cleared:
-            return held.is_not_null() | pl.col(_UNKNOWN)
+            return held.is_not_null() if in_place else held.is_not_null() | pl.col(_UNKNOWN)
         step = self._compiled.document.write.when_changed.get(name)
         if step is None or not field.dtype.is_numeric():
             return wish.is_not_null() & wish.ne_missing(held)

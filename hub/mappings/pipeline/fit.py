@@ -22,13 +22,28 @@ _Convert: TypeAlias = Callable[[pl.Expr], pl.Expr]
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """Two expressions over one frame: the value in the field's own type, and why it could not be (null where it fits).
+    """The value in the field's own type, and what must not be true of it, with what is then said of the field.
 
-    A reason is one clause about the field, never the value. Where there is a reason the value is null.
+    Where a rule holds, `converted` may be anything. No reason holds a value.
     """
 
-    value: pl.Expr
-    reason: pl.Expr
+    converted: pl.Expr
+    rules: tuple[tuple[pl.Expr, str], ...]
+
+    @property
+    def reason(self) -> pl.Expr:
+        """Why a value could not be fitted: the first rule that holds, null where it fits."""
+        if not self.rules:
+            return pl.lit(None, dtype=pl.String)
+        return pl.coalesce(pl.when(broken).then(pl.lit(why)) for broken, why in self.rules)
+
+    @property
+    def value(self) -> pl.Expr:
+        """The value, null where it does not fit."""
+        if not self.rules:
+            return self.converted
+        fine = ~pl.any_horizontal(broken.fill_null(value=False) for broken, _ in self.rules)
+        return pl.when(fine).then(self.converted)
 
 
 def fits(dtype: pl.DataType, field: Field) -> bool:
@@ -56,10 +71,7 @@ def fit(column: pl.Expr, dtype: pl.DataType, field: Field, timezone: str) -> Fit
     if dtype.is_float():
         # Told apart first: NaN and infinity convert to null like any other number that does not fit.
         rules.insert(0, (~column.is_finite(), "not a finite number"))
-    if not rules:
-        return Fitted(value, pl.lit(None, dtype=pl.String))
-    reason = pl.coalesce(pl.when(broken).then(pl.lit(why)) for broken, why in rules)
-    return Fitted(pl.when(reason.is_null()).then(value), reason)
+    return Fitted(value, tuple(rules))
 
 
 def _limits(value: pl.Expr, field: Field) -> Iterator[tuple[pl.Expr, str]]:

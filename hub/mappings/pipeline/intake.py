@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeAlias
 
 import polars as pl
 
 from hub.mappings.expressions import Expression, Prepared, prepare
+from hub.mappings.pipeline.expectations import Rules
 from hub.mappings.pipeline.fit import fit
-from hub.mappings.types import HELD, INVALID, READY, Compiled, Expectation
+from hub.mappings.types import INVALID, READY, Compiled
 from hub.models import InputField
 from hub.sdk import Field, FieldType
 from hub.sdk.types import BEFORE, DELETED, KEY, VERSION
@@ -24,8 +24,6 @@ OUTSIDE = (KEY, VERSION, DELETED)
 
 _WHERE = "where"
 _KEY_OF = "key of the target, "
-
-_Rule: TypeAlias = tuple[pl.Expr, str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,17 +64,30 @@ class Intake:
 
         Such a record is kept although its `where` says no: the field that could not be read may be why.
         """
-        reason, wanted = pl.col(BROKEN), pl.lit(value=True)
+        wanted = errors = None
         if self._where is not None:
             judged = self._where.evaluate(page, now=now)
-            wanted = pl.lit(judged.values.to_series()).fill_null(value=False)
-            reason = pl.coalesce(reason, pl.lit(judged.errors))
-        due = (~pl.col(DELETED)).fill_null(value=True) & (wanted | reason.is_not_null())
+            wanted, errors = judged.values.to_series(), judged.errors
+        if _plain(page, wanted, errors):
+            return Admitted(page.with_columns(_ALL_READY), page.select(OUTSIDE).clear())
+        reason = pl.col(BROKEN) if errors is None else pl.coalesce(BROKEN, pl.lit(errors))
+        chosen = pl.lit(value=True) if wanted is None else pl.lit(wanted).fill_null(value=False)
+        due = (~pl.col(DELETED)).fill_null(value=True) & (chosen | reason.is_not_null())
         state = pl.when(reason.is_null()).then(pl.lit(READY)).otherwise(pl.lit(INVALID))
         whole = page.with_columns(state.alias(STATE), reason.alias(REASON), due.alias("_due"))
-        if whole["_due"].all():
-            return Admitted(whole.drop("_due"), page.select(OUTSIDE).clear())
         return Admitted(whole.filter("_due").drop("_due"), whole.filter(~pl.col("_due")).select(OUTSIDE))
+
+
+_ALL_READY = (pl.lit(READY).alias(STATE), pl.lit(None, dtype=pl.String).alias(REASON))
+
+
+def _plain(page: pl.DataFrame, wanted: pl.Series | None, errors: pl.Series | None) -> bool:
+    """Whether every record is due and can be read, as it is of nearly every page."""
+    if page[BROKEN].null_count() < page.height or page[DELETED].any():
+        return False
+    if errors is not None and errors.null_count() < len(errors):
+        return False
+    return wanted is None or bool(wanted.all(ignore_nulls=False))
 
 
 class Featuring:
@@ -97,18 +108,7 @@ class Featuring:
             if each.reason is not None
         ]
         self._misfit = pl.coalesce(misfits) if misfits else None
-        self._rules = list(_rules(compiled, inputs))
-        self._verdicts = pl.DataFrame(
-            {"state": [each[2] for each in self._rules], "reason": [each[1] for each in self._rules]},
-            schema={"state": pl.String, "reason": pl.String},
-        )
-        self._broken = (
-            pl.coalesce(
-                pl.when(broken).then(pl.lit(at, dtype=pl.UInt32)) for at, (broken, _, _) in enumerate(self._rules)
-            )
-            if self._rules
-            else pl.lit(None, dtype=pl.UInt32)
-        )
+        self._rules = Rules(compiled)
 
     def features(self, frame: pl.DataFrame, now: datetime) -> pl.DataFrame:
         """`_key _version _before _state _reason`, the features and, where another record is written, `_target`."""
@@ -120,16 +120,13 @@ class Featuring:
         return self._judged(found.hstack(values))
 
     def _judged(self, featured: pl.DataFrame) -> pl.DataFrame:
-        """The first rule that a record breaks decides; which rule is found as a number, and named only where needed."""
-        broken = featured.select(self._broken.alias("at")).to_series()
-        if not self._rules or broken.null_count() == len(broken):
+        verdicts = self._rules.verdicts(featured)
+        if verdicts is None:
             return featured
-        ready = featured[STATE] == READY
-        verdict = self._verdicts[broken.fill_null(0)]
-        taken = pl.lit(ready & broken.is_not_null())
+        taken = (pl.col(STATE) == READY) & pl.lit(verdicts["state"]).is_not_null()
         return featured.with_columns(
-            pl.when(taken).then(pl.lit(verdict["state"])).otherwise(pl.col(STATE)).alias(STATE),
-            pl.when(taken).then(pl.lit(verdict["reason"])).otherwise(pl.col(REASON)).alias(REASON),
+            pl.when(taken).then(pl.lit(verdicts["state"])).otherwise(pl.col(STATE)).alias(STATE),
+            pl.when(taken).then(pl.lit(verdicts["reason"])).otherwise(pl.col(REASON)).alias(REASON),
         )
 
 
@@ -172,7 +169,8 @@ def _target_key(compiled: Compiled) -> Iterator[tuple[str, _Shown]]:
     for name in compiled.target.key:
         expression, field = compiled.key[name], compiled.target.by_name[name]
         fitted = fit(pl.col(_KEY_OF + name), expression.type.dtype, field, compiled.document.read.timezone)
-        yield _KEY_OF + name, _Shown(fitted.value, fitted.reason)
+        missing = pl.when(fitted.value.is_null()).then(pl.lit("missing"))
+        yield _KEY_OF + name, _Shown(fitted.value, pl.coalesce(fitted.reason, missing))
 
 
 def _target(compiled: Compiled, parts: Mapping[str, _Shown]) -> Iterator[pl.Expr]:
@@ -182,45 +180,3 @@ def _target(compiled: Compiled, parts: Mapping[str, _Shown]) -> Iterator[pl.Expr
         yield pl.lit(None, dtype=compiled.target.key_dtype()).alias(TARGET)
         return
     yield pl.struct(each.value.alias(name.removeprefix(_KEY_OF)) for name, each in parts.items()).alias(TARGET)
-
-
-def _rules(compiled: Compiled, inputs: Mapping[str, InputField]) -> Iterator[_Rule]:
-    """What each record must satisfy, in the order of the features: the document's expectations, then the model's."""
-    for name in compiled.features:
-        for each in compiled.document.expect:
-            if each.feature == name:
-                yield from _expected(each, inputs.get(name))
-        if name in inputs:
-            yield from _scorable(name, inputs[name])
-    if not compiled.in_place and compiled.key is not None:
-        for name in compiled.target.key:
-            part = pl.col(TARGET).struct.field(name)
-            yield part.is_null(), f"{_KEY_OF}{name}: missing", INVALID
-
-
-def _expected(rule: Expectation, wanted: InputField | None) -> Iterator[_Rule]:
-    value, name = pl.col(rule.feature), rule.feature
-    state = HELD if rule.otherwise == "hold" else INVALID
-    if rule.required:
-        yield value.is_null(), f"{name}: missing", state
-    if rule.minimum is not None:
-        yield value < rule.minimum, f"{name}: less than {_plain(rule.minimum)}", state
-    if rule.maximum is not None:
-        yield value > rule.maximum, f"{name}: more than {_plain(rule.maximum)}", state
-    if rule.among is not None:
-        listed = pl.Series([each for each in rule.among if each is not None], strict=False)
-        if wanted is not None:
-            listed = listed.cast(Field(name, wanted.type).dtype)
-        yield ~value.is_in(listed.implode()), f"{name}: not among the expected values", state
-
-
-def _plain(bound: float) -> str:
-    return str(int(bound)) if bound == int(bound) else repr(bound)
-
-
-def _scorable(name: str, wanted: InputField) -> Iterator[_Rule]:
-    value = pl.col(name)
-    if not wanted.nullable:
-        yield value.is_null(), f"{name}: missing, and the model needs it", INVALID
-    if wanted.closed and wanted.categories:
-        yield ~value.is_in(list(wanted.categories)), f"{name}: not a value the model knows", INVALID

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 
 import polars as pl
 
@@ -16,10 +16,12 @@ from hub.sdk import Field, FieldType
 
 BECAUSE = "_because"
 SET, WITH = "set.", "with."
-NO_NUMBER = "the model returned no number"
+NO_NUMBER, NO_LABEL = "the model returned no number", "the model returned no label"
+LATE = "the model did not answer in time"
 HOLDS = "held for a person, as decide.hold says"
 
 _WHEN, _HOLD = "decide.fallback.when", "decide.hold"
+_MISFIT = "_misfit"
 
 _FACTS = frozenset(WRITTEN_NAMES) - {"because"}
 
@@ -35,7 +37,7 @@ class Facts:
 
     def columns(self) -> list[pl.Expr]:
         """One literal column each, typed."""
-        moment = pl.lit(self.scored_at).dt.cast_time_unit("us").dt.convert_time_zone("UTC")
+        moment = pl.lit(self.scored_at.astimezone(UTC), dtype=pl.Datetime("us", "UTC"))
         return [
             moment.alias("scored_at"),
             pl.lit(self.model).alias("model"),
@@ -54,19 +56,24 @@ class Targets:
 
     def __init__(self, compiled: Compiled, expressions: Mapping[str, Expression], prefix: str) -> None:
         zone = compiled.document.read.timezone
-        self._values: list[pl.Expr] = []
-        reasons: list[pl.Expr] = []
-        for name, each in expressions.items():
-            fitted = fit(pl.col(name), each.type.dtype, compiled.target.by_name[name], zone)
-            self._values.append(fitted.value.alias(prefix + name))
-            reasons.append(pl.lit(f"{name}: ") + fitted.reason)
-        self._reason = pl.coalesce(reasons).alias("_misfit") if reasons else pl.lit(None, pl.String).alias("_misfit")
+        fitted = {
+            name: fit(pl.col(name), each.type.dtype, compiled.target.by_name[name], zone)
+            for name, each in expressions.items()
+        }
+        self._names = [prefix + name for name in fitted]
+        self._converted = [each.converted.alias(prefix + name) for name, each in fitted.items()]
+        broken = [rule for each in fitted.values() for rule, _ in each.rules]
+        self._any = pl.any_horizontal(broken).alias(_MISFIT) if broken else pl.lit(value=False).alias(_MISFIT)
+        self._values = [each.value.alias(prefix + name) for name, each in fitted.items()]
+        self._reason = pl.coalesce(pl.lit(f"{name}: ") + each.reason for name, each in fitted.items()).alias(_MISFIT)
 
     def fitted(self, values: pl.DataFrame) -> tuple[pl.DataFrame, pl.Series]:
-        """The columns `<prefix><field>`, and the first reason per row."""
-        both = values.select(*self._values, self._reason)
-        reason = both["_misfit"]
-        return both.drop("_misfit"), reason
+        """The columns `<prefix><field>`, and the first reason per row. Reasons are looked for only if there is one."""
+        quick = values.select(*self._converted, self._any)
+        if not quick[_MISFIT].any():
+            return quick[self._names], nothing(_MISFIT, quick.height)
+        whole = values.select(*self._values, self._reason)
+        return whole[self._names], whole[_MISFIT]
 
 
 class Decisions:
@@ -83,7 +90,9 @@ class Decisions:
         hold = {} if compiled.hold is None else {_HOLD: compiled.hold}
         self._written = prepare({**hold, **early}) if hold or early else None
         self._targets = Targets(compiled, early, SET)
-        self._numbers = list(_numbers(compiled))
+        self._answers = dict(_answers(compiled))
+        outputs = {name: Field(name, kind).dtype for name, kind in compiled.model.signature.outputs().items()}
+        self._unanswered = {**outputs, **{name: each.type.dtype for name, each in compiled.decide.items()}}
 
     def decide(self, featured: pl.DataFrame, predictions: pl.DataFrame, now: datetime) -> pl.DataFrame:
         """Featured records and their predictions, row by row, with decided names, `_because` and `set.<field>`.
@@ -93,13 +102,31 @@ class Decisions:
         if featured.height != predictions.height:
             raise ValueError(f"{predictions.height} predictions for {featured.height} records")
         frame = self._refused(featured.hstack(predictions))
+        falls = None
         for level in self._levels:
             evaluated = level.evaluate(frame, now=now)
-            frame = with_reasons(frame, evaluated.errors).hstack(evaluated.values)
-        frame = self._fallen(frame, now)
+            values = evaluated.values
+            if _WHEN in values.columns:
+                falls = values.drop_in_place(_WHEN)
+            frame = with_reasons(frame, evaluated.errors).hstack(values)
+        return self._finished(self._fallen(frame, falls, now), now)
+
+    def decide_late(self, featured: pl.DataFrame, now: datetime) -> pl.DataFrame:
+        """The same columns without the model's answer: outputs null, the fallback taken, `_because` says so.
+
+        ValueError where the mapping has no fallback. Decided names that the fallback does not set are null.
+        """
+        if self._instead is None:
+            raise ValueError("the mapping has no decide.fallback to answer with")
+        blank = pl.DataFrame(schema=self._unanswered).clear(featured.height)
+        frame = featured.hstack(blank).with_columns(pl.lit(LATE).alias(BECAUSE))
+        every = pl.Series([True]).new_from_index(0, featured.height)
+        return self._finished(self._instead.put(frame, every, now), now)
+
+    def _finished(self, frame: pl.DataFrame, now: datetime) -> pl.DataFrame:
         if self._written is None:
             return frame
-        evaluated = self._written.evaluate(frame.with_columns(pl.col(BECAUSE).alias("because")), now=now)
+        evaluated = self._written.evaluate(frame.hstack([frame[BECAUSE].alias("because")]), now=now)
         values, misfit = self._targets.fitted(evaluated.values)
         frame = with_reasons(with_reasons(frame, evaluated.errors), misfit)
         if _HOLD in evaluated.values.columns:
@@ -107,23 +134,20 @@ class Decisions:
         return frame.hstack(values)
 
     def _refused(self, frame: pl.DataFrame) -> pl.DataFrame:
-        if not self._numbers:
-            return frame
-        fine = pl.all_horizontal(pl.col(self._numbers).is_finite().fill_null(value=False))
-        answered = frame.select(fine.alias("fine")).to_series()
-        return (
-            frame if answered.all() else frame.with_columns(marked(pl.when(~pl.lit(answered)).then(pl.lit(NO_NUMBER))))
-        )
+        for name, kind in self._answers.items():
+            answer = frame[name]
+            fine = answer.is_finite() if kind is FieldType.REAL else answer.is_not_null()
+            if not fine.all(ignore_nulls=False):
+                why = NO_NUMBER if kind is FieldType.REAL else NO_LABEL
+                answered = pl.lit(fine.fill_null(value=False))
+                frame = frame.with_columns(marked(pl.when(~answered).then(pl.lit(why))))
+        return frame
 
-    def _fallen(self, frame: pl.DataFrame, now: datetime) -> pl.DataFrame:
+    def _fallen(self, frame: pl.DataFrame, falls: pl.Series | None, now: datetime) -> pl.DataFrame:
         """`fallback` where its condition holds; an unknown condition does not hold."""
-        nothing = pl.lit(None, dtype=pl.String).alias(BECAUSE)
-        if _WHEN not in frame.columns:
-            return frame.with_columns(nothing)
-        falls = frame[_WHEN].fill_null(value=False)
-        frame = frame.drop(_WHEN)
-        if not falls.any():
-            return frame.with_columns(nothing)
+        if falls is None or not falls.any():
+            return frame.hstack([nothing(BECAUSE, frame.height)])
+        falls = falls.fill_null(value=False)
         frame = frame.with_columns(pl.when(pl.lit(falls)).then(pl.lit(self._because)).alias(BECAUSE))
         return frame if self._instead is None else self._instead.put(frame, falls, now)
 
@@ -150,18 +174,25 @@ class _Instead:
         """The frame with the values of the rows where `falls`; only there an error counts."""
         taken = pl.lit(falls)
         evaluated = self._prepared.evaluate(frame, now=now)
-        values = evaluated.values.select(*self._values, self._reason.alias("_misfit"))
-        for reasons in (evaluated.errors, values["_misfit"]):
+        values = evaluated.values.select(*self._values, self._reason.alias(_MISFIT))
+        for reasons in (evaluated.errors, values.drop_in_place(_MISFIT)):
             frame = frame.with_columns(marked(pl.when(taken).then(pl.lit(reasons))))
         return frame.with_columns(
             pl.when(taken).then(pl.lit(each)).otherwise(pl.col(each.name)).alias(each.name)
-            for each in values.drop("_misfit").iter_columns()
+            for each in values.iter_columns()
         )
 
 
 def _held(frame: pl.DataFrame, held: pl.Series) -> pl.DataFrame:
-    held = held.fill_null(value=False)
-    return frame.with_columns(marked(pl.when(pl.lit(held)).then(pl.lit(HOLDS)), HELD)) if held.any() else frame
+    if not held.any():
+        return frame
+    taken = pl.lit(held.fill_null(value=False))
+    return frame.with_columns(marked(pl.when(taken).then(pl.lit(HOLDS)), HELD))
+
+
+def nothing(name: str, height: int) -> pl.Series:
+    """A text column without any text."""
+    return pl.Series(name, [None], dtype=pl.String).new_from_index(0, height)
 
 
 def _levels(expressions: Mapping[str, Expression]) -> Iterator[dict[str, Expression]]:
@@ -176,12 +207,12 @@ def _levels(expressions: Mapping[str, Expression]) -> Iterator[dict[str, Express
         yield group
 
 
-def _numbers(compiled: Compiled) -> Iterator[str]:
-    """The model's numeric outputs that this mapping looks at."""
+def _answers(compiled: Compiled) -> Iterator[tuple[str, FieldType]]:
+    """The model's outputs that this mapping looks at."""
     used = frozenset().union(*(each.columns for each in _after_prediction(compiled)))
     for name, kind in compiled.model.signature.outputs().items():
-        if name in used and kind is FieldType.REAL:
-            yield name
+        if name in used:
+            yield name, kind
 
 
 def _after_prediction(compiled: Compiled) -> Iterator[Expression]:

@@ -8,10 +8,10 @@ import polars as pl
 
 from hub.mappings.expressions import to_filter
 from hub.mappings.pipeline.changes import Passengers, Writes
+from hub.mappings.pipeline.digests import RowDigest
 from hub.mappings.pipeline.intake import TARGET, Admitted, Featuring, Intake
 from hub.mappings.pipeline.lookups import LookupStage, ReadLookup
 from hub.mappings.pipeline.outcome import Decisions, Facts
-from hub.mappings.pipeline.rows import RowDigest
 from hub.mappings.types import Compiled
 from hub.sdk import Changes, Selection
 
@@ -65,11 +65,15 @@ class Pipeline:
 
         Where another record is written, its key counts as well: a score is due again when its target moves.
         """
-        return self._digest.of(featured.select(self._digested))
+        return self._digest.of(featured[list(self._digested)])
 
     def decide(self, featured: pl.DataFrame, predictions: pl.DataFrame, now: datetime) -> pl.DataFrame:
         """Featured records with the model's outputs, the decided names, `_because` and `set.<field>`."""
         return self._decisions.decide(featured, predictions, now)
+
+    def decide_late(self, featured: pl.DataFrame, now: datetime) -> pl.DataFrame:
+        """What `decide` gives where the model has not answered by the deadline: the fallback, marked as such."""
+        return self._decisions.decide_late(featured, now)
 
     def passengers(self, decided: pl.DataFrame, reasons: pl.Series | None, now: datetime, facts: Facts) -> pl.DataFrame:
         """`_state`, `_reason`, `with.<field>` and the `set.<field>` that show reasons or facts."""

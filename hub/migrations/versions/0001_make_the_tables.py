@@ -64,6 +64,12 @@ def upgrade() -> None:
         batch_op.create_index(batch_op.f("ix_audit_event_subject_at"), ["subject", "at"], unique=False)
 
     op.create_table(
+        "bell",
+        sa.Column("pool", sa.String(length=60), nullable=False),
+        sa.Column("rung_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("pool", name=op.f("pk_bell")),
+    )
+    op.create_table(
         "connection",
         sa.Column("name", sa.String(), nullable=False),
         sa.Column("connector", sa.String(), nullable=False),
@@ -76,10 +82,307 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("name", name=op.f("pk_connection")),
     )
     op.create_table(
+        "decision_file",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
+        sa.Column("mapping", sa.String(length=128), nullable=False),
+        sa.Column("path", sa.String(length=256), nullable=False),
+        sa.Column("key", sa.LargeBinary(), nullable=False),
+        sa.Column("bounds", sa.LargeBinary(), nullable=False),
+        sa.Column("size", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("rows", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("segments", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_decision_file")),
+        sa.UniqueConstraint("path", name=op.f("uq_decision_file_path")),
+    )
+    op.create_table(
         "key_root",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
         sa.Column("sealed", sa.LargeBinary(), nullable=False),
         sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_key_root")),
+    )
+    op.create_table(
+        "mapping",
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("published", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("paused", sa.Boolean(), nullable=False),
+        sa.Column("pause_reason", sa.String(), nullable=True),
+        sa.PrimaryKeyConstraint("name", name=op.f("pk_mapping")),
+    )
+    op.create_table(
+        "mapping_target",
+        sa.Column("connection", sa.String(), nullable=False),
+        sa.Column("entity", sa.String(), nullable=False),
+        sa.Column("field", sa.String(), nullable=False),
+        sa.Column("mapping", sa.String(), nullable=False),
+        sa.PrimaryKeyConstraint("connection", "entity", "field", name=op.f("pk_mapping_target")),
+    )
+    with op.batch_alter_table("mapping_target", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_mapping_target_mapping"), ["mapping"], unique=False)
+
+    op.create_table(
+        "mapping_version",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("mapping", sa.String(), nullable=False),
+        sa.Column("digest", sa.String(), nullable=False),
+        sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("state", sa.String(64), nullable=False),
+        sa.Column("text", sa.Text(), nullable=False),
+        sa.Column("model_name", sa.String(), nullable=False),
+        sa.Column("model_use", sa.String(), nullable=False),
+        sa.Column("author", sa.String(), nullable=False),
+        sa.Column("submitted_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("previewed_by", sa.String(), nullable=True),
+        sa.Column("previewed_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("approved_by", sa.String(), nullable=True),
+        sa.Column("approved_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("published_by", sa.String(), nullable=True),
+        sa.Column("published_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("mac", sa.LargeBinary(), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_mapping_version")),
+        sa.UniqueConstraint("mapping", "digest", name=op.f("uq_mapping_version_mapping_digest")),
+        sa.UniqueConstraint("mapping", "number", name=op.f("uq_mapping_version_mapping_number")),
+    )
+    with op.batch_alter_table("mapping_version", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_mapping_version_model_name"), ["model_name"], unique=False)
+
+    op.create_table(
+        "mapping_watermark",
+        sa.Column("mapping", sa.String(), nullable=False),
+        sa.Column("digest", sa.String(), nullable=False),
+        sa.Column("cursor", sa.Text(), nullable=True),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("full_at", sa.DateTime(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("mapping", name=op.f("pk_mapping_watermark")),
+    )
+    op.create_table(
+        "model_alias_change",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("alias", sa.String(), nullable=False),
+        sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("previous", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("rollback", sa.Boolean(), nullable=False),
+        sa.Column("actor", sa.String(), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_model_alias_change")),
+    )
+    with op.batch_alter_table("model_alias_change", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_model_alias_change_name_alias"), ["name", "alias"], unique=False)
+
+    op.create_table(
+        "model_version",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("digest", sa.String(), nullable=False),
+        sa.Column("runtime", sa.String(), nullable=False),
+        sa.Column("way", sa.String(), nullable=False),
+        sa.Column("signature", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("largest_difference", sa.Double(), nullable=False),
+        sa.Column("rows_compared", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("tolerance", sa.Double(), nullable=False),
+        sa.Column("tried", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("metrics", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("owner", sa.String(), nullable=False),
+        sa.Column("note", sa.String(), nullable=False),
+        sa.Column("pool", sa.String(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("removed_at", sa.DateTime(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_model_version")),
+        sa.UniqueConstraint("name", "number", name=op.f("uq_model_version_name_number")),
+    )
+    with op.batch_alter_table("model_version", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_model_version_digest"), ["digest"], unique=False)
+
+    op.create_table(
+        "run",
+        sa.Column("id", sa.String(length=40), nullable=False),
+        sa.Column("mapping", sa.String(length=120), nullable=False),
+        sa.Column("version", sa.String(length=64), nullable=False),
+        sa.Column("model", sa.String(length=64), nullable=False),
+        sa.Column("head", sa.Text(), nullable=True),
+        sa.Column("kind", sa.String(length=20), nullable=False),
+        sa.Column("state", sa.String(length=20), nullable=False),
+        sa.Column("active", sa.String(length=120), nullable=True),
+        sa.Column("dry", sa.Boolean(), nullable=False),
+        sa.Column("ahead", sa.Boolean(), nullable=False),
+        sa.Column("actor", sa.String(length=200), nullable=False),
+        sa.Column("logical_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("started_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("reason", sa.Text(), nullable=True),
+        sa.Column("subject", sa.String(length=40), nullable=True),
+        sa.Column("expected", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("changed", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("changed_limit", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("rejected_limit", sa.Double(), nullable=True),
+        sa.Column("window", sa.JSON(none_as_null=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_run")),
+        sa.UniqueConstraint("active", name=op.f("uq_run_active")),
+    )
+    with op.batch_alter_table("run", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_run_mapping"), ["mapping"], unique=False)
+        batch_op.create_index(batch_op.f("ix_run_state"), ["state"], unique=False)
+
+    op.create_table(
+        "slice",
+        sa.Column("run", sa.String(length=40), nullable=False),
+        sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("kind", sa.String(length=20), nullable=False),
+        sa.Column("phase", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("stage", sa.String(length=10), nullable=False),
+        sa.Column("pool", sa.String(length=60), nullable=False),
+        sa.Column("selection", sa.Text(), nullable=True),
+        sa.Column("subject", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("cursor", sa.Text(), nullable=True),
+        sa.Column("exhausted", sa.Boolean(), nullable=False),
+        sa.Column("page_rows", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("full_page_rows", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("fragile", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("pages", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("counts", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("epoch", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("attempt", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("waits", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("worker", sa.String(length=120), nullable=True),
+        sa.Column("lease_until", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("not_before", sa.DateTime(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("run", "number", name=op.f("pk_slice")),
+    )
+    with op.batch_alter_table("slice", schema=None) as batch_op:
+        batch_op.create_index("ix_slice_claim", ["stage", "pool", "lease_until"], unique=False)
+
+    op.create_table(
+        "standing_blob",
+        sa.Column("mapping", sa.String(length=128), nullable=False),
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
+        sa.Column("token", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("sealed", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("mapping", "id", name=op.f("pk_standing_blob")),
+    )
+    op.create_table(
+        "standing_block",
+        sa.Column("mapping", sa.String(length=128), nullable=False),
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
+        sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("token", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("low", sa.LargeBinary(), nullable=False),
+        sa.Column("rows", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("states", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("due", sa.DateTime(timezone=True), nullable=True),
+        sa.PrimaryKeyConstraint("mapping", "id", name=op.f("pk_standing_block")),
+    )
+    with op.batch_alter_table("standing_block", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_standing_block_mapping_due"), ["mapping", "due"], unique=False)
+        batch_op.create_index(batch_op.f("ix_standing_block_mapping_seq"), ["mapping", "seq"], unique=False)
+
+    op.create_table(
+        "standing_head",
+        sa.Column("mapping", sa.String(length=128), nullable=False),
+        sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("epoch", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.PrimaryKeyConstraint("mapping", name=op.f("pk_standing_head")),
+    )
+    op.create_table(
+        "standing_row",
+        sa.Column("mapping", sa.String(length=128), nullable=False),
+        sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
+        sa.Column("rows", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("due", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("sealed", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("mapping", "seq", name=op.f("pk_standing_row")),
+    )
+    op.create_table(
+        "tick",
+        sa.Column("mapping", sa.String(length=120), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("dropped", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.PrimaryKeyConstraint("mapping", name=op.f("pk_tick")),
+    )
+    op.create_table(
+        "decision_segment",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
+        sa.Column("file_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("mapping", sa.String(length=128), nullable=False),
+        sa.Column("version", sa.String(length=64), nullable=False),
+        sa.Column("model", sa.String(length=128), nullable=False),
+        sa.Column("model_version", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("model_digest", sa.String(length=64), nullable=False),
+        sa.Column("run", sa.String(length=64), nullable=False),
+        sa.Column("slice", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("page", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.Column("rows", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("counts", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("results", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("root", sa.LargeBinary(), nullable=False),
+        sa.Column("columns", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("erased", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("size", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["file_id"], ["decision_file.id"], name=op.f("fk_decision_segment_file_id_decision_file")
+        ),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_decision_segment")),
+    )
+    with op.batch_alter_table("decision_segment", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_decision_segment_file_id"), ["file_id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_decision_segment_mapping_id"), ["mapping", "id"], unique=False)
+        batch_op.create_index(batch_op.f("ix_decision_segment_run"), ["run"], unique=False)
+
+    op.create_table(
+        "model_alias",
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("alias", sa.String(), nullable=False),
+        sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["name", "number"],
+            ["model_version.name", "model_version.number"],
+            name=op.f("fk_model_alias_name_number_model_version"),
+        ),
+        sa.PrimaryKeyConstraint("name", "alias", name=op.f("pk_model_alias")),
+    )
+    op.create_table(
+        "model_part",
+        sa.Column("version_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("position", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("sealed", sa.LargeBinary(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["version_id"],
+            ["model_version.id"],
+            name=op.f("fk_model_part_version_id_model_version"),
+            ondelete="CASCADE",
+        ),
+        sa.PrimaryKeyConstraint("version_id", "position", name=op.f("pk_model_part")),
+    )
+    op.create_table(
+        "page",
+        sa.Column("run", sa.String(length=40), nullable=False),
+        sa.Column("slice", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("state", sa.String(length=10), nullable=False),
+        sa.Column("segment", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("cursor", sa.Text(), nullable=True),
+        sa.Column("counts", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("features", sa.LargeBinary(), nullable=True),
+        sa.Column("predictions", sa.LargeBinary(), nullable=True),
+        sa.Column("seen", sa.LargeBinary(), nullable=True),
+        sa.Column("journal", sa.Text(), nullable=True),
+        sa.Column("tries", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.ForeignKeyConstraint(["run", "slice"], ["slice.run", "slice.number"], name=op.f("fk_page_run_slice_slice")),
+        sa.PrimaryKeyConstraint("run", "slice", "number", name=op.f("pk_page")),
+    )
+    op.create_table(
+        "decision_result",
+        sa.Column(
+            "segment_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False
+        ),
+        sa.Column("sealed", sa.LargeBinary(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["segment_id"], ["decision_segment.id"], name=op.f("fk_decision_result_segment_id_decision_segment")
+        ),
+        sa.PrimaryKeyConstraint("segment_id", name=op.f("pk_decision_result")),
     )
     # ### end Alembic commands ###

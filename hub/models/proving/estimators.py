@@ -9,9 +9,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hub.models.proving import facts
+from hub.models.proving.agreement import difference, positive_class
 from hub.models.proving.proof import Proven, Wish
 from hub.models.proving.rows import UNKNOWN, pull_back, verification_rows
 from hub.models.runtimes.answer import Answer, Runtime, ask
@@ -20,36 +20,6 @@ from hub.models.signature import Inputs, Layout, Place, infer_fields, places
 from hub.models.types import InputField, ModelRefusedError, SampleError, Signature, Task, Way
 
 PROBED_ROWS = 20
-
-
-def difference(truth: Answer, other: Answer, task: Task, tolerance: float) -> tuple[float, bool]:
-    """The largest difference, and whether every row agrees: values within tolerance, labels equal.
-
-    A regression's difference is relative where the value is above 1. A label may differ only where the two classes
-    are within the tolerance of each other. NaN agrees with NaN.
-    """
-    expected, found = truth.values, other.values
-    if expected.shape != found.shape:
-        return float("inf"), False
-    scale = np.maximum(1.0, np.abs(expected)) if task is Task.REGRESSION else 1.0
-    with np.errstate(invalid="ignore"):
-        gap = np.where(
-            (expected == found) | (np.isnan(expected) & np.isnan(found)), 0.0, np.abs(expected - found) / scale
-        )
-    largest = float(np.where(np.isnan(gap), np.inf, gap).max(initial=0.0))
-    return largest, largest <= tolerance and bool(_same_labels(truth, other, task, tolerance).all())
-
-
-def _same_labels(truth: Answer, other: Answer, task: Task, tolerance: float) -> NDArray[np.bool_]:
-    if task is Task.REGRESSION:
-        return np.ones(len(truth.values), dtype=bool)
-    if task is Task.ANOMALY:
-        same: NDArray[np.bool_] = (truth.values < 0) == (other.values < 0)
-        return same | (np.abs(truth.values) <= tolerance)
-    one, two = truth.labels(), other.labels()
-    rows = np.arange(len(one))
-    near: NDArray[np.bool_] = np.abs(truth.values[rows, one] - truth.values[rows, two]) <= tolerance
-    return np.asarray(one == two) | near
 
 
 @dataclass(frozen=True)
@@ -81,7 +51,21 @@ def prove_estimator(estimator: Any, sample: Sample, wish: Wish) -> Proven:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         inputs = Layout(fields).inputs(sample.frame)
-        return _prove(_question(_Case(estimator, native, task, fields), inputs), inputs, wish)
+        case = _question(_Case(estimator, native, task, fields), inputs)
+        if sample.given is not None and native.kind != "numpy":
+            _check_frames(case, sample.given[names], inputs)
+        return _prove(case, inputs, wish)
+
+
+def _check_frames(case: _Case, given: Any, inputs: Inputs) -> None:
+    """The frame built for the estimator must mean to it what the one handed in does."""
+    direct = ask(case.estimator, given, case.task, by_predict=case.by_predict)
+    largest, agrees = difference(direct, case.truth(inputs), case.task, 1e-9)
+    if not agrees:
+        raise SampleError(
+            f"the model scores the sample differently by {largest:.3g} once its columns are plain numbers and texts: "
+            "give numbers as float64 and texts as str, and fit the model on these"
+        )
 
 
 def _question(case: _Case, sample: Inputs) -> _Case:
@@ -149,7 +133,7 @@ def _prove(case: _Case, sample: Inputs, wish: Wish) -> Proven:
 def _signature(case: _Case, wish: Wish) -> Signature:
     classifies = case.task in {Task.BINARY, Task.MULTICLASS}
     classes = facts.plain_classes(case.estimator) if classifies else ()
-    return Signature(case.task, case.fields, classes, facts.positive_class(classes, case.task, wish.positive))
+    return Signature(case.task, case.fields, classes, positive_class(classes, case.task, wish.positive))
 
 
 def _offset(case: _Case) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -93,17 +93,6 @@ def plain_classes(estimator: Any) -> tuple[Label, ...]:
         else:
             found.append(int(each) if isinstance(each, float) and each.is_integer() else str(each))
     return tuple(found)
-
-
-def positive_class(classes: Sequence[Label], task: Task, stated: Label | None) -> Label | None:
-    """Whose probability a binary model gives: the one stated, else the second in the estimator's order."""
-    if task is not Task.BINARY:
-        return None
-    if stated is None:
-        return classes[1]
-    if stated not in classes:
-        raise ModelRefusedError(f"the positive class is stated as {stated!r}, but the classes are {list(classes)}")
-    return stated
 
 
 def linear_weights(loaded: Any, parts: Mapping[str, bytes], task: Task) -> list[float] | None:

@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from hub.models.proving.estimators import difference
-from hub.models.proving.facts import positive_class
+from hub.models.proving.agreement import difference, positive_class
 from hub.models.proving.proof import Proven, Wish
 from hub.models.proving.rows import verification_rows
 from hub.models.runtimes.native import Sample

@@ -24,6 +24,8 @@ SECONDS: Final = 900
 MEMORY: Final = 16 << 30
 """Address space, most of which its libraries reserve and never touch."""
 
+COMMAND: Final = (sys.executable, "-I", "-m", "hub.models.proving.isolation")
+
 _NEW_USER, _NEW_NET = 0x10000000, 0x40000000
 
 
@@ -33,11 +35,10 @@ def prove_apart(content: bytes, sample: Sample, truth: pl.Series | None, wish: W
     from hub.models.types import ModelRefusedError
 
     request = artefact.pack(_request(content, sample, truth, wish))
-    command = [sys.executable, "-I", "-m", __name__]
     environment = {"LANG": "C.UTF-8", "OMP_NUM_THREADS": "1", "POLARS_MAX_THREADS": "1"}
     try:
         done = subprocess.run(  # noqa: S603  (our own interpreter and module)
-            command, input=request, capture_output=True, env=environment, cwd="/", timeout=SECONDS, check=False
+            COMMAND, input=request, capture_output=True, env=environment, cwd="/", timeout=SECONDS, check=False
         )
     except subprocess.TimeoutExpired:
         raise ModelRefusedError(f"the file could not be read and proven within {SECONDS} seconds") from None

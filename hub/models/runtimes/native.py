@@ -71,15 +71,16 @@ def _missing(value: Any) -> bool:
 
 @dataclass(frozen=True)
 class Sample:
-    """A registration sample: as polars, and how it was before."""
+    """A registration sample: as polars, how it was before, and itself where it was handed in by this process."""
 
     frame: pl.DataFrame
     native: Native
+    given: Any = None
 
     @classmethod
     def of(cls, given: Any) -> Self:
         """From a polars or pandas frame, or a numpy matrix. SampleError names a column that holds a mixture."""
-        return cls(to_polars(given), Native.describe(given))
+        return cls(to_polars(given), Native.describe(given), given)
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,8 @@ class Native:
             if dtype == "object":
                 if not self.none[at]:
                     values[[each is None for each in values]] = np.nan
-                return values
+                # pandas makes its own string type of objects unless told not to.
+                return pd.Series(values, dtype=object)
             return pd.array(values, dtype=dtype if dtype in _PANDAS_TEXT else "str")
         if field.type is FieldType.BOOLEAN:
             null = np.isnan(column)
@@ -173,7 +175,7 @@ class Native:
                 return column.astype(bool)
             flags = column.astype(bool).astype(object)
             flags[null] = None if self.none[at] else np.nan
-            return flags
+            return pd.Series(flags, dtype=object)
         return column.astype(np.float32) if dtype == "float32" else np.ascontiguousarray(column)
 
     def to_json(self) -> dict[str, Any]:

@@ -234,8 +234,6 @@ def wire(
     matrix = len(feeds) == 1 and (len(fields) != 1 or feeds[0][0] not in names)
     if matrix:
         _check_width(given[0], fields)
-    elif [name for name, _ in feeds] != [each.name for each in fields]:
-        raise SampleError("the sample's columns are not the inputs of the ONNX graph")
     label, values, shown = _outputs(model)
     chosen = task or shown
     classifies = chosen in {Task.BINARY, Task.MULTICLASS}

@@ -39,7 +39,7 @@ def load(content: bytes) -> Any:
     """The estimator of a skops file, after every type in it was found on the closed list, its trees checked."""
     check_types(content)
     try:
-        estimator = skops.io.loads(content, trusted=sorted(TYPES))
+        estimator = skops.io.loads(content, trusted=sorted(TYPES | FUNCTIONS))
     except Exception as error:
         raise ModelRefusedError(f"the skops file cannot be read ({type(error).__name__}): save it again") from error
     if not isinstance(estimator, BaseEstimator):

@@ -103,6 +103,7 @@ _SKLEARN = {
 _OTHERS = {
     "builtins": "bool dict float int list object set slice str tuple NoneType",
     "collections": "OrderedDict defaultdict",
+    "functools": "partial",
     "numpy": (
         "bool bool_ dtype float16 float32 float64 int8 int16 int32 int64 "
         "ndarray object_ str_ uint8 uint16 uint32 uint64"
@@ -127,6 +128,8 @@ _SCORES = "chi2 f_classif f_oneway f_regression r_regression"
 FUNCTIONS: Final = frozenset(
     {f"numpy.{name}" for name in _UFUNCS.split()}
     | {f"sklearn.feature_selection._univariate_selection.{name}" for name in _SCORES.split()}
+    # HistGradientBoosting passes its numbers through this one.
+    | {"sklearn.utils.validation.check_array"}
 )
 """Functions a transformer may hold: arithmetic, nothing that reads, writes or calls."""
 
@@ -142,6 +145,7 @@ LOADERS: Final = frozenset(
         "MaskedArrayNode",
         "NdArrayNode",
         "ObjectNode",
+        "PartialNode",
         "RandomGeneratorNode",
         "RandomStateNode",
         "SetNode",
@@ -152,4 +156,4 @@ LOADERS: Final = frozenset(
         "TypeNode",
     }
 )
-"""How skops may rebuild a node: no methods, no partials, no operators, no raw bytes."""
+"""How skops may rebuild a node: no methods, no operators, no raw bytes, and partials only of listed functions."""

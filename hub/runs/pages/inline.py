@@ -14,31 +14,39 @@ from hub.runs.types import BadRequestError
 from hub.sdk import Entity, Field, FieldType, Value
 
 
-def inline(entity: Entity, fields: Sequence[str], records: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
+def inline(
+    entity: Entity, fields: Sequence[str], records: Sequence[Mapping[str, Any]], what: str = "records"
+) -> pl.DataFrame:
     """A page (`Entity.page_schema`) of `fields`; what a record does not give is null.
 
-    BadRequestError names the record (counted from 0), the field and what was expected; never the value.
+    BadRequestError names the record (`what` and its number from 0), the field and what was expected; never the value.
     """
     known = {*fields, *entity.key}
     columns: dict[str, list[Value]] = {name: [] for name in known}
     for number, record in enumerate(records):
         for name in record:
             if name not in known:
-                raise BadRequestError(f"records[{number}].{name}: {_unknown(entity, name, known)}")
+                raise BadRequestError(f"{what}[{number}].{_shown(name)}: {_unknown(entity, name, known)}")
         for name in entity.key:
             if record.get(name) is None:
-                raise BadRequestError(f"records[{number}].{name}: missing; it is part of the key of {entity.name}")
+                raise BadRequestError(f"{what}[{number}].{name}: missing; it is part of the key of {entity.name}")
         for name in known:
-            columns[name].append(_value(number, entity.by_name[name], record.get(name)))
+            columns[name].append(_value(f"{what}[{number}]", entity.by_name[name], record.get(name)))
     typed = {name: pl.Series(name, values, entity.by_name[name].dtype) for name, values in columns.items()}
     frame = pl.DataFrame([typed[name] for name in fields], schema=entity.schema(fields))
     key = pl.DataFrame([typed[name] for name in entity.key]).to_struct("_key")
+    if len(again := (~key.is_first_distinct()).arg_true()):
+        raise BadRequestError(f"{what}[{again[0]}]: the same record as one before it; name each record once")
     reserved = {
         "_version": pl.lit(None, pl.String),
         "_deleted": pl.lit(value=False),
         "_invalid": pl.lit(None, pl.String),
     }
     return frame.with_columns(key, **reserved)
+
+
+def _shown(name: str) -> str:
+    return name if len(name) <= 60 and name.isprintable() else "(some field)"
 
 
 def _unknown(entity: Entity, name: str, known: set[str]) -> str:
@@ -48,11 +56,11 @@ def _unknown(entity: Entity, name: str, known: set[str]) -> str:
     return f"{entity.name} has no such field" + (f"; did you mean {near[0]}?" if near else "")
 
 
-def _value(number: int, field: Field, raw: Any) -> Value:
+def _value(place: str, field: Field, raw: Any) -> Value:
     try:
         return None if raw is None else _parsed(field, raw)
     except (ValueError, TypeError, InvalidOperation, OverflowError):
-        raise BadRequestError(f"records[{number}].{field.name}: expected {_EXPECTED[field.type]}") from None
+        raise BadRequestError(f"{place}.{field.name}: expected {_EXPECTED[field.type]}") from None
 
 
 _EXPECTED: Mapping[FieldType, str] = {
@@ -74,9 +82,9 @@ _EXPECTED: Mapping[FieldType, str] = {
 def _parsed(field: Field, raw: Any) -> Value:
     kind = field.type
     if kind is FieldType.BOOLEAN:
-        return _only(raw, bool)
+        return bool(_only(raw, bool))
     if kind is FieldType.INTEGER:
-        whole = _only(raw, int)
+        whole = int(_only(raw, int))
         if not -(2**63) <= whole < 2**63:
             raise OverflowError
         return whole

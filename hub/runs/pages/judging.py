@@ -22,6 +22,28 @@ SETTLED = ("applied", "unchanged", "left", "dropped", "undone", "planned")
 """Standings whose unmoved input needs no second look; the others are counted as what they are."""
 
 
+def completed(decisions: pl.DataFrame, compiled: Compiled) -> pl.DataFrame:
+    """The decisions with every column that the log wants, typed, null where a decision has nothing to say."""
+    wanted: dict[str, pl.DataType] = {
+        "_key": compiled.source.key_dtype(),
+        "_target": compiled.target.key_dtype(),
+        "_version": pl.String(),
+        "_state": pl.String(),
+        "_reason": pl.String(),
+        "_because": pl.String(),
+        "_digest": pl.Binary(),
+        "_previous": pl.Struct({"segment": pl.Int64, "row": pl.UInt32}),
+        "_reasons": pl.List(pl.Struct({"feature": pl.String, "effect": pl.Float64})),
+        "_clear": pl.List(pl.String()),
+    }
+    for prefix, names in (("set.", compiled.set), ("with.", compiled.with_), ("before.", {**compiled.set, **compiled.with_})):
+        wanted |= {f"{prefix}{name}": compiled.target.by_name[name].dtype for name in names}
+    missing = [pl.lit(None, dtype).alias(name) for name, dtype in wanted.items() if name not in decisions.columns]
+    return decisions.with_columns(missing).with_columns(
+        pl.col(name).cast(dtype) for name, dtype in wanted.items() if decisions.schema.get(name) == pl.Null
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class Featured:
     """A page's features with its digests, and the keys of records that are selected no more or gone altogether."""
@@ -113,7 +135,7 @@ class Judge:
 
     def score(self, fresh: pl.DataFrame) -> Scored:
         """What the model says of the ready records, with reasons for all of them: for a stage of its own."""
-        ready = fresh.filter(pl.col("_state") == READY).select(self._compiled.features)
+        ready = fresh.filter(pl.col("_state") == READY).select(list(self._compiled.features))
         shown = self._compiled.reasons
         outputs = self._scorer().predict(ready)
         return Scored(outputs, self._scorer().reasons(ready, shown) if shown and ready.height else None)
@@ -155,7 +177,7 @@ class Judge:
         )
 
     def _decided(self, ready: pl.DataFrame, scored: Scored | None) -> list[pl.DataFrame]:
-        outputs = scored.outputs if scored else self._scorer().predict(ready.select(self._compiled.features))
+        outputs = scored.outputs if scored else self._scorer().predict(ready.select(list(self._compiled.features)))
         decided = self._pipeline.decide(ready, outputs, self._now)
         passes = pl.col("_released") & (pl.col("_state") == HELD)
         decided = decided.with_columns(_state=pl.when(passes).then(pl.lit(READY)).otherwise(pl.col("_state")))
@@ -183,7 +205,7 @@ class Judge:
             return self._stored(decided)
         reasons = decided["_reasons"] if "_reasons" in decided.columns else None
         if reasons is None and self._compiled.reasons:
-            reasons = self._scorer().reasons(decided.select(self._compiled.features), self._compiled.reasons)
+            reasons = self._scorer().reasons(decided.select(list(self._compiled.features)), self._compiled.reasons)
             decided = decided.with_columns(reasons.alias("_reasons"))
         passengers = self._pipeline.passengers(decided, reasons, self._now, self._facts)
         misfits = passengers["_state"] != READY
@@ -243,7 +265,7 @@ class Judge:
             for name in names
             if name in frame.columns
         ]
-        passed = [name for name in ("_because", "_reasons") if name in frame.columns]
+        passed: list[str] = [name for name in ("_because", "_reasons") if name in frame.columns]
         passed += [name for name in frame.columns if name.startswith("set.")]
         previous = pl.struct(pl.col("_st_segment").alias("segment"), pl.col("_st_row").alias("row"))
         known = pl.when(pl.col("_st_segment").is_not_null()).then(previous).alias("_previous")

@@ -20,9 +20,10 @@ from hub.audit import Action, Outcome
 from hub.connections import GuardedConnection, GuardedSource
 from hub.decisions import Prepared, Segment, SegmentFacts, View, key_hash
 from hub.mappings import Compiled, CompiledLookup, Facts, Pipeline
+from hub.mappings.expressions import to_filter
 from hub.models import Scorer
 from hub.runs.installation import Installation
-from hub.runs.pages.judging import Featured, Judge, Judged, Scored
+from hub.runs.pages.judging import Featured, Judge, Judged, Scored, completed
 from hub.runs.pages.inline import inline
 from hub.runs.pages.landing import Terms, changes_of, read_back, rows_of, shown_after, standing_after, unanswered
 from hub.runs.pages.loading import Load, Loader
@@ -58,18 +59,17 @@ class Intent:
 class Trip:
     """One run in one worker. Its connections are opened per thread role and closed when `travelling` ends."""
 
-    def __init__(self, hub: Installation, run: Run, compiled: Compiled, version: int, like: Trip | None = None) -> None:
+    def __init__(self, hub: Installation, run: Run, compiled: Compiled, pipeline: Pipeline | None = None) -> None:
         self.run = run
         self.pool = compiled.model.pool
         self._hub = hub
         self._compiled = compiled
-        self._version = version
-        self._pipeline = like._pipeline if like is not None else Pipeline(compiled)
+        self._pipeline = pipeline or Pipeline(compiled)
         self._loader = Loader(compiled, self._pipeline, run, hub.standing)
         self._open: dict[tuple[str, str], tuple[GuardedConnection, Context]] = {}
         self._stack = ExitStack()
         self._flying = np.empty(0, dtype=np.uint64)
-        facts = Facts(run.logical_at, compiled.model.name, compiled.model.number, version)
+        facts = Facts(run.logical_at, compiled.model.name, compiled.model.number, compiled.document.digest)
         readers = (self._read_lookup, self._read_targets, self._read_target_keys)
         self._judge = Judge(compiled, self._pipeline, lambda: self._scorer, hub.standing, facts, readers)
 
@@ -85,8 +85,8 @@ class Trip:
 
     def at(self, now: datetime, actor: str) -> Trip:
         """The same trip at another logical time and on another's behalf, what is expensive shared."""
-        other = Trip(self._hub, replace(self.run, logical_at=now, actor=actor), self._compiled, self._version, self)
-        return other
+        run = replace(self.run, logical_at=now, actor=actor)
+        return Trip(self._hub, run, self._compiled, self._pipeline)
 
     @property
     def staged(self) -> bool:
@@ -174,17 +174,16 @@ class Trip:
         featured = replace(self._judge.features(load), forced=True)
         return self._judge.judge(self._judge.sift(featured)).decisions
 
-    def remember(self, load: Load) -> tuple[pl.DataFrame, int | None]:
-        """Decides on some records and stores the decisions, durable when this returns; nothing is written back.
+    def remember(self, decisions: pl.DataFrame) -> Segment | None:
+        """Stores decisions made on the spot, durable when this returns; nothing is written back.
 
         The records stay due: what their far side holds was not changed, so the next run looks at them again.
         """
-        decisions = self.decide(load)
         if not decisions.height:
-            return decisions, None
+            return None
         shown = pl.when(pl.col("_state") == "planned").then(pl.lit("unchanged")).otherwise(pl.col("_state"))
-        frame = decisions.with_columns(_state=shown)
-        segment = self._hub.log.write(self._facts("request", 0, 0), frame)
+        frame = completed(decisions, self._compiled).with_columns(_state=shown)
+        segment = self._hub.log.write(self._facts("request", 0, 0), frame, inside=True)
         view = self._view(frame)
         after = self._hub.standing.prepare(view, shown_after(frame, view.frame, segment.id, self.run.logical_at))
 
@@ -196,7 +195,7 @@ class Trip:
             self._hub.record(session, self.run.actor, Action.SCORE_REQUEST, subject, digest=digest, **detail)
 
         self._hub.database.retrying(commit)
-        return decisions, segment.id
+        return segment
 
     # -- judging and the first commit ----------------------------------------------------------------------------
 
@@ -233,7 +232,7 @@ class Trip:
 
     def _store(self, claim: Claim, number: int, judged: Judged, load: Load | None, seen: bytes | None) -> Intent:
         cursor = load.cursor if load is not None else None
-        decisions = judged.decisions
+        decisions = completed(judged.decisions, self._compiled)
         rows = load.rows if load is not None else judged.counts.read
         if self.run.dry:
             counts = judged.counts.but({"planned": judged.planned})
@@ -446,7 +445,9 @@ class Trip:
         source = connection.source()
         if source is None:
             raise RunError(f"connection {lookup.lookup.connection} cannot be read")
-        selection = self._pipeline.lookup_selection(lookup, now, page_rows=self._hub.settings.page_rows)
+        pushed = to_filter(lookup.where, lookup.entity.by_name, now=now).pushed if lookup.where is not None else None
+        rows = self._hub.settings.page_rows
+        selection = Selection(lookup.entity.name, lookup.fields, where=pushed, page_rows=rows)
         for page in source.lookup(selection, match):
             yield page.frame
 
@@ -538,7 +539,7 @@ def open_trip(hub: Installation, run: str) -> Trip:
     with hub.database.read() as session:
         found = hub.ledger.run(session, run)
     published = hub.mappings.version(found.mapping, found.version)
-    return Trip(hub, found, hub.mappings.compile_published(published), published.number)
+    return Trip(hub, found, hub.mappings.compile_published(published))
 
 
 def _by_row(decisions: pl.DataFrame, results: Results) -> pl.DataFrame:

@@ -181,6 +181,18 @@ def model(name: str, use: str) -> ModelVersion:
 
 
 @pytest.fixture
+def systems() -> Mapping[str, Sequence[Entity]]:
+    """The entities of each connection."""
+    return SYSTEMS
+
+
+@pytest.fixture
+def version() -> ModelVersion:
+    """The registered model."""
+    return VERSION
+
+
+@pytest.fixture
 def good() -> str:
     """A document without a fault."""
     return GOOD

@@ -17,6 +17,7 @@ from hub.audit import AuditLog
 from hub.database import Database
 from hub.keys import KeyRing, open_ring
 from hub.models import ModelVersion, Registry
+from hub.models.proving.proof import prove_file
 from hub.settings import Settings
 
 NUMBERS = [f"number {at}" for at in range(8)]
@@ -60,6 +61,12 @@ def enrol(registry: Registry) -> Callable[..., ModelVersion]:
         return registry.register(str(given.pop("name", "lead")), model, sample, **given)  # type: ignore[arg-type]
 
     return enrol
+
+
+@pytest.fixture
+def proven_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are proven in this process: that they have one of their own is shown in test_isolation.py."""
+    monkeypatch.setattr("hub.models.proving.isolation.prove_apart", prove_file)
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ import numpy as np
 import onnxruntime
 import polars as pl
 import pytest
+from skl2onnx import to_onnx
 from sklearn.ensemble import (
     GradientBoostingClassifier,
     HistGradientBoostingClassifier,
@@ -15,7 +16,6 @@ from sklearn.ensemble import (
 )
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
-from skl2onnx import to_onnx
 
 from hub.models import ModelVersion, Registry, Way
 from hub.models.proving.rows import around

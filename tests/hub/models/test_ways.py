@@ -179,7 +179,12 @@ def test_anomaly_scores_rise_with_strangeness(
 
 
 def test_a_step_without_a_reading_stays_with_the_estimator(
-    sample: pl.DataFrame, truth: np.ndarray, make_sample: Make, preprocess: Callable[[], object], enrol: Enrol, registry: Registry
+    sample: pl.DataFrame,
+    truth: np.ndarray,
+    make_sample: Make,
+    preprocess: Callable[[], object],
+    enrol: Enrol,
+    registry: Registry,
 ) -> None:
     fitted = make_pipeline(preprocess(), PCA(5), LogisticRegression()).fit(sample.to_pandas(), truth)
     version = enrol(fitted, sample.to_pandas())

@@ -28,8 +28,8 @@ from hub.sdk import (
     UnavailableError,
     Value,
 )
-from hub.sdk.testing.far_side import FAR_SIDES, LinkLostError, LoginRefusedError, Row, Session
-from hub.sdk.testing.stand_in import Result, StandIn, StandInConfig
+from hub.sdk.testing.stand_in.connector import Result, StandIn, StandInConfig
+from hub.sdk.testing.stand_in.far_side import FAR_SIDES, LinkLostError, LoginRefusedError, Row, Session
 
 
 class Mutant(StandIn):
@@ -176,6 +176,21 @@ class OrdersByKeyOnly(Mutant):
 
     def _place(self, selection: Selection, row: Row) -> tuple[Any, ...]:
         return self._key(row)
+
+
+class StartsAfterTheTick(Mutant):
+    caught_by = "test_what_moves_in_the_tick_of_the_head_is_not_lost"
+
+    def head(self, selection: Selection) -> Cursor | None:
+        found = self._after(selection, None)
+        return Cursor({"at": self._to_json(self._place(selection, found[-1]))}) if found else None
+
+
+class StartsWhereverTheReadIs(Mutant):
+    caught_by = "test_what_moves_after_the_head_is_read_from_it"
+
+    def head(self, selection: Selection) -> Cursor | None:
+        return Cursor({"at": []}) if self._after(selection, None) else None
 
 
 class NeverTellsOfDeletes(Mutant):

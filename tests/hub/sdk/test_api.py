@@ -25,5 +25,5 @@ def test_every_public_name_is_explained() -> None:
     assert silent == []
 
 
-def test_names_are_listed_in_order_and_once() -> None:
-    assert list(hub.sdk.__all__) == sorted(set(hub.sdk.__all__), key=str)
+def test_names_are_listed_once() -> None:
+    assert len(hub.sdk.__all__) == len(set(hub.sdk.__all__))

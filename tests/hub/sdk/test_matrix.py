@@ -13,7 +13,7 @@ import pytest
 from hub.sdk.testing import matrix as matrix_module
 from hub.sdk.testing.matrix import Rung, Support, matrix
 from hub.sdk.testing.record import Outcomes, code_digest, load, save, suite_folder, suite_tests
-from hub.sdk.testing.stand_in import SPEC
+from hub.sdk.testing.stand_in.connector import SPEC
 from hub.sdk.testing.suite import ConformanceSuite
 
 Show = Callable[..., Support]

@@ -11,7 +11,7 @@ import pytest
 
 from hub.sdk import Context
 from hub.sdk.testing.record import suite_tests
-from hub.sdk.testing.stand_in_harness import StandInHarness
+from hub.sdk.testing.stand_in.harness import StandInHarness
 from hub.sdk.testing.suite import ConformanceSuite, faults
 from tests.hub.sdk.mutants import MUTANTS, Mutant, let_go
 

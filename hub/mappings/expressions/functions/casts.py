@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
 
 import polars as pl
 
 from hub.mappings.expressions.functions import moments
 from hub.mappings.expressions.functions.conversions import MismatchError, coerce
-from hub.mappings.expressions.functions.numbers import OUT_OF_RANGE, lost
+from hub.mappings.expressions.functions.numbers import OUT_OF_RANGE, half_away, lost
 from hub.mappings.expressions.functions.registry import Check, Emitted, operation
 from hub.mappings.expressions.types import (
     BOOLEAN,
@@ -82,6 +81,8 @@ def _cast(node: Node, wanted: ValueType, timezone: str) -> Node | None:
         return Node("from_boolean", wanted, (node,))
     if given.numeric and wanted.kind is FieldType.BOOLEAN:
         return Node("to_boolean", wanted, (node,))
+    if wanted.kind is FieldType.INSTANT and given.temporal:
+        return Node("to_instant", wanted, (coerce(node, TIMESTAMP, timezone),), (timezone,))
     if given.temporal and (wanted.temporal or wanted.kind is FieldType.TIME):
         return Node("cast_moment", wanted, (node,), (timezone,))
     return None
@@ -89,11 +90,18 @@ def _cast(node: Node, wanted: ValueType, timezone: str) -> Node | None:
 
 def _from_text(node: Node, wanted: ValueType, timezone: str) -> Node | None:
     if wanted.numeric:
+        if wanted.kind is FieldType.DECIMAL:
+            return Node("read_decimal", wanted, (node, Node("plain_number", TEXT, (node,))))
         return Node("read_number", wanted, (node,))
     if wanted.kind is FieldType.BOOLEAN:
         return Node("read_boolean", wanted, (node,))
     if wanted.temporal or wanted.kind is FieldType.TIME:
-        return Node("read_moment", wanted, (node,), (timezone,))
+        parts = Node("iso_parts", TEXT, (node,))
+        ticks = Node("iso_ticks", INTEGER, (parts,))
+        if wanted.kind is not FieldType.INSTANT:
+            return Node("read_moment", wanted, (node, parts, ticks))
+        here = Node("lenient_instant", INSTANT, (Node("iso_wall", TIMESTAMP, (ticks,)),), (timezone,))
+        return Node("read_instant", wanted, (node, parts, ticks, here))
     if wanted.kind is FieldType.UUID:
         return Node("read_uuid", wanted, (node,))
     return Node("as_text", wanted, (node,)) if wanted.textual else None
@@ -113,17 +121,26 @@ def _fit_text(node: Node, x: pl.Expr) -> Emitted:
 def _cast_number(node: Node, x: pl.Expr) -> Emitted:
     given, wanted = node.args[0].type, node.type
     digits = 0 if wanted.kind is FieldType.INTEGER else wanted.digits[1]
-    rounded = x
-    if given.kind is FieldType.REAL or given.digits[1] > digits:
-        rounded = x.round(digits, mode="half_away_from_zero")
-    checks: list[Check] = []
-    if given.kind is FieldType.DECIMAL and given.digits[0] >= MAX_DIGITS and given.digits[1] > digits:
-        edge = float(Decimal(10) ** (MAX_DIGITS - given.digits[1])) * (1 - 1e-9) - 1
-        rounded = (
-            pl.when(x.cast(pl.Float64).abs() >= edge).then(None).otherwise(x).round(digits, mode="half_away_from_zero")
-        )
-    value = rounded.cast(wanted.dtype, strict=False)
-    return value, [*checks, (lost(value, x), OUT_OF_RANGE)]
+    if given.kind is FieldType.REAL:
+        value = _whole(x) if wanted.kind is FieldType.INTEGER else _decimal_of_real(x, *wanted.digits)
+    else:
+        rounded = half_away(given.digits, x, digits) if given.digits[1] > digits else x
+        value = rounded.cast(wanted.dtype, strict=False)
+    return value, [(lost(value, x), OUT_OF_RANGE)]
+
+
+def _whole(x: pl.Expr) -> pl.Expr:
+    return x.round(0, mode="half_away_from_zero").cast(pl.Int64, strict=False)
+
+
+def _decimal_of_real(x: pl.Expr, precision: int, scale: int) -> pl.Expr:
+    # polars raises for the whole frame where a real does not fit a decimal, and makes 1000.00000000000009 of 1000.0:
+    # the shortest text that stands for the real does neither.
+    wide = max(scale, MAX_DIGITS - 1 - (precision - scale))
+    value = x.cast(pl.String).cast(pl.Decimal(MAX_DIGITS, wide), strict=False)
+    if wide > scale:
+        value = half_away((MAX_DIGITS, wide), value, scale)
+    return value.cast(pl.Decimal(precision, scale), strict=False)
 
 
 @operation("from_boolean")
@@ -166,23 +183,25 @@ def _read_number(node: Node, x: pl.Expr) -> Emitted:
         good = word.str.contains(r"^[+-]?[0-9]+$")
         value = pl.when(good).then(word).cast(pl.Int64, strict=False)
         return value, [(good.not_(), NO_NUMBER), (lost(value, x), OUT_OF_RANGE)]
-    if kind is FieldType.REAL:
-        good = word.str.contains(r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?$")
-        value = pl.when(good).then(word).cast(pl.Float64, strict=False)
-        return value, [(good.not_(), NO_NUMBER), (lost(value, x) | value.is_infinite(), OUT_OF_RANGE)]
-    good = word.str.contains(r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)$")
+    good = word.str.contains(r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?$")
+    value = pl.when(good).then(word).cast(pl.Float64, strict=False)
+    return value, [(good.not_(), NO_NUMBER), (lost(value, x) | value.is_infinite(), OUT_OF_RANGE)]
+
+
+@operation("plain_number")
+def _plain_number(_node: Node, x: pl.Expr) -> Emitted:
+    return x.str.strip_chars().str.extract(r"^([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))$")
+
+
+@operation("read_decimal")
+def _read_decimal(node: Node, x: pl.Expr, plain: pl.Expr) -> Emitted:
     scale = node.type.digits[1]
     # One digit more than is kept decides how to round, and no digit behind it can change that.
-    point = word.str.splitn(".", 2)
-    fraction = point.struct[1].fill_null("")
     spare = min(scale + 1, MAX_DIGITS)
-    whole = point.struct[0]
-    plain = pl.when(good).then(whole + "." + (fraction + "0").str.head(spare))
-    wide = plain.cast(pl.Decimal(MAX_DIGITS, spare), strict=False)
-    edge = float(Decimal(10) ** (MAX_DIGITS - spare)) * (1 - 1e-9) - 1
-    safe = pl.when(wide.cast(pl.Float64).abs() < edge).then(wide)
-    value = safe.round(scale, mode="half_away_from_zero").cast(node.type.dtype, strict=False)
-    return value, [(good.not_(), NO_NUMBER), (lost(value, x), OUT_OF_RANGE)]
+    short = plain.str.extract(rf"^([+-]?[0-9]*\.?[0-9]{{0,{spare}}})")
+    wide = short.cast(pl.Decimal(MAX_DIGITS, spare), strict=False)
+    value = half_away((MAX_DIGITS, spare), wide, scale).cast(node.type.dtype, strict=False)
+    return value, [(x.is_not_null() & plain.is_null(), NO_NUMBER), (lost(value, x), OUT_OF_RANGE)]
 
 
 @operation("write_text")
@@ -214,11 +233,40 @@ def _cast_moment(node: Node, x: pl.Expr) -> Emitted:
         return x.cast(pl.Date), checks
     if wanted is FieldType.TIME:
         return x.cast(pl.Datetime("us")).dt.time(), checks
-    if wanted is FieldType.INSTANT:
-        return moments.instant(x.cast(pl.Datetime("us")), zone)
     return x.cast(pl.Datetime("us")), checks
 
 
+@operation("to_instant")
+def _to_instant(node: Node, x: pl.Expr) -> Emitted:
+    return moments.instant(x, str(node.params[0]))
+
+
+@operation("lenient_instant")
+def _lenient_instant(node: Node, x: pl.Expr) -> Emitted:
+    made = moments.instant(x, str(node.params[0]))
+    return made[0] if isinstance(made, tuple) else made
+
+
+@operation("iso_parts")
+def _iso_parts(_node: Node, x: pl.Expr) -> Emitted:
+    return moments.iso_parts(x)
+
+
+@operation("iso_ticks")
+def _iso_ticks(_node: Node, parts: pl.Expr) -> Emitted:
+    return moments.wall_ticks(parts)
+
+
+@operation("iso_wall")
+def _iso_wall(_node: Node, ticks: pl.Expr) -> Emitted:
+    return pl.when(ticks.is_between(moments.FIRST, moments.LAST)).then(ticks).cast(moments.WALL)
+
+
 @operation("read_moment")
-def _read_moment(node: Node, x: pl.Expr) -> Emitted:
-    return moments.read_iso(x, node.type, str(node.params[0]))
+def _read_moment(node: Node, x: pl.Expr, parts: pl.Expr, ticks: pl.Expr) -> Emitted:
+    return moments.read_iso(x, parts, ticks, node.type.kind)
+
+
+@operation("read_instant")
+def _read_instant(_node: Node, x: pl.Expr, parts: pl.Expr, ticks: pl.Expr, here: pl.Expr) -> Emitted:
+    return moments.read_instant(x, parts.struct[2], ticks, here)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from decimal import Decimal
 
+import numpy as np
 import polars as pl
 
 from hub.mappings.expressions.functions.conversions import MismatchError, coerce, literal_digits, unify
@@ -167,7 +168,7 @@ def _divide(node: Node, left: pl.Expr, right: pl.Expr) -> Emitted:
     value = left / right
     if node.args[1].constant and node.args[1].params[0] != 0:
         return value, finite(value)
-    return value, [(right == 0, BY_ZERO), *finite(value)]
+    return value, [((right == 0) & left.is_not_null(), BY_ZERO), *finite(value)]
 
 
 @operation("negate")
@@ -208,17 +209,24 @@ def _remainder_type(call: Call) -> Node:
     examples=[("mod(7, 3)", "1"), ("-7 % 3", "-1"), ("mod(7.5, 2)", "1.5"), ("mod(1, 0)", "error: division by zero")],
 )
 def _mod(node: Node, left: pl.Expr, right: pl.Expr) -> Emitted:
-    zero = right == 0
+    zero = (right == 0) & left.is_not_null()
     kind = _kind(node)
-    if kind is FieldType.INTEGER:
-        a, b = left.cast(_I128), right.cast(_I128)
-    else:
-        a, b = left, right
-    divisor = pl.when(zero).then(None).otherwise(b.abs())
-    rest = a.abs() % divisor
+    if kind is FieldType.REAL:
+        value = pl.map_batches([left, right], _fmod, return_dtype=pl.Float64(), is_elementwise=True)
+        return value, [(zero, BY_ZERO), *finite(value)]
+    a, b = (left.cast(_I128), right.cast(_I128)) if kind is FieldType.INTEGER else (left, right)
+    rest = a.abs() % pl.when(right != 0).then(b.abs())
     value = pl.when(left < 0).then(_ZERO - rest if kind is FieldType.INTEGER else -rest).otherwise(rest)
-    value = value.cast(node.type.dtype, strict=False)
-    return value, [(zero, BY_ZERO), *(finite(value) if kind is FieldType.REAL else [])]
+    return value.cast(node.type.dtype, strict=False), [(zero, BY_ZERO)]
+
+
+def _fmod(sides: Sequence[pl.Series]) -> pl.Series:
+    # polars computes x - y * floor(x / y), which loses every digit where x is far larger than y.
+    left, right = (each.to_numpy() for each in sides)
+    with np.errstate(all="ignore"):
+        rest = pl.Series(np.fmod(left, right), dtype=pl.Float64)
+    known = sides[0].is_not_null() & sides[1].is_not_null()
+    return pl.select(pl.when(known).then(rest)).to_series()
 
 
 def _same(args: Sequence[Node]) -> ValueType:
@@ -307,7 +315,9 @@ def _log(_node: Node, base: pl.Expr, x: pl.Expr) -> Emitted:
     near = raw.round(0)
     # The quotient misses whole powers by one in the last place: log(10, 1000) would be 2.9999999999999996.
     value = pl.when(base.pow(near) == x).then(near).otherwise(raw)
-    return value, [(x <= 0, NO_LOG), ((base <= 0) | (base == 1), "no logarithm to this base"), *finite(value)]
+    known = x.is_not_null() & base.is_not_null()
+    odd = ((base <= 0) | (base == 1)) & known
+    return value, [((x <= 0) & known, NO_LOG), (odd, "no logarithm to this base"), *finite(value)]
 
 
 @function(
@@ -386,22 +396,22 @@ def _decimal_step(node: Node, x: pl.Expr, digits: int, *, half: bool) -> Emitted
         if shifted is not None:
             value = shifted.cast(dtype, strict=False)
             return value, [(lost(value, x), OUT_OF_RANGE)]
-        near = _half_away(node.args[0], x, digits)
+        near = half_away(node.args[0].type.digits, x, digits)
         ulp = pl.lit(Decimal(1).scaleb(-digits), dtype=pl.Decimal(MAX_DIGITS, digits))
         kept = near.cast(pl.Decimal(MAX_DIGITS, digits), strict=False)
         value = pl.when(kept.abs() > x.abs()).then(kept - pl.when(x < 0).then(-ulp).otherwise(ulp)).otherwise(kept)
         value = value.cast(dtype, strict=False)
         return value, [(lost(value, x), OUT_OF_RANGE)]
-    value = _half_away(node.args[0], x, digits).cast(dtype, strict=False)
+    value = half_away(node.args[0].type.digits, x, digits).cast(dtype, strict=False)
     return value, [(lost(value, x), OUT_OF_RANGE)]
 
 
-def _half_away(arg: Node, x: pl.Expr, digits: int) -> pl.Expr:
-    precision, scale = arg.type.digits
+def half_away(size: tuple[int, int], x: pl.Expr, digits: int) -> pl.Expr:
+    """A decimal of that precision and scale, rounded; null where rounding up has no room, which makes polars raise."""
+    precision, scale = size
     if precision >= MAX_DIGITS:
-        # polars raises for the whole frame where rounding up needs a digit more than there is room for.
         edge = float(Decimal(10) ** (MAX_DIGITS - scale)) * (1 - 1e-9) - 1
-        x = pl.when(x.cast(pl.Float64).abs() >= edge).then(None).otherwise(x)
+        x = pl.when(x.cast(pl.Float64).abs() < edge).then(x)
     return x.round(digits, mode="half_away_from_zero")
 
 
@@ -497,11 +507,22 @@ def _ceil(node: Node, x: pl.Expr) -> Emitted:
     return _whole(node, x, up=True)
 
 
+def _width_type(call: Call) -> Node:
+    if len(call.args) != 4:
+        raise call.fail(f"{len(call.args)} arguments given, expected width_bucket(x, low, high, n)")
+    sides = [accept(call, each, "real", label) for each, label in zip(call.args, ("x", "low", "high"), strict=False)]
+    count = call.args[3].params[0] if call.args[3].constant else None
+    if not isinstance(count, int) or isinstance(count, bool) or not 1 <= count <= 1_000_000:
+        raise call.fail("n must be a whole number from 1 to 1,000,000, written as a literal")
+    return Node("width_bucket", INTEGER, tuple(sides), (count,))
+
+
 @function(
     "width_bucket",
     "x real, low real, high real, n integer!",
-    INTEGER,
+    None,
     group="Hashing and bucketing",
+    resolve=_width_type,
     rule="The number of the bucket, from 1, of n equal ones between low and high; 0 below low, n + 1 from high on.",
     examples=[
         ("width_bucket(5, 0, 10, 5)", "3"),
@@ -514,10 +535,6 @@ def _width_bucket(node: Node, x: pl.Expr, low: pl.Expr, high: pl.Expr) -> Emitte
     assert isinstance(count, int)
     inside = ((x - low) / (high - low) * float(count)).floor().clip(0.0, float(count - 1)) + 1.0
     value = pl.when(x < low).then(0.0).when(x >= high).then(float(count + 1)).otherwise(inside)
-    gap = (low >= high).or_((high - low).is_finite().not_())
     known = x.is_not_null() & low.is_not_null() & high.is_not_null()
-    cells = pl.when(known).then(value.cast(pl.Int64, strict=False))
-    bad = [(gap, "width_bucket needs low below high")]
-    if not 1 <= count <= 1_000_000:
-        bad.append((pl.lit(value=True), "width_bucket needs 1 to 1,000,000 buckets"))
-    return cells, bad
+    gap = ((low >= high) | (high - low).is_finite().not_()) & known
+    return pl.when(known).then(value.cast(pl.Int64, strict=False)), [(gap, "width_bucket needs low below high")]

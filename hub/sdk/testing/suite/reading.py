@@ -171,6 +171,41 @@ class ReadGroup:
             found = keys(harness.entity, rows(pages(source, wanted, last)))
         assert found == [identity(harness.entity, key)]
 
+    def test_what_moves_after_the_head_is_read_from_it(self, harness: Harness) -> None:
+        field = _incremental(harness)
+        with reading(harness) as source:
+            made = seed(harness, records(harness, 9))
+            wanted = selection(harness, by=True)
+            head = source.head(wanted)
+            assert head is not None, "there are records, and no head"
+            before = pages(source, wanted, _through_json(head))
+            key = key_of(harness.entity, made[2])
+            harness.edit(harness.entity.name, key, {field.name: stamp(harness, field, 900)})
+            found = keys(harness.entity, rows(pages(source, wanted, _through_json(head))))
+        assert identity(harness.entity, key) in found
+        assert len(rows(before)) < len(made), "the head is the beginning: an incremental read would read all"
+
+    def test_what_moves_in_the_tick_of_the_head_is_not_lost(self, harness: Harness) -> None:
+        field = _incremental(harness)
+        with reading(harness) as source:
+            made = seed(harness, records(harness, 9))
+            wanted = selection(harness, by=True)
+            head = source.head(wanted)
+            assert head is not None, "there are records, and no head"
+            key = key_of(harness.entity, made[0])
+            harness.edit(harness.entity.name, key, {field.name: made[-1][field.name]})
+            found = keys(harness.entity, rows(pages(source, wanted, _through_json(head))))
+        assert identity(harness.entity, key) in found, "a record that moved in the same tick is never read"
+
+    def test_the_head_of_nothing_is_none_and_what_comes_later_is_read(self, harness: Harness) -> None:
+        _incremental(harness)
+        with reading(harness) as source:
+            seed(harness, [])
+            wanted = selection(harness, by=True)
+            assert source.head(wanted) is None
+            made = seed(harness, records(harness, 3))
+            everything_once(harness.entity, made, rows(pages(source, wanted)))
+
     def test_a_deleted_record_comes_as_deleted(self, harness: Harness) -> None:
         _incremental(harness)
         assert harness.tells_deletes, "the far side does not tell of deletes: declare a gap with the reason"

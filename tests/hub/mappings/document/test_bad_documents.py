@@ -148,6 +148,16 @@ DRAWER: dict[str, tuple[str, str, list[str]]] = {
         "title: Lead\x01score",
         ["line 3: document: holds a control character, which no text may"],
     ),
+    "half a character by an escape": (
+        "title: Lead score",
+        'title: "Lead \\ud800"',
+        ["line 3: title: holds an escape for a control character or half a character; remove it"],
+    ),
+    "a control character in a key by an escape": (
+        "title: Lead score",
+        '"ti\\0tle": Lead score',
+        ["line 3: document: holds an escape for a control character or half a character; remove it"],
+    ),
     "a number with leading zeros": (
         "title: Lead score",
         "title: 007",
@@ -161,12 +171,7 @@ DRAWER: dict[str, tuple[str, str, list[str]]] = {
     "a duration without its unit": (
         "  entity: Lead",
         "  entity: Lead\n  refresh: 30",
-        [
-            (
-                "line 9: read.refresh: expected a duration with its unit, such as 15m, 1d or 100ms,"
-                " found the number 30"
-            )
-        ],
+        [("line 9: read.refresh: expected a duration with its unit, such as 15m, 1d or 100ms, found the number 30")],
     ),
     "a duration of an unknown unit": (
         "  entity: Lead",
@@ -176,11 +181,7 @@ DRAWER: dict[str, tuple[str, str, list[str]]] = {
     "a time zone with a slip": (
         "  entity: Lead",
         "  entity: Lead\n  timezone: Europe/Berln",
-        [
-            (
-                "line 9: read.timezone: 'Europe/Berln' is no time zone; did you mean Europe/Berlin?"
-            )
-        ],
+        [("line 9: read.timezone: 'Europe/Berln' is no time zone; did you mean Europe/Berlin?")],
     ),
     "a choice that is none": (
         "  mode: update",
@@ -219,8 +220,10 @@ DRAWER: dict[str, tuple[str, str, list[str]]] = {
     ),
     "what is not yet available": (
         "model: { name: lead_conversion }",
-        "model:\n  name: lead_conversion\n  choose: [{ when: \"x = 1\", model: other }]\n"
-        "  canary: { alias: candidate, share: 10% }\n  shadow: [next]",
+        (
+            'model:\n  name: lead_conversion\n  choose: [{ when: "x = 1", model: other }]\n'
+            "  canary: { alias: candidate, share: 10% }\n  shadow: [next]"
+        ),
         [
             "line 13: model.choose: is not yet available; remove it for now",
             "line 14: model.canary: is not yet available; remove it for now",
@@ -230,12 +233,7 @@ DRAWER: dict[str, tuple[str, str, list[str]]] = {
     "not yet available, and in a bad shape": (
         "model: { name: lead_conversion }",
         "model: { name: lead_conversion, canary: { alias: candidate, share: 0% } }",
-        [
-            (
-                "line 11: model.canary.share: expected a share above 0% and up to 100%, such as 1% or 0.5%,"
-                " found '0%'"
-            )
-        ],
+        [("line 11: model.canary.share: expected a share above 0% and up to 100%, such as 1% or 0.5%, found '0%'")],
     ),
     "a lookup that takes and folds": (
         "features:",
@@ -245,11 +243,7 @@ DRAWER: dict[str, tuple[str, str, list[str]]] = {
     "first without order": (
         "features:",
         "lookups:\n  a: { entity: A, match: { x: y }, take: first }\nfeatures:",
-        [
-            (
-                'line 10: lookups.a.take: first needs order, such as order: "TakenAt desc", to say which is first'
-            )
-        ],
+        [('line 10: lookups.a.take: first needs order, such as order: "TakenAt desc", to say which is first')],
     ),
     "order without first": (
         "features:",
@@ -294,11 +288,7 @@ DRAWER: dict[str, tuple[str, str, list[str]]] = {
     "a list of mixed kinds": (
         "model:",
         "expect: { size: { in: [a, 1] } }\nmodel:",
-        [
-            (
-                "line 11: expect.size.in: mixes kinds of values; give text only, numbers only, or true and false"
-            )
-        ],
+        [("line 11: expect.size.in: mixes kinds of values; give text only, numbers only, or true and false")],
     ),
     "a map in a list of values": (
         "model:",
@@ -308,16 +298,12 @@ DRAWER: dict[str, tuple[str, str, list[str]]] = {
     "a version below one": (
         "model: { name: lead_conversion }",
         "model: { name: lead_conversion, use: 0 }",
-        [
-            (
-                "line 11: model.use: expected an alias such as champion, or a version number, found the number 0"
-            )
-        ],
+        [("line 11: model.use: expected an alias such as champion, or a version number, found the number 0")],
     ),
     "nothing decided": (
         '  score: "round(100 * probability)"',
         '  hold: "size = 0"',
-        ["line 12: decide: decides nothing; give at least one name, such as score: \"round(100 * probability)\""],
+        ['line 12: decide: decides nothing; give at least one name, such as score: "round(100 * probability)"'],
     ),
     "a decided name of the hub's": (
         '  score: "round',

@@ -269,7 +269,7 @@ def same(left: Any, right: Any) -> bool:
     return left == right and type(left) is type(right)
 
 
-@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=1000, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(st.lists(st.one_of(integers(3), reals(3), booleans(3), texts(3)), min_size=1, max_size=3), rows)
 def test_every_record_gets_the_value_or_the_error_that_looking_at_it_alone_gives(
     terms: list[Term], records: list[dict[str, Any]]

@@ -205,3 +205,12 @@ def test_clearing_empties_every_field_that_the_mapping_writes() -> None:
 
     assert frame["_clear"].to_list() == [["Score", "Why", "ScoredAt"]] * 2
     assert frame.select("Score", "Why", "ScoredAt", "_before").rows() == [(None, None, None, None)] * 2
+
+
+def test_reasons_of_a_few_are_listed_as_those_of_many() -> None:
+    rows = reasons([("days", 0.4), ("size", -0.1), ("none", 0.0)], [], None, [("size", 0.0)])
+    many = pl.concat([rows] * 10)
+
+    assert (
+        render_reasons(many, {"size": "Size"}, 3).to_list() == render_reasons(rows, {"size": "Size"}, 3).to_list() * 10
+    )

@@ -7,8 +7,12 @@ from typing import Any
 
 import polars as pl
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
 
 from hub.mappings.pipeline import Pipeline
+from hub.mappings.pipeline.expectations import FEW
 from hub.mappings.types import Expectation
 from hub.models import InputField
 from hub.sdk import FieldType
@@ -229,3 +233,33 @@ def test_an_incremental_selection_asks_by_the_stamp_and_a_full_one_does_not() ->
     assert pipeline.selection(NOW, incremental=True, page_rows=50).changed_by == "Created"
     full = pipeline.selection(NOW, incremental=False, page_rows=50)
     assert (full.changed_by, full.page_rows, full.entity) == (None, 50, "Lead")
+
+
+INPUT = (
+    InputField("company_size", FieldType.REAL, nullable=False),
+    InputField("industry", FieldType.TEXT, nullable=True, categories=("Retail", "Banking"), closed=True),
+)
+RULES = [
+    Expectation("company_size", minimum=0, maximum=100, otherwise="hold"),
+    Expectation("company_size", among=(1, 5, 50, -3, 500)),
+    Expectation("industry", required=True, otherwise="hold"),
+]
+
+
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([None, 1, 5, 50, 7, -3, 500]), st.sampled_from([None, "Retail", "Mining", ""])),
+        min_size=FEW + 1,
+        max_size=2 * FEW,
+    )
+)
+def test_a_few_records_are_judged_as_many_are(rows: list[tuple[int | None, str | None]]) -> None:
+    draft = Draft(features={"company_size": "Employees", "industry": "Industry"}, inputs=INPUT, expect=RULES)
+    pipeline = Pipeline(draft.compile())
+    frame = leads(len(rows), Employees=[each for each, _ in rows], Industry=[each for _, each in rows])
+    many = pipeline.features(pipeline.admit(frame, NOW).frame, NOW)
+
+    few = pl.concat(pipeline.features(pipeline.admit(frame[at], NOW).frame, NOW) for at in range(frame.height))
+
+    assert_frame_equal(few, many)
+    assert pipeline.digest(many).to_list() == [pipeline.digest(many[at]).item() for at in range(many.height)]

@@ -163,3 +163,38 @@ def test_no_records_are_decided_to_no_records() -> None:
     )
 
     assert decided_of(draft).height == 0
+
+
+def test_a_label_that_is_missing_makes_its_record_invalid() -> None:
+    pipeline = Pipeline(Draft(decide={"band": "label"}, set={"Why": "band"}).compile())
+    featured = pipeline.features(pipeline.admit(leads(2), NOW).frame, NOW)
+    answers = predicted(0.5, 0.5).with_columns(pl.Series("label", [None, "yes"]))
+
+    decided = pipeline.decide(featured, answers, NOW)
+
+    assert told(decided) == [("invalid", "the model returned no label"), ("ready", None)]
+
+
+def test_without_an_answer_in_time_the_fallback_is_taken_and_marked() -> None:
+    draft = Draft(
+        decide={"score": "round(100 * probability)", "band": BAND},
+        fallback=FALLBACK,
+        set={"Score": "score", "Band": "band", "Why": "because"},
+    )
+    pipeline = Pipeline(draft.compile())
+    featured = pipeline.features(pipeline.admit(leads(2), NOW).frame, NOW)
+
+    late = pipeline.decide_late(featured, NOW)
+
+    assert late.schema == pipeline.decide(featured, predicted(0.5, 0.9), NOW).schema
+    late_values = late.select("set.Band", "set.Score", "_because", "set.Why").rows()
+    assert late_values == [("Review", None, "the model did not answer in time", "the model did not answer in time")] * 2
+    assert told(late) == [("ready", None)] * 2
+
+
+def test_without_a_fallback_nothing_can_be_answered_late() -> None:
+    pipeline = Pipeline(Draft().compile())
+    featured = pipeline.features(pipeline.admit(leads(1), NOW).frame, NOW)
+
+    with pytest.raises(ValueError, match=r"no decide\.fallback"):
+        pipeline.decide_late(featured, NOW)

@@ -1,0 +1,98 @@
+"""The application and the server that carries it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+import anyio.to_thread
+import structlog
+import uvicorn
+from fastapi import FastAPI
+
+from hub.api import problems
+from hub.api.access import Gate
+from hub.api.limits import Bodies, BoundedProtocol
+from hub.api.metrics import Metrics, Outermost
+from hub.api.routes import decisions, health, runs, score
+from hub.runs import Installation
+
+THREADS = 16
+"""Requests worked on at once; more only wait for the interpreter and the database."""
+CONNECTIONS = 1_000
+GRACE_SECONDS = 30
+"""Time for the requests under way when the server is told to stop."""
+
+ABOUT = """Puts a model's answer on the record: score now, start and follow runs, and ask why.
+
+Send an API key as `Authorization: Bearer hub_…`. Every error is a problem (RFC 9457) with a stable `code`.
+"""
+
+log = structlog.get_logger(__name__)
+
+
+def make_app(hub: Installation) -> FastAPI:
+    """The API of one installation; the caller closes the installation."""
+
+    @asynccontextmanager
+    async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
+        anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
+        yield
+
+    # No page that loads scripts from elsewhere: /openapi.json is read by the reader's own tools.
+    app = FastAPI(
+        title="Hub",
+        version="1",
+        description=ABOUT,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=lifespan,
+        separate_input_output_schemas=False,
+    )
+    metrics = Metrics(hub)
+    app.state.gate = Gate(hub, metrics)
+    for room in (score, runs, decisions, health):
+        app.include_router(room.router)
+    problems.add_to(app)
+    app.add_middleware(Bodies)
+    app.add_middleware(Outermost, metrics=metrics)
+    return app
+
+
+def make_server(hub: Installation, told: Callable[[int], None] = lambda _port: None) -> uvicorn.Server:
+    """The server of an installation at `settings.api_host` and `settings.api_port`; `told` gets the port it took."""
+    config = uvicorn.Config(
+        make_app(hub),
+        host=hub.settings.api_host,
+        port=hub.settings.api_port,
+        http=BoundedProtocol,
+        ws="none",
+        loop="uvloop",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        limit_concurrency=CONNECTIONS,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+    )
+    return _Server(config, told)
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, told: Callable[[int], None]) -> None:
+        super().__init__(config)
+        self._told = told
+
+    async def startup(self, *args: object, **more: object) -> None:
+        await super().startup(*args, **more)  # type: ignore[arg-type]
+        if self.started:
+            port = self.servers[0].sockets[0].getsockname()[1]
+            log.info("api listens", host=self.config.host, port=port)
+            self._told(port)
+
+
+def serve(hub: Installation) -> None:
+    """Answers requests until the process is told to stop (SIGTERM, SIGINT); those under way are finished."""
+    make_server(hub).run()

@@ -1,0 +1,182 @@
+"""One run of bytes per row that says exactly what its values are, so that a digest over it binds every one of them.
+
+A row is flags, numbers and texts. First one bit per value, set where it is not null, filled up to whole bytes. Then
+eight bytes big-endian per value: integers, dates (days), times (nanoseconds) and moments (microseconds since 1970) as
+they are, reals as their IEEE 754 bits with one NaN, texts as their length in bytes; zero for null. Last the texts, in
+UTF-8, one after the other: decimals are the text of their digits, bytes hexadecimal text, lists one text of tagged
+items. A struct has its own flag and then its fields in their order. So null, the empty text and NaN differ, no length
+of one value moves into the next, and nothing depends on how a library prints a number. `kind` binds the types, once for
+all rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+Bytes = NDArray[np.uint8]
+
+NULL = "n;"
+
+
+def kind(dtype: pl.DataType) -> str:
+    """The name of a column type in a digest; width and unit do not matter, precision and zone do."""
+    if isinstance(dtype, pl.Struct):
+        return "struct<" + ",".join(f"{each.name}:{kind(_instance(each.dtype))}" for each in dtype.fields) + ">"
+    if isinstance(dtype, pl.List):
+        return f"list<{kind(_instance(dtype.inner))}>"
+    if isinstance(dtype, pl.Decimal):
+        return f"decimal({dtype.scale})"
+    if isinstance(dtype, pl.Datetime):
+        return "instant" if dtype.time_zone else "timestamp"
+    if dtype.is_integer():
+        return "unsigned" if isinstance(dtype, pl.UInt64) else "integer"
+    if dtype.is_float():
+        return "real"
+    return _KINDS[type(dtype)]
+
+
+_KINDS: dict[type[pl.DataType], str] = {
+    pl.String: "text",
+    pl.Categorical: "text",
+    pl.Enum: "text",
+    pl.Boolean: "boolean",
+    pl.Date: "date",
+    pl.Time: "time",
+    pl.Binary: "bytes",
+    pl.Null: "null",
+}
+
+
+def canonical_rows(frame: pl.DataFrame, columns: Sequence[str], prefix: Sequence[Bytes] = ()) -> list[bytes]:
+    """The bytes of each row over the named columns, in the order given; `prefix` (each rows by width) stands before."""
+    # polars 2.1 panics in list.eval on a list of structs that lies in several chunks, as a concatenation leaves it.
+    frame = frame.rechunk()
+    plan, schema, height = _Plan(), frame.schema, frame.height
+    for name in columns:
+        plan.add(pl.col(name), schema[name], _seen(frame[name]))
+    # All columns in one query: polars' cost for each is otherwise more than the work.
+    flags, numbers, texts = plan.flags, plan.numbers, plan.texts
+    made = frame.select([each.alias(str(at)) for at, each in enumerate((*flags, *numbers, *texts))])
+    fixed = [*prefix, *_flagged(made, len(flags), height)]
+    fixed += [_eight(made[str(at)], height) for at in range(len(flags), len(flags) + len(numbers))]
+    matrix = np.concatenate(fixed, axis=1) if fixed else np.empty((height, 0), np.uint8)
+    width, whole = matrix.shape[1], matrix.tobytes()
+    heads = [whole[at : at + width] for at in range(0, len(whole), width)] if width else [b""] * height
+    if not texts or not height:
+        return heads
+    strung = pl.concat_str([pl.col(str(at)) for at in range(len(flags) + len(numbers), made.width)])
+    # A query of constants only has one row, whatever the height of the frame.
+    tails: list[bytes] = made.select(strung.cast(pl.Binary)).to_series().to_list()
+    every = tails if len(tails) == height else tails * height
+    return [head + tail for head, tail in zip(heads, every, strict=True)]
+
+
+def _seen(values: pl.Series) -> str:
+    """What is known of a column as a whole, to spare work: no null, nothing but nulls, only empty lists."""
+    nulls = values.null_count()
+    if nulls == len(values) and not isinstance(values.dtype, pl.Struct):
+        return "absent"
+    if nulls == 0 and isinstance(values.dtype, pl.List) and values.explode(empty_as_null=False).is_empty():
+        return "empty"
+    return "present" if nulls == 0 else "mixed"
+
+
+@dataclass
+class _Plan:
+    """The expressions of all parts, in order: one flag per value, eight bytes per number, and the texts."""
+
+    flags: list[pl.Expr] = field(default_factory=list)
+    numbers: list[pl.Expr] = field(default_factory=list)
+    texts: list[pl.Expr] = field(default_factory=list)
+
+    def add(self, value: pl.Expr, dtype: pl.DataType, seen: str = "mixed") -> None:
+        if isinstance(dtype, pl.Null) or seen == "absent":
+            self.flags.append(pl.lit(False))
+            if not isinstance(dtype, pl.Null):
+                # As the long way has it: zero for the value, or for the length of its text.
+                self.numbers.append(pl.lit(0, pl.Int64))
+            return
+        self.flags.append(pl.lit(True) if seen in {"present", "empty"} else value.is_not_null())
+        if isinstance(dtype, pl.Struct):
+            for each in dtype.fields:
+                self.add(value.struct.field(each.name), _instance(each.dtype))
+        elif dtype.is_float():
+            self.numbers.append(value.cast(pl.Float64).fill_null(0.0))
+        elif _is_text(dtype):
+            text = pl.lit("0:") if seen == "empty" else _text(value, dtype).fill_null("")
+            self.numbers.append(text.str.len_bytes().cast(pl.Int64))
+            self.texts.append(text)
+        else:
+            self.numbers.append(_whole(value, dtype).fill_null(0))
+
+
+def _flagged(made: pl.DataFrame, count: int, height: int) -> list[Bytes]:
+    """One bit per value, the first the highest of its byte."""
+    if not count:
+        return []
+    bits = np.empty((count, height), np.bool_)
+    for at in range(count):
+        bits[at] = made[str(at)].to_numpy()
+    return [np.ascontiguousarray(np.packbits(bits, axis=0).T)]
+
+
+def _eight(values: pl.Series, height: int) -> Bytes:
+    numbers = values.to_numpy()
+    if numbers.dtype.kind == "f":
+        numbers = np.where(np.isnan(numbers), np.nan, numbers).astype(">f8")
+    else:
+        numbers = numbers.astype(">i8")
+    return np.broadcast_to(numbers, (height,)).copy().view(np.uint8).reshape(-1, 8)
+
+
+def _is_text(dtype: pl.DataType) -> bool:
+    return isinstance(dtype, pl.String | pl.Categorical | pl.Enum | pl.Decimal | pl.Binary | pl.List)
+
+
+def _text(value: pl.Expr, dtype: pl.DataType) -> pl.Expr:
+    if isinstance(dtype, pl.Binary):
+        return value.bin.encode("hex")
+    return _items(value, dtype) if isinstance(dtype, pl.List) else value.cast(pl.String)
+
+
+def _whole(value: pl.Expr, dtype: pl.DataType) -> pl.Expr:
+    if isinstance(dtype, pl.UInt64):
+        return value.reinterpret(dtype=pl.Int64)
+    if isinstance(dtype, pl.Datetime):
+        value = value.dt.cast_time_unit("us")
+    return value.to_physical().cast(pl.Int64)
+
+
+def _items(value: pl.Expr, dtype: pl.List) -> pl.Expr:
+    items = value.list.eval(_token(pl.element(), _instance(dtype.inner))).list.join("")
+    return pl.concat_str([value.list.len().cast(pl.String), pl.lit(":"), items])
+
+
+def _token(value: pl.Expr, dtype: pl.DataType) -> pl.Expr:
+    """An item of a list: tagged, ended, and with its length where it could hold the end of itself."""
+    if isinstance(dtype, pl.Struct):
+        fields = [_token(value.struct.field(each.name), _instance(each.dtype)) for each in dtype.fields]
+        return pl.when(value.is_null()).then(pl.lit(NULL)).otherwise(pl.concat_str([pl.lit("{"), *fields, pl.lit("}")]))
+    if isinstance(dtype, pl.List):
+        return pl.concat_str([pl.lit("["), _items(value, dtype), pl.lit("]")]).fill_null(NULL)
+    if _is_text(dtype):
+        text = value.bin.encode("hex") if isinstance(dtype, pl.Binary) else value.cast(pl.String)
+        return pl.format("s{}:{};", text.str.len_bytes(), text).fill_null(NULL)
+    if dtype.is_float():
+        real = value.cast(pl.Float64)
+        bits = pl.when(real.is_nan()).then(pl.lit("nan")).otherwise(real.reinterpret(dtype=pl.UInt64).cast(pl.String))
+        return pl.format("f{};", bits).fill_null(NULL)
+    whole = value.dt.cast_time_unit("us") if isinstance(dtype, pl.Datetime) else value
+    return pl.format("i{};", whole.to_physical().cast(pl.String)).fill_null(NULL)
+
+
+def _instance(dtype: object) -> pl.DataType:
+    # polars gives the inner type of a struct or list as a class or as an instance.
+    made = dtype() if isinstance(dtype, type) else dtype
+    assert isinstance(made, pl.DataType)
+    return made

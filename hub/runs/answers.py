@@ -1,0 +1,101 @@
+"""What every face shows of runs, scores and records: JSON-ready, and the looks at a record recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from hub.audit import Action
+from hub.decisions import Receipt, key_text
+from hub.decisions.receipts import LIMIT, key_series, receipt
+from hub.runs.installation import Installation
+from hub.runs.planning import describe
+from hub.runs.scoring import Answer
+
+NOT_SELECTED = "not selected"
+"""What is said of a record that the mapping's `where` leaves out; it has no decision."""
+
+
+def progress(hub: Installation, run: str) -> dict[str, Any]:
+    """A run with its rate (records a second), slices done and seconds left (None: not known yet)."""
+    with hub.database.read() as session:
+        found = hub.ledger.run(session, run)
+        done, slices = hub.ledger.slices(session, run)
+        now = hub.database.now(session)
+    answer = dict(describe(found))
+    since = found.started_at
+    seconds = ((found.finished_at or now) - since).total_seconds() if since is not None else 0.0
+    read = found.counts.read
+    rate = read / seconds if seconds > 0 else 0.0
+    left = max(0, found.expected - read) / rate if found.expected and rate and not found.state.final else None
+    return {**answer, "slices": f"{done}/{slices}", "rate": round(rate, 1), "seconds_left": left}
+
+
+def look_up(hub: Installation, mapping: str, key: Mapping[str, str], actor: str, limit: int = LIMIT) -> Receipt | None:
+    """A record's receipt, the look itself an audit event; None where the mapping never met the record.
+
+    `key` gives each key field as text. DecisionError names a field that does not fit.
+    """
+    keys = key_series(hub.standing, mapping, key)
+    found = receipt(hub.log, hub.standing, mapping, key, limit=limit) if keys is not None else None
+    text = key_text(keys)[0] if keys is not None else "\x1f".join(key.values())
+    with hub.database.begin() as session:
+        pseudonym = hub.keys.mac("record-key", f"{mapping}/{text}".encode()).hex()
+        hub.record(session, actor, Action.DECISION_SHOW, f"record:{pseudonym}", mapping=mapping)
+    return found if found is not None and found.standing is not None else None
+
+
+def answer_json(answer: Answer) -> dict[str, Any]:
+    """The decisions on requested records, in the order asked; a decision is found again by segment and row."""
+    compiled = answer.compiled
+    model = compiled.model
+    return {
+        "mapping": compiled.document.mapping,
+        "mapping_version": compiled.document.digest,
+        "model": {"name": model.name, "version": model.number, "digest": model.digest},
+        "run": answer.run,
+        "decisions": list(_told(answer)),
+    }
+
+
+def _told(answer: Answer) -> Iterator[dict[str, Any]]:
+    titles = {each.name: each.title for each in answer.compiled.document.features}
+    places = [(each, row) for each in answer.segments for row in range(each.rows)]
+    told: dict[tuple[Any, ...], dict[str, Any]] = {}
+    for at, row in enumerate(answer.rows.iter_rows(named=True)):
+        segment, number = places[at]
+        pointer = {"segment": str(segment.id), "row": number, "digest": segment.root.hex()}
+        told[tuple(row["_key"].values())] = {**_decision(row, titles), "decision": pointer}
+    for key in answer.keys:
+        yield told.get(tuple(key.values())) or {**_UNDECIDED, "key": key}
+
+
+_UNDECIDED: Mapping[str, Any] = {
+    "key": None,
+    "state": NOT_SELECTED,
+    "reason": "the mapping does not select this record",
+    "because": None,
+    "outputs": {},
+    "decided": {},
+    "reasons": [],
+    "set": {},
+    "decision": None,
+}
+
+
+def _decision(row: Mapping[str, Any], titles: Mapping[str, str]) -> dict[str, Any]:
+    reasons = [{**each, "title": titles.get(each["feature"], each["feature"])} for each in row.get("_reasons") or ()]
+    return {
+        "key": row["_key"],
+        "state": row["_state"],
+        "reason": row.get("_reason"),
+        "because": row.get("_because"),
+        "outputs": _group(row, "o."),
+        "decided": _group(row, "d."),
+        "reasons": reasons,
+        "set": {**_group(row, "set."), **_group(row, "with.")},
+    }
+
+
+def _group(row: Mapping[str, Any], prefix: str) -> dict[str, Any]:
+    return {name[len(prefix) :]: value for name, value in row.items() if name.startswith(prefix)}

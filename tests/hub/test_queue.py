@@ -1,0 +1,231 @@
+"""The doorbell: carries nothing, is heard on real brokers, and never fails for who rings it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from celery import Celery
+from kombu import Connection
+from redis import Redis
+
+from hub.queue import PREFIX, RING, WANTED, QueueError, assert_effective, listen, make_app, ring
+from hub.settings import Settings, load_settings
+
+Make = Callable[[str | None], Celery]
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Make]:
+    """Applications that give their connections back."""
+    made: list[Celery] = []
+
+    def make_one(broker_url: str | None) -> Celery:
+        made.append(make_app(load_settings(home=tmp_path, broker_url=broker_url)))
+        return made[-1]
+
+    yield make_one
+    for each in made:
+        each.close()
+
+
+@pytest.fixture
+def pool() -> str:
+    """The name of a pool that no other test uses."""
+    return f"test-{uuid.uuid4().hex[:10]}"
+
+
+@pytest.fixture(params=[pytest.param(each, marks=pytest.mark.service(each)) for each in ("redis", "rabbitmq")])
+def broker(request: pytest.FixtureRequest, pool: str) -> Iterator[str]:
+    """Each real broker; the queue of the pool is removed afterwards."""
+    url: str = request.getfixturevalue(f"{request.param}_url")
+    yield url
+    if request.param == "redis":
+        redis = Redis.from_url(url)
+        redis.delete(f"hub:{PREFIX}{pool}", f"hub:{PREFIX}{pool}-other")
+        redis.close()
+        return
+    with Connection(url) as connection:
+        connection.default_channel.queue_delete(PREFIX + pool)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_until_heard(app: Celery, pool: str, heard: threading.Semaphore) -> None:
+    """Rings until the first ring is heard: before, there may be no queue to ring at. Leaves none behind."""
+    for _ in range(30):
+        ring(app, pool)
+        if heard.acquire(timeout=0.5):
+            break
+    while heard.acquire(timeout=0.3):
+        pass
+
+
+def test_each_ring_is_heard(make: Make, broker: str, pool: str) -> None:
+    heard = threading.Semaphore(0)
+    with listen(make(broker), pool, heard.release) as listener:
+        assert listener.alive
+        caller = make(broker)
+        wait_until_heard(caller, pool, heard)
+        for _ in range(5):
+            assert ring(caller, pool)
+        for _ in range(5):
+            assert heard.acquire(timeout=15)
+        assert not heard.acquire(blocking=False)
+    assert not listener.alive
+
+
+def test_a_ring_while_the_listener_is_away_is_heard_later(make: Make, broker: str, pool: str) -> None:
+    heard = threading.Semaphore(0)
+    with listen(make(broker), pool, heard.release):
+        wait_until_heard(make(broker), pool, heard)
+    assert ring(make(broker), pool)
+    with listen(make(broker), pool, heard.release):
+        assert heard.acquire(timeout=15)
+
+
+def test_a_listener_hears_its_own_pool_alone(make: Make, broker: str, pool: str) -> None:
+    heard = threading.Semaphore(0)
+    with listen(make(broker), pool, heard.release):
+        caller = make(broker)
+        wait_until_heard(caller, pool, heard)
+        other = f"{pool}-other"
+        assert ring(caller, other)
+        assert ring(caller, pool)
+        assert heard.acquire(timeout=15)
+        assert not heard.acquire(timeout=0.3)
+
+
+def test_a_failing_callback_does_not_end_the_listening(make: Make, broker: str, pool: str) -> None:
+    heard = threading.Semaphore(0)
+
+    def fail() -> None:
+        heard.release()
+        raise ValueError("the loop of the worker is broken")
+
+    with listen(make(broker), pool, fail) as listener:
+        caller = make(broker)
+        wait_until_heard(caller, pool, heard)
+        assert ring(caller, pool)
+        assert heard.acquire(timeout=15)
+        assert listener.alive
+
+
+@pytest.mark.service("redis")
+def test_a_ring_carries_nothing(make: Make, redis_url: str, pool: str) -> None:
+    assert ring(make(redis_url), pool)
+    redis = Redis.from_url(redis_url)
+    name = f"hub:{PREFIX}{pool}"
+    (stored,) = redis.lrange(name, 0, -1)
+    redis.delete(name)
+    redis.close()
+    message = json.loads(stored)
+    assert message["headers"]["task"] == RING
+    assert (message["headers"]["argsrepr"], message["headers"]["kwargsrepr"]) == ("()", "{}")
+    assert message["content-type"] == "application/json"
+
+
+@pytest.mark.service("rabbitmq")
+def test_no_queue_but_the_pools_own_is_declared(make: Make, rabbitmq_url: str) -> None:
+    """A stock worker declares 28 queues and as many exchanges for delays beside a quorum queue."""
+    pool = f"test-{uuid.uuid4().hex[:10]}"
+    heard = threading.Semaphore(0)
+    with listen(make(rabbitmq_url), pool, heard.release), Connection(rabbitmq_url) as connection:
+        wait_until_heard(make(rabbitmq_url), pool, heard)
+        with pytest.raises(connection.channel_errors, match="NOT_FOUND"):
+            connection.channel().queue_declare("celery_delayed_0", passive=True)
+    with Connection(rabbitmq_url) as connection:
+        connection.default_channel.queue_delete(PREFIX + pool)
+
+
+@pytest.mark.parametrize("scheme", ["redis://127.0.0.1:{}/0", "amqp://guest:guest@127.0.0.1:{}//"])
+def test_a_broker_that_is_away_costs_nobody_anything(make: Make, scheme: str, caplog: pytest.LogCaptureFixture) -> None:
+    app = make(scheme.format(free_port()))
+    began = time.monotonic()
+    with caplog.at_level(logging.WARNING, logger="hub.queue"):
+        assert [ring(app, "default") for _ in range(50)] == [False] * 50
+    assert time.monotonic() - began < 2
+    assert len([each for each in caplog.records if each.name == "hub.queue"]) == 1
+
+
+def test_a_broker_that_comes_back_is_rung_again(make: Make, broker: str, pool: str) -> None:
+    app = make(broker)
+    app.hub_away.until = time.monotonic() + 3600
+    assert not ring(app, pool)
+    app.hub_away.until = time.monotonic()
+    assert ring(app, pool)
+
+
+@pytest.mark.parametrize("scheme", ["redis://127.0.0.1:{}/0", "amqp://guest:guest@127.0.0.1:{}//"])
+def test_a_listener_bears_a_broker_that_is_away(make: Make, scheme: str) -> None:
+    listener = listen(make(scheme.format(free_port())), "default", lambda: None)
+    assert listener.alive
+    listener.close()
+    assert not listener.alive
+
+
+def test_without_a_broker_nothing_rings_and_nothing_is_heard(make: Make) -> None:
+    app = make(None)
+    assert not ring(app, "default")
+    with listen(app, "default", lambda: None) as listener:
+        assert not listener.alive
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("task_acks_late", True),
+        ("task_reject_on_worker_lost", True),
+        ("worker_prefetch_multiplier", 4),
+        ("accept_content", ["json", "pickle"]),
+        ("result_backend", "redis://127.0.0.1/1"),
+        ("worker_enable_remote_control", True),
+        ("task_create_missing_queues", True),
+        ("worker_hijack_root_logger", True),
+        ("broker_transport_options", {"visibility_timeout": 4}),
+    ],
+)
+def test_a_setting_changed_by_anyone_is_named(make: Make, name: str, value: object) -> None:
+    app = make("redis://127.0.0.1/5")
+    assert_effective(app)
+    app.conf[name] = value
+    with pytest.raises(QueueError, match=f"{name} is .*, not "):
+        assert_effective(app)
+
+
+def test_a_task_of_somebody_else_is_named(make: Make) -> None:
+    app = make("redis://127.0.0.1/5")
+
+    def work() -> None:
+        """Somebody else's."""
+
+    app.task(name="other.work", shared=False)(work)
+    with pytest.raises(QueueError, match=r"tasks is .*other\.work"):
+        assert_effective(app)
+
+
+def test_what_is_asked_of_celery_is_known_to_it(make: Make) -> None:
+    """A misspelt setting would be stored without a word and change nothing."""
+    from celery.app.defaults import NAMESPACES, flatten
+
+    known = {name for name, _ in flatten(NAMESPACES)}
+    assert set(WANTED) <= known
+
+
+def test_settings_without_a_broker_make_an_application_all_the_same(tmp_path: Path) -> None:
+    settings: Settings = load_settings(home=tmp_path)
+    app = make_app(settings)
+    assert_effective(app)
+    app.close()
