@@ -123,8 +123,11 @@ class PostgresClient(Client):
         if self.connection is None:
             self.connection = self._connect()
             self._limit = self.config.statement_seconds
-        self._keep_deadline()
         try:
+            if not sql.startswith(("ROLLBACK", "COMMIT", "SAVEPOINT", "RELEASE")):
+                self._keep_deadline()
+            elif sql.startswith("ROLLBACK"):
+                self._limit = 0  # which takes back what was set inside, too
             with self.connection.cursor() as cursor:
                 cursor.execute(sql, record(parameters) if parameters else None)
                 if not cursor.description:

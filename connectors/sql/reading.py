@@ -120,7 +120,7 @@ class Query:
         return replace(self, extra=found, match=match)
 
     def pages(self, marks: list[str] | None, also: Mapping[str, bool] | None = None) -> Iterator[Page]:
-        """Pages from behind the marks on. A declared key that is not unique stops the read: pages stand between keys."""
+        """Pages from behind the marks on. A declared key that is not unique stops the read."""
         size = max(1, self.selection.page_rows)
         while not self.client.context.cancelled():
             raw = self.client.rows(self._statement(marks, size + 1))

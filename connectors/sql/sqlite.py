@@ -319,10 +319,25 @@ def _frame(table: pa.Table) -> pl.DataFrame:
     try:
         table.validate(full=True)
     except pa.ArrowInvalid:
-        # Some text is no UTF-8: bytes instead, and the decoding to text tells which.
-        made = [c.cast(pa.binary()) if pa.types.is_string(c.type) else c for c in table.columns]
-        table = pa.Table.from_arrays(made, names=table.column_names)
+        return _mended(table)
     return pl.DataFrame(table)
+
+
+def _mended(table: pa.Table) -> pl.DataFrame:
+    """Some text is no UTF-8, and polars takes Arrow at its word: such a value is left out and said to be unreadable."""
+    binary = [each.cast(pa.binary()) if pa.types.is_string(each.type) else each for each in table.columns]
+    frame = pl.DataFrame(pa.Table.from_arrays(binary, names=table.column_names))
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        if not pa.types.is_string(column.type):
+            continue
+        texts = [None if value is None else value.decode(errors="replace") for value in frame[name]]
+        bad = [text is not None and text.encode() != value for text, value in zip(texts, frame[name], strict=True)]
+        if any(bad) and f"x{name[1:]}" not in frame.columns:
+            raise UnexpectedError("a key of this table holds text that is no UTF-8")
+        frame = frame.with_columns(pl.Series(name, texts, pl.String))
+        if any(bad):
+            frame = frame.with_columns(pl.col(f"x{name[1:]}").cast(pl.Boolean) | pl.Series(bad))
+    return frame
 
 
 def _translated(text: str) -> Exception:

@@ -174,7 +174,7 @@ class Batch:
             rows = rows.drop([f"o{i}" for i in range(len(self.fields))], strict=False)
         columns = {f"k{i}": meta(name) for i, name in enumerate(self.relation.entity.key)}
         columns |= {f"{c}{i}": meta(name) for i, name in enumerate(self.fields) for c in "vo"}
-        return self.client.rowset(rows, columns)  # type: ignore[arg-type]
+        return self.client.rowset(rows, columns)
 
     def _matched(self, rowset: sa.FromClause, *, side: bool = False) -> Expression:
         home = self.relation.side if side else self.relation.table

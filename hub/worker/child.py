@@ -60,6 +60,7 @@ def _loop(hub: Installation, pool: str, stop: threading.Event, bell: threading.E
         bell.clear()
         try:
             tick(hub)
+            hub.log.settle()
             while not stop.is_set() and worker.work():
                 alive()
         except (DBAPIError, DatabaseError) as error:

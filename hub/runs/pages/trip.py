@@ -183,7 +183,7 @@ class Trip:
             return None
         shown = pl.when(pl.col("_state") == "planned").then(pl.lit("unchanged")).otherwise(pl.col("_state"))
         frame = completed(decisions, self._compiled).with_columns(_state=shown)
-        segment = self._hub.log.write(self._facts("request", 0, 0), frame)
+        segment = self._hub.log.write(self._facts("request", 0, 0), frame, inside=True)
         view = self._view(frame)
         after = self._hub.standing.prepare(view, shown_after(frame, view.frame, segment.id, self.run.logical_at))
 

@@ -402,8 +402,8 @@ class PostgresHarness(ServerHarness):
 _POSTGRESQL_TABLE = (
     "create type {0}.bands as enum ('Hot', 'Warm', 'Cold')",
     (
-        'create table {0}.{1} ("Klinik" varchar(12) not null, number integer not null, changed_at timestamptz, name text, '
-        'age bigint check (age <> 66666), owed numeric(38, 9), "risk %" double precision, smoker boolean, born date, '
+        'create table {0}.{1} ("Klinik" varchar(12) not null, number integer not null, changed_at timestamptz, '
+        'name text, age bigint check (age <> 66666), owed numeric(38, 9), "risk %" double precision, smoker boolean, born date, '
         "wakes time, seen timestamp, admitted timestamptz, scan bytea, uid uuid, extra jsonb, band {0}.bands not null, "
         'note varchar(60), touched integer default 0, primary key ("Klinik", number))'
     ),
