@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -89,8 +90,8 @@ def installation(tmp_path: Path, postgresql_url: URL, monkeypatch: pytest.Monkey
 
 
 @contextmanager
-def working(count: int) -> Iterator[None]:
-    """`hub worker`, from when all its processes wait for the bell until it was told to end."""
+def working(count: int) -> Iterator[Callable[[], set[str]]]:
+    """`hub worker`, from when all its processes wait for the bell until it was told to end; who has claimed a slice."""
     command = [str(Path(sys.executable).with_name("hub")), "worker"]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     lines: Queue[str | None] = Queue()
@@ -114,7 +115,7 @@ def working(count: int) -> Iterator[None]:
                 line = None
             assert line is not None, f"the workers did not come up:\n{''.join(log)}"
             ready += "worker ready" in line
-        yield
+        yield lambda: {told["worker"] for told in map(json.loads, log) if told["event"] == "slice claimed"}
         process.terminate()
         assert process.wait(60) == 0, "".join(log)
     finally:
@@ -199,16 +200,11 @@ def _decisions(hub: Installation, run: Run) -> int:
         return sum(segment.rows for segment in hub.log.segments(session, run=run.id))
 
 
-def _workers(hub: Installation) -> set[str]:
-    with hub.database.read() as session:
-        return set(session.scalars(sa.text("select distinct worker from slice where worker is not null")))
-
-
 def test_scores_of_real_records_equal_scikit_learn_and_only_edits_are_scored_again(
     installation: Installation, sites: list[Site]
 ) -> None:
     hub = installation
-    with working(2):
+    with working(2) as claimants:
         _run_all(hub, sites)
         first = [site.stored() for site in sites]
         for site, rows in zip(sites, first, strict=True):
@@ -217,7 +213,7 @@ def test_scores_of_real_records_equal_scikit_learn_and_only_edits_are_scored_aga
             assert site.runs[-1].started_at is not None
             waited = site.runs[-1].started_at - site.runs[-1].created_at
             assert waited.total_seconds() < SECONDS_TO_HEAR, f"{site.mapping} began after {waited}: no bell was heard"
-        assert len(_workers(hub)) == 2
+        assert len(claimants()) == 2
 
         _run_all(hub, sites)
         for site, before in zip(sites, first, strict=True):
