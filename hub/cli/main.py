@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import typer
 
@@ -26,16 +26,24 @@ demo.add_to(app)
 
 def main() -> None:
     """Runs the command line; the exit code is honest."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Carries out one command line; its exit code. An error that is the hub's own fault is raised."""
     try:
-        app()
+        app(list(arguments), prog_name="hub")
+    except SystemExit as left:
+        return left.code if isinstance(left.code, int) else int(left.code is not None)
     except KeyboardInterrupt:
-        sys.exit(130)
+        return 130
     except Exception as error:
         known = _sentences(error)
         if known is None:
             raise
-        _refuse(error, known)
-        sys.exit(1)
+        _refuse(error, known, as_json="--json" in arguments)
+        return 1
+    return 0
 
 
 def _sentences(error: Exception) -> list[str] | None:
@@ -64,8 +72,8 @@ def _sentences(error: Exception) -> list[str] | None:
     return None
 
 
-def _refuse(error: Exception, sentences: list[str]) -> None:
-    if "--json" in sys.argv:
+def _refuse(error: Exception, sentences: list[str], *, as_json: bool) -> None:
+    if as_json:
         print(json.dumps({"error": type(error).__name__, "problems": sentences}), file=sys.stderr)
         return
     for line in _marked(sentences):

@@ -22,11 +22,16 @@ Name = Annotated[str, typer.Argument(help="A model.")]
 def register(
     name: Name,
     file: Annotated[Path, typer.Argument(help="An .onnx or .skops file.", exists=True, dir_okay=False)],
-    sample: Annotated[Path, typer.Option(help="Rows of the model's inputs: CSV or Parquet.", exists=True, dir_okay=False)],
+    sample: Annotated[
+        Path, typer.Option(help="Rows of the model's inputs: CSV or Parquet.", exists=True, dir_okay=False)
+    ],
     owner: Annotated[str, typer.Option(help="Who answers for the model.")],
     metric: Annotated[list[str] | None, typer.Option(help="name=number, as measured in training.")] = None,
     note: Annotated[str, typer.Option(help="How it was trained.")] = "",
     positive: Annotated[str | None, typer.Option(help="The class whose probability is given (binary).")] = None,
+    target: Annotated[str | None, typer.Option(help="The column of the sample that holds the truth.")] = None,
+    task: Annotated[str | None, typer.Option(help="binary, multiclass, regression or anomaly; else found out.")] = None,
+    alias: Annotated[str | None, typer.Option(help="Point this alias at it at once.")] = None,
     pool: Annotated[str, typer.Option(help="The pool of workers that score it.")] = "default",
     as_json: AsJson = False,
 ) -> None:
@@ -37,7 +42,10 @@ def register(
             file,
             _rows(sample),
             owner=owner,
-            metrics=_metrics(metric or []),
+            target=target,
+            metrics=_metrics(metric) if metric else None,
+            task=task,
+            alias=alias,
             note=note,
             positive=_label(positive),
             pool=pool,
@@ -107,7 +115,10 @@ def _tell(version: ModelVersion, as_json: bool) -> None:  # noqa: FBT001
     def text() -> None:
         facts(_row(version))
         signature = version.signature
-        rows = [(i.name, i.type.value, i.minimum, i.maximum, len(i.categories) or None, i.nullable) for i in signature.inputs]
+        rows = [
+            (i.name, i.type.value, i.minimum, i.maximum, len(i.categories) or None, i.nullable)
+            for i in signature.inputs
+        ]
         table(["input", "type", "least", "most", "categories", "may be missing"], rows, empty="it takes no inputs")
         table(["output", "type"], [(n, t.value) for n, t in signature.outputs().items()], empty="it gives no outputs")
 

@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +19,8 @@ from hub.decisions.plain import plain
 if TYPE_CHECKING:
     from hub.access import Actor
     from hub.runs import Installation
+
+_heard: ContextVar[list[Any] | None] = ContextVar("heard", default=None)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
 
@@ -53,8 +56,22 @@ def me() -> Actor:
     return local_caller(getpass.getuser()).actor
 
 
+@contextmanager
+def listening() -> Iterator[list[Any]]:
+    """Collects what the verbs of this block answer, as JSON values, while they print as always."""
+    answers: list[Any] = []
+    before = _heard.set(answers)
+    try:
+        yield answers
+    finally:
+        _heard.reset(before)
+
+
 def emit(answer: Any, as_json: bool, text: Callable[[], None]) -> None:  # noqa: FBT001
     """Prints the answer: as one JSON document, or as `text` prints it."""
+    heard = _heard.get()
+    if heard is not None:
+        heard.append(json.loads(json.dumps(answer, default=plain)))
     if as_json:
         json.dump(answer, sys.stdout, default=plain, ensure_ascii=False, indent=2)
         sys.stdout.write("\n")

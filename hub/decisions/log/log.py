@@ -16,12 +16,12 @@ from sqlalchemy.orm import Session
 
 from hub.database import Database
 from hub.decisions import store
-from hub.decisions.canonical import kind
 from hub.decisions.log import merkle, upkeep
 from hub.decisions.log.archive import Archive
 from hub.decisions.log.rows import LEAF, RESULTS, SALT, counts, head, ipc, leaves, normal
 from hub.decisions.types import STATE, DecisionError, IntegrityError, Segment, SegmentFacts
 from hub.keys import KeyRing
+from hub.mappings.pipeline.canonical import kind
 from hub.sdk import Clock, SystemClock
 
 

@@ -11,7 +11,6 @@ import numpy as np
 import polars as pl
 import rfc8785
 
-from hub.decisions.canonical import canonical_rows
 from hub.decisions.keytext import key_text
 from hub.decisions.log.merkle import SALT_BYTES
 from hub.decisions.types import (
@@ -25,6 +24,7 @@ from hub.decisions.types import (
     DecisionError,
     SegmentFacts,
 )
+from hub.mappings.pipeline.canonical import canonical_rows
 
 SALT, LEAF, SEGMENT, ROW, ORDER = "_salt", "_leaf", "_segment", "_row", "_order"
 OWN = frozenset({SALT, LEAF, SEGMENT, ROW, ORDER})

@@ -176,11 +176,17 @@ class _Builder:
             and (plain or quoted)
             and len(str(event.value)) == (event.end_mark.column - event.start_mark.column - (2 if quoted else 0))
         )
+        if halved := _unwritable(str(event.value)):
+            self._give_up(halved, at, path)
+            return
         self._put(value, at, inset=(1 if quoted else 0) if straight else None)
         if wrong:
             self.tree.problem(path, wrong, at=at)
 
     def _key(self, opened: _Open, name: str, at: tuple[int, int]) -> None:
+        if wrong := _unwritable(name):
+            self._give_up(wrong, at, opened.path)
+            return
         opened.key, opened.key_at = name, at
         assert isinstance(opened.value, dict)
         opened.doubled = name in opened.value
@@ -222,6 +228,14 @@ _NAMED: Mapping[str, bool | None] = {
     **dict.fromkeys(("true", "True", "TRUE"), True),
     **dict.fromkeys(("false", "False", "FALSE"), False),
 }
+
+
+_UNWRITABLE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f\ud800-\udfff]")
+
+
+def _unwritable(text: str) -> str:
+    """What is wrong with a text that escapes have given a control character or half of a character."""
+    return "holds an escape for a control character or half a character; remove it" if _UNWRITABLE.search(text) else ""
 
 
 def _resolve(text: str) -> tuple[Raw, str]:

@@ -17,6 +17,9 @@ _CODE = pl.UInt16()
 _SPILL_BYTES = 1_500
 """A sub-expression that serialises to more is computed once into a column, since its parents repeat it."""
 
+_SHARED = frozenset({"iso_parts", "iso_ticks", "iso_wall", "plain_number"})
+"""Costly operations whose parents look at them many times over: computed once into a column, however small."""
+
 _FEW_ROWS = 256
 UNFORESEEN = "the expression could not be computed for this record"
 
@@ -67,7 +70,7 @@ class Plan:
         """The value and error of a node."""
         node = self.canonical(node)
         if id(node) not in self._operands:
-            self._operands[id(node)] = self._spill(self._emit(node))
+            self._operands[id(node)] = self._spill(self._emit(node), always=node.op in _SHARED)
         return self._operands[id(node)]
 
     def _emit(self, node: Node) -> _Operand:
@@ -86,15 +89,15 @@ class Plan:
         """The code of the first check that holds."""
         return first([pl.when(bad).then(self.code(reason)) for bad, reason in checks])
 
-    def _spill(self, made: _Operand) -> _Operand:
-        value, layer = self._column(made.value, made.layer)
+    def _spill(self, made: _Operand, *, always: bool) -> _Operand:
+        value, layer = self._column(made.value, made.layer, always=always)
         if made.error is None:
             return _Operand(value, None, layer)
         error, below = self._column(made.error, made.layer)
         return _Operand(value, error, max(layer, below))
 
-    def _column(self, expr: pl.Expr, layer: int) -> tuple[pl.Expr, int]:
-        if len(expr.meta.serialize()) <= _SPILL_BYTES:
+    def _column(self, expr: pl.Expr, layer: int, *, always: bool = False) -> tuple[pl.Expr, int]:
+        if not always and len(expr.meta.serialize()) <= _SPILL_BYTES:
             return expr, layer
         name = f"_x{self._temporary}"
         self._temporary += 1
@@ -246,8 +249,8 @@ class Prepared:
         built = self._any_time if few or not self.uses_now else self._bound(now)
         if self.uses_now and few:
             frame = frame.hstack([_moment(now, frame.height)])
-        for layer in built.layers:
-            frame = frame.with_columns(layer)
+        if built.layers:
+            frame = _layered(frame, built.layers)
         wanted = built.values if built.suspect is None else [*built.values, built.suspect]
         out = _compute(frame, wanted)
         if built.suspect is None:
@@ -323,6 +326,13 @@ def _moment(now: datetime, height: int) -> pl.Series:
     return pl.Series(NOW, [ticks], pl.Int64).new_from_index(0, height).cast(_INSTANT)
 
 
+def _layered(frame: pl.DataFrame, layers: Sequence[Sequence[pl.Expr]]) -> pl.DataFrame:
+    lazy = frame.lazy()
+    for layer in layers:
+        lazy = lazy.with_columns(layer)
+    return lazy.collect(optimizations=_MANY if frame.height >= _FEW_ROWS else _LITTLE)
+
+
 def _compute(frame: pl.DataFrame, wanted: Sequence[pl.Expr]) -> pl.DataFrame:
     few = frame.height < _FEW_ROWS
     out = frame.select(wanted) if few else frame.lazy().select(wanted).collect(optimizations=_MANY)
@@ -333,6 +343,7 @@ def _compute(frame: pl.DataFrame, wanted: Sequence[pl.Expr]) -> pl.DataFrame:
 
 
 _MANY = pl.QueryOptFlags()
+_LITTLE = pl.QueryOptFlags.none(comm_subexpr_elim=True)
 
 
 def prepare(expressions: Mapping[str, Expression]) -> Prepared:

@@ -4,14 +4,15 @@ Owns every rule between a page as read and a change as sent. Refuses I/O (lookup
 passed in), Python per record, and any value that does not fit its field exactly.
 """
 
+from hub.mappings.pipeline.canonical import canonical_rows
 from hub.mappings.pipeline.changes import render_reasons
+from hub.mappings.pipeline.digests import RowDigest
 from hub.mappings.pipeline.examples import ExampleError, Examples, outcome, read_examples, run_examples
 from hub.mappings.pipeline.fit import fits
 from hub.mappings.pipeline.intake import REASON, STATE, TARGET, Admitted
 from hub.mappings.pipeline.lookups import ReadLookup
 from hub.mappings.pipeline.outcome import BECAUSE, SET, WITH, Facts
 from hub.mappings.pipeline.pipeline import Pipeline
-from hub.mappings.pipeline.rows import RowDigest, canonical_rows
 
 __all__ = [
     "BECAUSE",

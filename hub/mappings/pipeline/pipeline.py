@@ -8,10 +8,10 @@ import polars as pl
 
 from hub.mappings.expressions import to_filter
 from hub.mappings.pipeline.changes import Passengers, Writes
+from hub.mappings.pipeline.digests import RowDigest
 from hub.mappings.pipeline.intake import TARGET, Admitted, Featuring, Intake
 from hub.mappings.pipeline.lookups import LookupStage, ReadLookup
 from hub.mappings.pipeline.outcome import Decisions, Facts
-from hub.mappings.pipeline.rows import RowDigest
 from hub.mappings.types import Compiled
 from hub.sdk import Changes, Selection
 

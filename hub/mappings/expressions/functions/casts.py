@@ -81,6 +81,8 @@ def _cast(node: Node, wanted: ValueType, timezone: str) -> Node | None:
         return Node("from_boolean", wanted, (node,))
     if given.numeric and wanted.kind is FieldType.BOOLEAN:
         return Node("to_boolean", wanted, (node,))
+    if wanted.kind is FieldType.INSTANT and given.temporal:
+        return Node("to_instant", wanted, (coerce(node, TIMESTAMP, timezone),), (timezone,))
     if given.temporal and (wanted.temporal or wanted.kind is FieldType.TIME):
         return Node("cast_moment", wanted, (node,), (timezone,))
     return None
@@ -88,11 +90,18 @@ def _cast(node: Node, wanted: ValueType, timezone: str) -> Node | None:
 
 def _from_text(node: Node, wanted: ValueType, timezone: str) -> Node | None:
     if wanted.numeric:
+        if wanted.kind is FieldType.DECIMAL:
+            return Node("read_decimal", wanted, (node, Node("plain_number", TEXT, (node,))))
         return Node("read_number", wanted, (node,))
     if wanted.kind is FieldType.BOOLEAN:
         return Node("read_boolean", wanted, (node,))
     if wanted.temporal or wanted.kind is FieldType.TIME:
-        return Node("read_moment", wanted, (node,), (timezone,))
+        parts = Node("iso_parts", TEXT, (node,))
+        ticks = Node("iso_ticks", INTEGER, (parts,))
+        if wanted.kind is not FieldType.INSTANT:
+            return Node("read_moment", wanted, (node, parts, ticks))
+        here = Node("lenient_instant", INSTANT, (Node("iso_wall", TIMESTAMP, (ticks,)),), (timezone,))
+        return Node("read_instant", wanted, (node, parts, ticks, here))
     if wanted.kind is FieldType.UUID:
         return Node("read_uuid", wanted, (node,))
     return Node("as_text", wanted, (node,)) if wanted.textual else None
@@ -174,21 +183,25 @@ def _read_number(node: Node, x: pl.Expr) -> Emitted:
         good = word.str.contains(r"^[+-]?[0-9]+$")
         value = pl.when(good).then(word).cast(pl.Int64, strict=False)
         return value, [(good.not_(), NO_NUMBER), (lost(value, x), OUT_OF_RANGE)]
-    if kind is FieldType.REAL:
-        good = word.str.contains(r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?$")
-        value = pl.when(good).then(word).cast(pl.Float64, strict=False)
-        return value, [(good.not_(), NO_NUMBER), (lost(value, x) | value.is_infinite(), OUT_OF_RANGE)]
-    good = word.str.contains(r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)$")
+    good = word.str.contains(r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,4})?$")
+    value = pl.when(good).then(word).cast(pl.Float64, strict=False)
+    return value, [(good.not_(), NO_NUMBER), (lost(value, x) | value.is_infinite(), OUT_OF_RANGE)]
+
+
+@operation("plain_number")
+def _plain_number(_node: Node, x: pl.Expr) -> Emitted:
+    return x.str.strip_chars().str.extract(r"^([+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+))$")
+
+
+@operation("read_decimal")
+def _read_decimal(node: Node, x: pl.Expr, plain: pl.Expr) -> Emitted:
     scale = node.type.digits[1]
     # One digit more than is kept decides how to round, and no digit behind it can change that.
-    point = word.str.splitn(".", 2)
-    fraction = point.struct[1].fill_null("")
     spare = min(scale + 1, MAX_DIGITS)
-    whole = point.struct[0]
-    plain = pl.when(good).then(whole + "." + (fraction + "0").str.head(spare))
-    wide = plain.cast(pl.Decimal(MAX_DIGITS, spare), strict=False)
+    short = plain.str.extract(rf"^([+-]?[0-9]*\.?[0-9]{{0,{spare}}})")
+    wide = short.cast(pl.Decimal(MAX_DIGITS, spare), strict=False)
     value = half_away((MAX_DIGITS, spare), wide, scale).cast(node.type.dtype, strict=False)
-    return value, [(good.not_(), NO_NUMBER), (lost(value, x), OUT_OF_RANGE)]
+    return value, [(x.is_not_null() & plain.is_null(), NO_NUMBER), (lost(value, x), OUT_OF_RANGE)]
 
 
 @operation("write_text")
@@ -220,11 +233,40 @@ def _cast_moment(node: Node, x: pl.Expr) -> Emitted:
         return x.cast(pl.Date), checks
     if wanted is FieldType.TIME:
         return x.cast(pl.Datetime("us")).dt.time(), checks
-    if wanted is FieldType.INSTANT:
-        return moments.instant(x.cast(pl.Datetime("us")), zone)
     return x.cast(pl.Datetime("us")), checks
 
 
+@operation("to_instant")
+def _to_instant(node: Node, x: pl.Expr) -> Emitted:
+    return moments.instant(x, str(node.params[0]))
+
+
+@operation("lenient_instant")
+def _lenient_instant(node: Node, x: pl.Expr) -> Emitted:
+    made = moments.instant(x, str(node.params[0]))
+    return made[0] if isinstance(made, tuple) else made
+
+
+@operation("iso_parts")
+def _iso_parts(_node: Node, x: pl.Expr) -> Emitted:
+    return moments.iso_parts(x)
+
+
+@operation("iso_ticks")
+def _iso_ticks(_node: Node, parts: pl.Expr) -> Emitted:
+    return moments.wall_ticks(parts)
+
+
+@operation("iso_wall")
+def _iso_wall(_node: Node, ticks: pl.Expr) -> Emitted:
+    return pl.when(ticks.is_between(moments.FIRST, moments.LAST)).then(ticks).cast(moments.WALL)
+
+
 @operation("read_moment")
-def _read_moment(node: Node, x: pl.Expr) -> Emitted:
-    return moments.read_iso(x, node.type, str(node.params[0]))
+def _read_moment(node: Node, x: pl.Expr, parts: pl.Expr, ticks: pl.Expr) -> Emitted:
+    return moments.read_iso(x, parts, ticks, node.type.kind)
+
+
+@operation("read_instant")
+def _read_instant(_node: Node, x: pl.Expr, parts: pl.Expr, ticks: pl.Expr, here: pl.Expr) -> Emitted:
+    return moments.read_instant(x, parts.struct[2], ticks, here)

@@ -7,7 +7,6 @@ from datetime import UTC, date, datetime, timedelta
 import polars as pl
 
 from hub.mappings.expressions.functions.registry import Check, Emitted
-from hub.mappings.expressions.types import ValueType
 from hub.sdk import FieldType
 
 WALL = pl.Datetime("us")
@@ -60,76 +59,58 @@ def outside(x: pl.Expr, value: pl.Expr) -> pl.Expr:
     return x.is_not_null() & ticks.is_between(FIRST, LAST).not_().fill_null(value=True)
 
 
-def from_ticks(ticks: pl.Expr) -> pl.Expr:
-    """The wall clock so many microseconds after 1970."""
-    return ticks.cast(WALL)
+def iso_parts(x: pl.Expr) -> pl.Expr:
+    """A struct of the date, the time of day and the offset of text in ISO 8601, all null where it is none."""
+    return x.str.strip_chars().str.extract_groups(
+        r"^([0-9]{4}-[0-9]{2}-[0-9]{2})?"
+        r"(?:(?:^|[T ])([0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6}0{0,3})?)?))?"
+        r"(?: ?(Z|[+-][0-9]{2}(?::?[0-9]{2})?))?$"
+    )
 
 
-def days_in_month(year: pl.Expr, month: pl.Expr) -> pl.Expr:
-    """The length of a month of the Gregorian calendar."""
-    leap = (year % 4 == 0) & ((year % 100 != 0) | (year % 400 == 0))
-    february = pl.when(leap).then(29).otherwise(28)
-    return pl.when(month == 2).then(february).when(month.is_in([4, 6, 9, 11])).then(30).otherwise(31)
+def read_iso(x: pl.Expr, parts: pl.Expr, ticks: pl.Expr, kind: FieldType | None) -> Emitted:
+    """Text as the date, time or timestamp that its ISO parts tell of; an offset is refused."""
+    day, clock, offset = (parts.struct[at] for at in range(3))
+    if kind is FieldType.TIME:
+        since = pl.when(day.is_null() & offset.is_null()).then(_clock(clock))
+        return (since * 1_000).cast(pl.Time), [(x.is_not_null() & since.is_null(), "a text cannot be read as a time")]
+    date_ = day.str.to_date("%Y-%m-%d", strict=False)
+    if kind is FieldType.DATE:
+        value = pl.when(clock.is_null() & offset.is_null()).then(date_)
+        return value, [(x.is_not_null() & (value.to_physical() >= FIRST_DAY).fill_null(value=False).not_(), NO_MOMENT)]
+    bad = x.is_not_null() & (ticks.is_between(FIRST, LAST) & offset.is_null()).fill_null(value=False).not_()
+    return ticks.cast(WALL), [(bad, NO_MOMENT)]
 
 
-def civil_days(year: pl.Expr, month: pl.Expr, day: pl.Expr) -> pl.Expr:
-    """Days from 1970-01-01 to a date, by Howard Hinnant's `days_from_civil`; total, unlike `pl.date`, which raises."""
-    shifted = pl.when(month <= 2).then(year - 1).otherwise(year)
-    month_of_march_year = pl.when(month > 2).then(month - 3).otherwise(month + 9)
-    day_of_year = (153 * month_of_march_year + 2) // 5 + day - 1
-    return 365 * shifted + shifted // 4 - shifted // 100 + shifted // 400 + day_of_year - 719_468
+def wall_ticks(parts: pl.Expr) -> pl.Expr:
+    """Microseconds from 1970 to a date and time of day; a date alone is its midnight."""
+    days = parts.struct[0].str.to_date("%Y-%m-%d", strict=False).to_physical().cast(pl.Int64)
+    clock = parts.struct[1]
+    return days * DAY + pl.when(clock.is_null()).then(0).otherwise(_clock(clock))
 
 
-def read_iso(x: pl.Expr, wanted: ValueType, zone: str) -> Emitted:
-    """Text in ISO 8601 as a date, time, timestamp or instant."""
-    text = x.str.strip_chars()
-    if wanted.kind is FieldType.DATE:
-        good = text.str.contains(r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")
-        value = pl.when(good).then(text).str.to_date("%Y-%m-%d", strict=False)
-        bad = x.is_not_null() & (value.is_null() | (value.to_physical() < FIRST_DAY))
-        return value, [(bad, NO_MOMENT)]
-    if wanted.kind is FieldType.TIME:
-        good = text.str.contains(r"^[0-9]{2}:[0-9]{2}(:[0-9]{2}(\.[0-9]{1,6}0{0,3})?)?$")
-        ticks = _clock(pl.when(good).then(text))
-        return (ticks * 1_000).cast(pl.Time), [(x.is_not_null() & ticks.is_null(), "a text cannot be read as a time")]
-    return _read_timestamp(x, text, wanted, zone)
-
-
-def _read_timestamp(x: pl.Expr, text: str | pl.Expr, wanted: ValueType, zone: str) -> Emitted:
-    assert isinstance(text, pl.Expr)
-    form = r"^([0-9]{4}-[0-9]{2}-[0-9]{2})(?:[T ]([0-9]{2}:[0-9]{2}(?::[0-9]{2}(?:\.[0-9]{1,6}0{0,3})?)?))?"
-    offset_form = r" ?(Z|[+-][0-9]{2}(?::?[0-9]{2})?)?$"
-    with_zone = wanted.kind is FieldType.INSTANT
-    parts = text.str.extract_groups(form + (offset_form if with_zone else "$"))
-    day = parts.struct[0].str.to_date("%Y-%m-%d", strict=False).to_physical().cast(pl.Int64)
-    clock = pl.when(parts.struct[1].is_null()).then(0).otherwise(_clock(parts.struct[1]))
-    ticks = day * DAY + clock
-    naive = from_ticks(ticks)
-    bad = x.is_not_null() & ticks.is_between(FIRST, LAST).not_().fill_null(value=True)
-    if not with_zone:
-        return naive, [(bad, NO_MOMENT)]
-    offset = parts.struct[2]
-    local = instant(naive, zone)
-    here = local[0] if isinstance(local, tuple) else local
-    shifted = from_ticks(ticks - _offset(offset)).dt.replace_time_zone("UTC")
-    value = pl.when(offset.is_null()).then(here).otherwise(shifted)
+def read_instant(x: pl.Expr, offset: pl.Expr, ticks: pl.Expr, here: pl.Expr) -> Emitted:
+    """Text as an instant: by its offset, or where it has none by the wall clock, which gave `here`."""
+    east = pl.when(offset.is_null()).then(0).otherwise(_offset(offset))
+    bad = x.is_not_null() & ((ticks - east).is_between(FIRST, LAST)).fill_null(value=False).not_()
+    value = pl.when(offset.is_null()).then(here).otherwise((ticks - east).cast(MOMENT))
     return value, [(bad, NO_MOMENT), (outside(x, value), OUT_OF_CALENDAR)]
 
 
 def _clock(text: pl.Expr) -> pl.Expr:
     """Microseconds since midnight of HH:MM[:SS[.ffffff]], null where there is no such time."""
     hour, minute = (text.str.slice(at, 2).cast(pl.Int64, strict=False) for at in (0, 3))
-    second = pl.when(text.str.len_chars() > 5).then(text.str.slice(6, 2)).otherwise(pl.lit("0"))
-    second = second.cast(pl.Int64, strict=False)
-    fraction = text.str.slice(9, 6).str.pad_end(6, "0").cast(pl.Int64, strict=False)
+    second, fraction = (
+        text.str.slice(at, size).str.pad_end(size, "0").cast(pl.Int64, strict=False) for at, size in ((6, 2), (9, 6))
+    )
     good = (hour < 24) & (minute < 60) & (second < 60)
     return pl.when(good).then(((hour * 60 + minute) * 60 + second) * 1_000_000 + fraction)
 
 
 def _offset(text: pl.Expr) -> pl.Expr:
-    """Microseconds east of Greenwich of Z, +HH, +HHMM or +HH:MM."""
-    hours = text.str.slice(1, 2).cast(pl.Int64, strict=False)
+    """Microseconds east of Greenwich of Z, +HH, +HHMM or +HH:MM; null where there is no such offset."""
+    hours = text.str.slice(1, 2).cast(pl.Int64, strict=False).fill_null(0)
     minutes = text.str.slice(3).str.strip_prefix(":").cast(pl.Int64, strict=False).fill_null(0)
     east = (hours * 60 + minutes) * 60_000_000
     signed = pl.when(text.str.starts_with("-")).then(-east).otherwise(east)
-    return pl.when(text == "Z").then(0).otherwise(signed)
+    return pl.when((hours < 19) & (minutes < 60)).then(signed)

@@ -9,9 +9,9 @@ import polars as pl
 
 from hub.mappings.expressions.functions import moments
 from hub.mappings.expressions.functions.conversions import coerce
-from hub.mappings.expressions.functions.moments import DAY, MICROSECONDS, OUT_OF_CALENDAR
+from hub.mappings.expressions.functions.moments import MICROSECONDS, OUT_OF_CALENDAR
 from hub.mappings.expressions.functions.numbers import lost
-from hub.mappings.expressions.functions.registry import Call, Check, Emitted, accept, function, operation
+from hub.mappings.expressions.functions.registry import Call, Emitted, accept, function, operation
 from hub.mappings.expressions.types import DATE, INSTANT, INTEGER, TIMESTAMP, Node, ValueType
 from hub.sdk import FieldType
 
@@ -230,17 +230,13 @@ def _add_type(call: Call) -> Node:
     x = _moment(call, call.args[2], "x")
     if unit in _CLOCK_UNITS and x.type.kind is FieldType.DATE:
         x = coerce(x, TIMESTAMP, call.timezone)
-    return Node("dateadd", x.type, (count, x), (unit, call.timezone))
+    local = _wall(call, x) if unit not in _CLOCK_UNITS else x
+    return _back(Node("dateadd", local.type, (count, local), (unit,)), x.type, call.timezone)
 
 
-def _months_later(x: pl.Expr, months: pl.Expr) -> tuple[pl.Expr, pl.Expr]:
-    """Days since 1970 of the same day some months later, and whether that lies in the calendar."""
-    total = x.dt.year().cast(pl.Int64) * 12 + x.dt.month().cast(pl.Int64) - 1 + months
-    inside = total.is_between(12, 9999 * 12 + 11)
-    total = pl.when(inside).then(total)
-    year, month = total // 12, total % 12 + 1
-    day = pl.min_horizontal(x.dt.day().cast(pl.Int64), moments.days_in_month(year, month))
-    return moments.civil_days(year, month, day), inside
+def _back(node: Node, kind: ValueType, timezone: str) -> Node:
+    """What was computed on the wall clock of an instant, as an instant again."""
+    return node if node.type == kind else Node("to_instant", kind, (node,), (timezone,))
 
 
 @function(
@@ -260,40 +256,29 @@ def _months_later(x: pl.Expr, months: pl.Expr) -> tuple[pl.Expr, pl.Expr]:
     ],
 )
 def _dateadd(node: Node, count: pl.Expr, x: pl.Expr) -> Emitted:
-    unit, zone = (str(each) for each in node.params)
-    n = count.clip(-400_000_000_000, 400_000_000_000)
-    kind = node.type.kind
+    unit = str(node.params[0])
     if unit in _CLOCK_UNITS:
-        return _ticks_later(node, x, n * MICROSECONDS[unit], count)
-    checks: list[Check] = []
-    local = x
-    if kind is FieldType.INSTANT:
-        checks += moments.beyond_wall(x, zone)
-        local = moments.wall(x, zone)
-    if unit in _MONTHS:
-        days, inside = _months_later(local, n * _MONTHS[unit])
-        checks.append((inside.not_(), OUT_OF_CALENDAR))
+        # Within 400 milliard of any unit every sum fits 128 bits, and beyond it lies no date.
+        steps = count.clip(-400_000_000_000, 400_000_000_000).cast(pl.Int128) * MICROSECONDS[unit]
+        ticks = x.to_physical().cast(pl.Int128) + steps
+        good = ticks.is_between(moments.FIRST, moments.LAST)
+        value = pl.when(good).then(ticks).cast(pl.Int64, strict=False).cast(node.type.dtype)
+        return value, [(good.not_(), OUT_OF_CALENDAR)]
+    size, mark = _OFFSETS[unit]
+    # Every count is cut to the length of the calendar, which polars can still compute beyond either end of it.
+    reach = 4_000_000 // size if mark == "d" else 120_000 // size + 1
+    first = node.args[0]
+    if first.constant:
+        number = int(str(first.params[0]))
+        later = x.dt.offset_by(f"{max(-reach, min(reach, number)) * size}{mark}")
     else:
-        days = local.cast(pl.Date).to_physical().cast(pl.Int64) + n * (7 if unit == "week" else 1)
-    good = days.is_between(moments.FIRST_DAY, moments.LAST_DAY)
-    checks.append((good.not_(), OUT_OF_CALENDAR))
-    days = pl.when(good).then(days)
-    if kind is FieldType.DATE:
-        return days.cast(pl.Int32).cast(pl.Date), checks
-    later = moments.from_ticks(days * DAY + local.to_physical() % DAY)
-    if kind is FieldType.TIMESTAMP:
-        return later, checks
-    made = moments.instant(later, zone)
-    value, more = made if isinstance(made, tuple) else (made, [])
-    return value, [*checks, *more]
+        later = x.dt.offset_by(pl.concat_str((count.clip(-reach, reach) * size).cast(pl.String), pl.lit(mark)))
+    low, high = (moments.FIRST, moments.LAST) if node.type.kind is not FieldType.DATE else _DAYS
+    return later, [(later.to_physical().is_between(low, high).not_(), OUT_OF_CALENDAR)]
 
 
-def _ticks_later(node: Node, x: pl.Expr, ticks: pl.Expr, _count: pl.Expr) -> Emitted:
-    # 400 milliard hours are beyond 64 bits of microseconds, so the sum is made in 128.
-    wide = x.to_physical().cast(pl.Int128) + ticks.cast(pl.Int128)
-    good = wide.is_between(moments.FIRST, moments.LAST)
-    value = pl.when(good).then(wide).cast(pl.Int64, strict=False).cast(node.type.dtype)
-    return value, [(good.not_(), OUT_OF_CALENDAR)]
+_DAYS = (moments.FIRST_DAY, moments.LAST_DAY)
+_OFFSETS = {"year": (12, "mo"), "quarter": (3, "mo"), "month": (1, "mo"), "week": (7, "d"), "day": (1, "d")}
 
 
 def _trunc_type(call: Call) -> Node:
@@ -302,7 +287,8 @@ def _trunc_type(call: Call) -> Node:
     x = _moment(call, call.args[1], "x")
     if x.type.kind is FieldType.DATE and unit in _CLOCK_UNITS:
         return x
-    return Node("date_trunc", x.type, (x,), (unit, call.timezone))
+    local = _wall(call, x) if unit not in _CLOCK_UNITS else x
+    return _back(Node("date_trunc", local.type, (local,), (unit, call.timezone)), x.type, call.timezone)
 
 
 _EVERY = {"year": "1y", "quarter": "1q", "month": "1mo", "week": "1w", "day": "1d"}
@@ -333,12 +319,7 @@ def _date_trunc(node: Node, x: pl.Expr) -> Emitted:
         else:
             ticks = ticks // step * step
         return ticks.cast(node.type.dtype)
-    if kind is not FieldType.INSTANT:
-        return x.dt.truncate(_EVERY[unit])
-    cut = moments.wall(x, zone).dt.truncate(_EVERY[unit])
-    made = moments.instant(cut, zone)
-    value, more = made if isinstance(made, tuple) else (made, [])
-    return value, [*moments.beyond_wall(x, zone), *more]
+    return x.dt.truncate(_EVERY[unit])
 
 
 def _last_day_type(call: Call) -> Node:
@@ -356,10 +337,7 @@ def _last_day_type(call: Call) -> Node:
     examples=[("last_day(date '2024-02-03')", "2024-02-29")],
 )
 def _last_day(_node: Node, x: pl.Expr) -> Emitted:
-    day = x.cast(pl.Date)
-    year, month = day.dt.year().cast(pl.Int64), day.dt.month().cast(pl.Int64)
-    days = moments.civil_days(year, month, moments.days_in_month(year, month))
-    return pl.when(x.is_not_null()).then(days).cast(pl.Int32).cast(pl.Date)
+    return x.cast(pl.Date).dt.month_end()
 
 
 _FORMAT = re.compile(r"YYYY|MM|DD|HH24|MI|SS|MON|[^A-Za-z%]|(?P<bad>.)")

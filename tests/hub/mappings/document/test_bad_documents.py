@@ -148,6 +148,16 @@ DRAWER: dict[str, tuple[str, str, list[str]]] = {
         "title: Lead\x01score",
         ["line 3: document: holds a control character, which no text may"],
     ),
+    "half a character by an escape": (
+        "title: Lead score",
+        'title: "Lead \\ud800"',
+        ["line 3: title: holds an escape for a control character or half a character; remove it"],
+    ),
+    "a control character in a key by an escape": (
+        "title: Lead score",
+        '"ti\\0tle": Lead score',
+        ["line 3: document: holds an escape for a control character or half a character; remove it"],
+    ),
     "a number with leading zeros": (
         "title: Lead score",
         "title: 007",

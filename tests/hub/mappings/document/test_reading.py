@@ -171,5 +171,6 @@ def test_any_tree_is_read_or_refused(tree: object) -> None:
 def test_a_good_document_with_any_part_replaced_is_read_or_refused(good: str, data: st.DataObject) -> None:
     lines = good.splitlines()
     at = data.draw(st.integers(0, len(lines) - 1))
-    lines[at] = lines[at][: data.draw(st.integers(0, len(lines[at])))] + data.draw(st.text(max_size=12))
+    escape = st.sampled_from(['"\\ud800"', '"\\0"', "'\\x'", '"\\U0010FFFF"', "1e999", "0x1F", ".nan", "9" * 40])
+    lines[at] = lines[at][: data.draw(st.integers(0, len(lines[at])))] + data.draw(st.text(max_size=12) | escape)
     reads_or_refuses("\n".join(lines))

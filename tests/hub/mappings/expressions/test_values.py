@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time
 from decimal import ROUND_DOWN, ROUND_HALF_UP, Decimal, localcontext
 from hashlib import sha256
 from typing import Any
@@ -163,6 +163,8 @@ def test_text_is_read_as_a_decimal_exactly_and_rounded_half_away(text: str, scal
         ("cast(t as timestamptz)", ["2024-02-29T10:20:30Z", "2024-02-29 10:20:30+05:30", "2024-02-29 10:20:30-0800"],
          [datetime(2024, 2, 29, 10, 20, 30, tzinfo=UTC), datetime(2024, 2, 29, 4, 50, 30, tzinfo=UTC),
           datetime(2024, 2, 29, 18, 20, 30, tzinfo=UTC)]),
+        ("cast(t as time)", ["10:20", "23:59:59.5", "24:00", "2024-01-01 10:20", "10:20Z"],
+         [time(10, 20), time(23, 59, 59, 500000), "time", "time", "time"]),
         ("cast(t as varchar(3))", ["abc", "abcd"], ["abc", "longer"]),
         ("try_cast(t as varchar(3))", ["abc", "abcd"], ["abc", None]),
         ("to_date(t, 'DD.MM.YYYY')", ["31.12.2024", "31.2.2024", "31.02.2024", "31.12.2024x"],

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.decisions.canonical import canonical_rows, kind
+from hub.mappings.pipeline.canonical import canonical_rows, kind
 
 VECTORS = Path(__file__).with_name("canonical_vectors.json")
 
