@@ -221,7 +221,8 @@ class Ledger:
 
     def totals(self, session: Session, now: datetime) -> Totals:
         """Runs by state, the oldest that waits, and the records of the runs of the last day by outcome."""
-        states = dict(session.execute(select(RunRow.state, func.count()).group_by(RunRow.state)).tuples().all())
+        counted = session.execute(select(RunRow.state, func.count()).group_by(RunRow.state))
+        states = {row[0]: row[1] for row in counted}
         recent = select(RunRow.mapping, SliceRow.counts).join(SliceRow, SliceRow.run == RunRow.id)
         records: dict[tuple[str, str], int] = {}
         for mapping, counts in session.execute(recent.where(RunRow.created_at > now - timedelta(days=1))):
