@@ -128,7 +128,7 @@ def grant(file: File, as_json: AsJson = False) -> None:
     """Shows the exact fields a document may read and write, and what to grant for them at the far side."""
     with opened() as hub:
         compiled = hub.mappings.check(document_text(file), me())
-        answer = {}
+        answer: dict[str, Any] = {}
         for connection, each in compiled.grants.items():
             with hub.connections.open(connection, each) as far:
                 answer[connection] = {"grant": each.to_json(), "plan": far.plan()}
@@ -137,7 +137,7 @@ def grant(file: File, as_json: AsJson = False) -> None:
         for connection, each in answer.items():
             print(f"connection {connection}")
             for verb in ("reads", "writes"):
-                for entity, fields in each["grant"][verb].items():  # type: ignore[index, call-overload, union-attr]
+                for entity, fields in each["grant"][verb].items():
                     print(f"  {verb} {entity}: {shown(fields)}")
             print(f"  to grant there:\n{each['plan']}")
 
