@@ -333,6 +333,16 @@ class Ledger:
         """Since when the oldest run that nobody works on has been waiting."""
         return session.scalar(select(func.min(RunRow.created_at)).where(RunRow.state == RunState.QUEUED.value))
 
+    def waiting_since(self, session: Session, pool: str) -> datetime | None:
+        """Since when the oldest run that nobody works on has had work for this pool."""
+        mine = select(SliceRow.run).where(SliceRow.pool == pool, SliceRow.run == RunRow.id).exists()
+        return session.scalar(select(func.min(RunRow.created_at)).where(RunRow.state == RunState.QUEUED.value, mine))
+
+    def holders(self, session: Session) -> list[str]:
+        """The workers that hold a slice under a lease that has not run out."""
+        held = SliceRow.lease_until > self._database.now(session)
+        return sorted(session.scalars(select(SliceRow.worker).where(held, SliceRow.worker.is_not(None)).distinct()))
+
     def pools(self, session: Session, run: str) -> list[str]:
         """The pools that the unfinished slices of a run wait for."""
         query = select(SliceRow.pool).where(SliceRow.run == run, SliceRow.stage != Stage.DONE.value).distinct()
