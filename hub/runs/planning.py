@@ -49,6 +49,9 @@ def start(hub: Installation, order: Order) -> str:
     if kind is RunKind.INCREMENTAL and (since is None or since.head is None):
         raise RunError(f"mapping {order.mapping} has no earlier full run to continue from; start a full one")
     slices, head = _slices(hub, compiled, kind, now, since.head if since else None)
+    if order.dry and kind is RunKind.FULL:
+        # Nothing is stored that would tell the later phases whom the read has counted already.
+        slices = [each for each in slices if each.kind is SliceKind.READ]
     return add_run(hub, replace(_plan(hub, order, compiled, kind, now), head=head), slices)
 
 
