@@ -288,7 +288,10 @@ def _stored(column: Column, name: str) -> pl.Expr:
     if kind is FieldType.INSTANT:
         return (text_of(column.field, name) + "+00:00").alias(name)
     if kind is FieldType.TIMESTAMP:
-        return pl.col(name).dt.strftime("%Y-%m-%d %H:%M:%S%.6f").alias(name)
+        # Whole seconds as SQLite's own functions write them, so that a value put back is the same text again.
+        whole = pl.col(name).dt.strftime("%Y-%m-%d %H:%M:%S")
+        exact = pl.col(name).dt.strftime("%Y-%m-%d %H:%M:%S%.6f")
+        return pl.when(pl.col(name).dt.microsecond() == 0).then(whole).otherwise(exact).alias(name)
     if kind in (FieldType.DATE, FieldType.TIME, FieldType.DECIMAL):
         return text_of(column.field, name).alias(name)
     return pl.col(name).cast(pl.Int64) if kind is FieldType.BOOLEAN else pl.col(name)
