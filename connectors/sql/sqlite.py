@@ -323,7 +323,7 @@ def _mended(table: pa.Table) -> pl.DataFrame:
 
 
 def _translated(text: str) -> Exception:
-    if "locked" in text or "busy" in text:
+    if re.search(r"(database|table|schema) is (locked|busy)", text):
         return ContentionError("another writer holds the file")
     found = re.search(r"(UNIQUE|NOT NULL|FOREIGN KEY) constraint failed(?:: [^,\n]*\.([^.,\n]+))?", text)
     if found:
