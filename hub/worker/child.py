@@ -91,7 +91,9 @@ def _listen(hub: Installation, pool: str, bell: threading.Event) -> None:
 
 
 def _end_with_supervisor() -> None:
-    sys.stdin.buffer.read()
+    # Not through sys.stdin: its lock, held by this thread, would end the interpreter with a fatal error.
+    while os.read(0, 1024):
+        pass
     os._exit(0)
 
 
