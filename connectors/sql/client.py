@@ -211,7 +211,10 @@ class Client(ABC):
         """A column of a rowset as the type of the table's column."""
 
     def matched(self, left: Expression, right: Expression, column: Column) -> Expression:
-        """Whether a key of the table is that of a rowset."""
+        """Whether a key of the table is that of a rowset, byte for byte where it is a text.
+
+        A collation may take two keys for one, and two records may differ by no more than that.
+        """
         return left == self.taken(right, column)
 
     def same(self, left: Expression, right: Expression, column: Column) -> Expression:

@@ -259,7 +259,7 @@ class MariaClient(Client):
         if column.field.type is not FieldType.TEXT:
             return expression
         if declared:
-            return sa.func.convert(expression.op("USING")(sa.literal_column("utf8mb4"))).collate("utf8mb4_nopad_bin")
+            return _bytes(expression)
         return _cast(expression, "CHAR") if column.field.values else expression
 
     def version(self, expression: Expression) -> Expression:
@@ -279,10 +279,10 @@ class MariaClient(Client):
         return sa.func.unhex(expression) if kind is FieldType.BYTES else expression
 
     def matched(self, left: Expression, right: Expression, column: Column) -> Expression:
-        """Compares texts in the column's own collation, so that its index serves; case is told apart afterwards."""
+        """Compares texts in the column's own collation, so that its index serves, and then byte for byte."""
         if column.field.type is FieldType.TEXT and column.charset:
-            right = sa.func.convert(self.taken(right, column).op("USING")(sa.literal_column(column.charset)))
-            return left == right.collate(str(column.collation))
+            own = sa.func.convert(self.taken(right, column).op("USING")(sa.literal_column(column.charset)))
+            return sa.and_(left == own.collate(str(column.collation)), _bytes(left) == _bytes(right))
         return left == self.taken(right, column)
 
     def fitted(self, wanted: pl.Expr, column: Column) -> pl.Expr:
@@ -325,6 +325,12 @@ _REASONS = {
     3819: "a rule of the table forbids it",
     4025: "a rule of the table forbids it",
 }
+
+
+def _bytes(text: Expression) -> Expression:
+    """A text that is ordered and compared by its characters alone, trailing blanks included."""
+    converted: Expression = sa.func.convert(text.op("USING")(sa.literal_column("utf8mb4")))
+    return converted.collate("utf8mb4_nopad_bin")
 
 
 def _cast(expression: Expression, kind: str) -> Expression:

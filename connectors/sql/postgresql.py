@@ -332,9 +332,16 @@ class PostgresClient(Client):
             expression = expression.concat(sa.literal_column("'+00'"))
         return sa.cast(expression, Native(column.native))
 
+    def matched(self, left: Expression, right: Expression, column: Column) -> Expression:
+        right = self.taken(right, column)
+        if column.exact:
+            return left == right
+        # The first comparison is the one that the key's index serves.
+        return sa.and_(left == right, _bytes(left) == _bytes(right))
+
     def same(self, left: Expression, right: Expression, column: Column) -> Expression:
         if column.native == "json" or not column.exact:
-            left, right = sa.cast(left, Native("text")).collate("C"), sa.cast(right, Native("text")).collate("C")
+            left, right = _bytes(left), _bytes(right)
         return left.is_not_distinct_from(right)
 
     def fitted(self, wanted: pl.Expr, column: Column) -> pl.Expr:
@@ -381,6 +388,11 @@ _REASONS = {
     "44": "a rule of the view forbids it",
     "P0001": "a trigger of the table refuses it",
 }
+
+
+def _bytes(text: Expression) -> Expression:
+    """A text that is compared byte for byte."""
+    return sa.cast(text, Native("text")).collate("C")
 
 
 def _carried(dtype: pl.DataType) -> str:

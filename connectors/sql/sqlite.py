@@ -255,6 +255,13 @@ class SqliteClient(Client):
     def taken(self, expression: Expression, column: Column) -> Expression:
         return expression
 
+    def matched(self, left: Expression, right: Expression, column: Column) -> Expression:
+        if column.field.type not in _TEXTUAL:
+            return left == right
+        # A column without a declared type holds the number 1 beside the text '1', which compare as equal.
+        text = sa.func.typeof(left) == sa.literal_column("'text'")
+        return sa.and_(left == right, left.collate("BINARY") == right, text)
+
     def unstorable(self, wanted: pl.Expr, column: Column) -> pl.Expr | None:
         if column.field.type is FieldType.REAL:
             return wanted.is_nan()
