@@ -48,7 +48,7 @@ class SqlSource:
         """Pages of the records that equal some row of `match`; keys beyond the limit go in further reads."""
         relation = self._relation(selection)
         query = Query.of(self._client, relation, replace(selection, changed_by=None))
-        wanted = match.cast(dict(relation.entity.schema(match.columns)), strict=False).drop_nulls()  # type: ignore[arg-type]
+        wanted = query.possible(match)
         for chunk in wanted.iter_slices(self._limits.lookup_keys):
             with self._client.matches(*query.rows_of(chunk)) as rowset:
                 yield from query.matching(chunk, rowset).pages(None)
@@ -106,6 +106,19 @@ class Query:
         """The query of a selection in the order of the key."""
         return cls(client, relation, selection, relation.entity.key)
 
+    def possible(self, match: pl.DataFrame) -> pl.DataFrame:
+        """The rows that some record can equal, in the types of the fields; a value that a cast would change is none."""
+        kept = match
+        for name in match.columns:
+            meta = self.relation.meta(name)
+            value = pl.col(name).cast(meta.field.dtype, strict=False)
+            if match.schema[name] != meta.field.dtype:
+                kept = kept.filter(value.cast(match.schema[name], strict=False) == pl.col(name))
+            kept = kept.with_columns(value).drop_nulls(name)
+            impossible = self.client.impossible(pl.col(name), meta)
+            kept = kept if impossible is None else kept.filter(~impossible)
+        return kept
+
     def rows_of(self, match: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, Column | None]]:
         """What a lookup looks for, under names of our own, and the columns it stands for."""
         names = {name: f"m{i}" for i, name in enumerate(match.columns)}
@@ -114,9 +127,9 @@ class Query:
     def matching(self, match: pl.DataFrame, rowset: sa.FromClause) -> Query:
         """The same, only records that equal some row."""
         metas = [self.relation.meta(name) for name in match.columns]
-        taken = [self.client.taken(rowset.c[f"m{i}"], meta) for i, meta in enumerate(metas)]
-        left = [self.relation.column(name) for name in match.columns]
-        found = (left[0] if len(left) == 1 else sa.tuple_(*left)).in_(sa.select(*taken).select_from(rowset))
+        sought = [self.client.sought(rowset.c[f"m{i}"], meta) for i, meta in enumerate(metas)]
+        left = [self.client.keyed(self.relation.column(meta.name), meta) for meta in metas]
+        found = (left[0] if len(left) == 1 else sa.tuple_(*left)).in_(sa.select(*sought).select_from(rowset))
         return replace(self, extra=found, match=match)
 
     def pages(self, marks: list[str] | None, also: Mapping[str, bool] | None = None) -> Iterator[Page]:

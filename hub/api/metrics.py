@@ -25,7 +25,9 @@ class Metrics:
         self.requests = Histogram(
             "hub_request_seconds", "Time to answer.", ["route", "method"], buckets=BUCKETS, registry=self.registry
         )
-        self.answers = Counter("hub_requests", "Requests answered.", ["route", "method", "status"], registry=self.registry)
+        self.answers = Counter(
+            "hub_requests", "Requests answered.", ["route", "method", "status"], registry=self.registry
+        )
         self.registry.register(_Runs(hub))
 
 
@@ -44,7 +46,9 @@ class _Runs(Collector):
             states.add_metric([state], number)
         yield states
         records = GaugeMetricFamily(
-            "hub_records_last_day", "Records of runs begun in the last 24 hours by outcome.", labels=["mapping", "outcome"]
+            "hub_records_last_day",
+            "Records of runs begun in the last 24 hours by outcome.",
+            labels=["mapping", "outcome"],
         )
         for (mapping, outcome), number in totals.records.items():
             records.add_metric([mapping, outcome], number)

@@ -14,7 +14,9 @@ app = room("Configured systems: add, look at, check, pause, remove.")
 Name = Annotated[str, typer.Argument(help="A connection.")]
 
 
-@app.command(epilog="Example: hub connections add clinic sql dialect=sqlite path=clinic.db --secret password=env:HUB_SECRET_DB")
+@app.command(
+    epilog="Example: hub connections add clinic sql dialect=sqlite path=clinic.db --secret password=env:HUB_SECRET_DB"
+)
 def add(
     name: Annotated[str, typer.Argument(help="What to call it: lower-case letters, digits and _.")],
     connector: Annotated[str, typer.Argument(help="The kind of system; `hub connectors list` shows them.")],
@@ -36,7 +38,9 @@ def list_(as_json: AsJson = False) -> None:
     """Lists the connections."""
     with opened() as hub:
         found = hub.connections.list()
-    answer = [{"name": c.name, "connector": c.connector, "paused": c.paused, "settings": dict(c.settings)} for c in found]
+    answer = [
+        {"name": c.name, "connector": c.connector, "paused": c.paused, "settings": dict(c.settings)} for c in found
+    ]
     rows = [(each["name"], each["connector"], "paused" if each["paused"] else "") for each in answer]
     emit(answer, as_json, lambda: table(["name", "connector", ""], rows, empty="no connections; hub connections add"))
 
@@ -83,7 +87,13 @@ def entities(
             "changed_by": list(e.changed_by),
             "modes": sorted(e.modes),
             "fields": [
-                {"name": f.name, "type": f.type.value, "nullable": f.nullable, "writable": f.writable, "length": f.length}
+                {
+                    "name": f.name,
+                    "type": f.type.value,
+                    "nullable": f.nullable,
+                    "writable": f.writable,
+                    "length": f.length,
+                }
                 for f in e.fields
             ],
         }

@@ -99,7 +99,11 @@ def verify(mapping: Mapping, as_json: AsJson = False) -> None:
             except IntegrityError as error:
                 faults.append(str(error))
     answer = {"segments": len(segments), "decisions": sum(each.rows for each in segments), "faults": faults}
-    emit(answer, as_json, lambda: facts(answer if faults else {**answer, "verdict": "every decision is as it was written"}))
+    emit(
+        answer,
+        as_json,
+        lambda: facts(answer if faults else {**answer, "verdict": "every decision is as it was written"}),
+    )
     if faults:
         raise typer.Exit(1)
 
@@ -142,7 +146,19 @@ def _print(found: Receipt) -> None:
     facts({"written": standing["written_at"], "due again": standing["due"]})
     for each in map(decision_json, found.decisions):
         print()
-        names = ("at", "run", "model", "state", "reason", "because", "features", "outputs", "decided", "written", "before")
+        names = (
+            "at",
+            "run",
+            "model",
+            "state",
+            "reason",
+            "because",
+            "features",
+            "outputs",
+            "decided",
+            "written",
+            "before",
+        )
         facts({name: each[name] for name in names if each[name]})
         reasons = [f"{one['feature']} {one['effect']:+.4f}" for one in each["reasons"]]
         facts({"reasons": reasons, "far side": each["result"], "cleared": each["cleared"], "segment": each["segment"]})

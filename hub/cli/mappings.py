@@ -76,11 +76,15 @@ def submit(file: File, as_json: AsJson = False) -> None:
 
 
 @app.command(epilog="Example: hub mappings approve patient_risk 5f1c…")
-def approve(name: Name, digest: Annotated[str, typer.Argument(help="The version's digest.")], as_json: AsJson = False) -> None:
+def approve(
+    name: Name, digest: Annotated[str, typer.Argument(help="The version's digest.")], as_json: AsJson = False
+) -> None:
     """Approves a version that somebody else handed in."""
     with opened() as hub:
         hub.mappings.approve(name, digest, me())
-        emit({"mapping": name, "digest": digest}, as_json, lambda: print(f"version {digest[:12]} of {name} is approved"))
+        emit(
+            {"mapping": name, "digest": digest}, as_json, lambda: print(f"version {digest[:12]} of {name} is approved")
+        )
 
 
 @app.command("list", epilog="Example: hub mappings list")

@@ -21,7 +21,9 @@ def add_to(app: typer.Typer) -> None:
 def serve(
     host: Annotated[str | None, typer.Option(help="Address to listen on; HUB_API_HOST.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; HUB_API_PORT.")] = None,
-    no_worker: Annotated[bool, typer.Option("--no-worker", help="Answer requests only; workers run elsewhere.")] = False,
+    no_worker: Annotated[
+        bool, typer.Option("--no-worker", help="Answer requests only; workers run elsewhere.")
+    ] = False,
 ) -> None:
     """Answers the API, and carries runs with workers beside it."""
     from contextlib import ExitStack

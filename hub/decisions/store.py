@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ForeignKey, Index, String, case, delete, select, update
+from sqlalchemy import ForeignKey, Index, String, case, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert as insert_postgresql
 from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 from sqlalchemy.orm import Mapped, Session, mapped_column
@@ -31,6 +31,15 @@ class DecisionFileRow(Base):
     size: Mapped[int]
     rows: Mapped[int]
     segments: Mapped[int]
+
+
+class DecisionBytesRow(Base):
+    """A small file kept in the database, durable with its transaction; compaction moves it to a file on disk."""
+
+    __tablename__ = "decision_bytes"
+
+    file_id: Mapped[int] = mapped_column(ForeignKey("decision_file.id"), primary_key=True, autoincrement=False)
+    content: Mapped[bytes]
 
 
 class SegmentRow(Base):
@@ -129,6 +138,8 @@ def add_segment(session: Session, segment: Segment) -> None:
     assert file is not None
     session.add(_file_row(file, segment.facts.mapping))
     session.flush()
+    if file.content is not None:
+        session.add(DecisionBytesRow(file_id=file.id, content=file.content))
     facts = segment.facts
     session.add(
         SegmentRow(
@@ -251,6 +262,17 @@ def list_files(session: Session, mapping: str, *, below: int | None = None) -> l
     return [_file(each) for each in session.scalars(statement)]
 
 
+def load_bytes(session: Session, file_id: int) -> bytes | None:
+    """A file that is kept in the database; None where it is not."""
+    return session.scalar(select(DecisionBytesRow.content).where(DecisionBytesRow.file_id == file_id))
+
+
+def crowded(session: Session, least: int) -> list[str]:
+    """The mappings that keep at least so many files in the database."""
+    kept = select(DecisionFileRow.mapping).join(DecisionBytesRow, DecisionBytesRow.file_id == DecisionFileRow.id)
+    return list(session.scalars(kept.group_by(DecisionFileRow.mapping).having(func.count() >= least)))
+
+
 def known_paths(session: Session, paths: Sequence[str]) -> set[str]:
     """Those of the paths that a catalogue row names."""
     found: set[str] = set()
@@ -269,6 +291,7 @@ def lock_file(session: Session, file_id: int) -> SegmentFile | None:
 
 def replace_file(session: Session, file: SegmentFile) -> None:
     """Puts a rewritten file in place of the old one of the same id."""
+    session.execute(delete(DecisionBytesRow).where(DecisionBytesRow.file_id == file.id))
     values = {"path": file.path, "key": file.key, "bounds": file.bounds, "size": file.size}
     session.execute(update(DecisionFileRow).where(DecisionFileRow.id == file.id).values(values))
 
@@ -283,6 +306,7 @@ def join_files(session: Session, file: SegmentFile, mapping: str, old: Sequence[
     session.add(_file_row(file, mapping))
     session.flush()
     session.execute(update(SegmentRow).where(SegmentRow.file_id.in_(old)).values(file_id=file.id))
+    session.execute(delete(DecisionBytesRow).where(DecisionBytesRow.file_id.in_(old)))
     session.execute(delete(DecisionFileRow).where(DecisionFileRow.id.in_(old)))
 
 

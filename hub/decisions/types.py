@@ -93,7 +93,10 @@ class Segment:
 
 @dataclass(frozen=True, slots=True)
 class SegmentFile:
-    """Where the rows of one or more segments lie. `bounds` seals the lowest and highest key, `key` the data key."""
+    """Where the rows of one or more segments lie. `bounds` seals the lowest and highest key, `key` the data key.
+
+    `content` is the file itself where it is kept in the database until it is compacted, and was just made.
+    """
 
     id: int
     path: str
@@ -102,6 +105,7 @@ class SegmentFile:
     size: int
     rows: int
     segments: int = 1
+    content: bytes | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

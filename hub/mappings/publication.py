@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from functools import lru_cache
 
 from hub.access import Actor, ActorKind
 from hub.keys import KeyRing, canonical
@@ -50,9 +51,15 @@ def refuse_alteration(keys: KeyRing, row: MappingVersionRow) -> None:
 
 def _is_itself(row: MappingVersionRow) -> bool:
     try:
-        return read_document(row.text).digest == row.digest
+        return _digest(row.text) == row.digest
     except MappingError:
         return False
+
+
+@lru_cache(maxsize=256)
+def _digest(text: str) -> str:
+    """The digest of a document. The same text always has the same one, and reading YAML costs milliseconds."""
+    return read_document(text).digest
 
 
 def published_of(mapping: MappingRow, row: MappingVersionRow) -> Published:

@@ -99,4 +99,3 @@ def _decision(row: Mapping[str, Any], titles: Mapping[str, str]) -> dict[str, An
 
 def _group(row: Mapping[str, Any], prefix: str) -> dict[str, Any]:
     return {name[len(prefix) :]: value for name, value in row.items() if name.startswith(prefix)}
-

@@ -65,7 +65,8 @@ class Worker:
         claim = self._hub.database.retrying(lambda s: self._hub.ledger.claim(s, self._pool, self._name, lease, run))
         if claim is None:
             return False
-        log.info("slice claimed", run=claim.run, slice=claim.number, stage=claim.stage, attempt=claim.attempt)
+        told = {"run": claim.run, "slice": claim.number, "stage": claim.stage, "attempt": claim.attempt}
+        log.info("slice claimed", worker=self._name, **told)
         try:
             with Heartbeat(self._hub, claim, self._progress) as heartbeat:
                 self._carry(claim, heartbeat)

@@ -60,6 +60,7 @@ def _loop(hub: Installation, pool: str, stop: threading.Event, bell: threading.E
         bell.clear()
         try:
             tick(hub)
+            hub.log.settle()
             while not stop.is_set() and worker.work():
                 alive()
         except (DBAPIError, DatabaseError) as error:
@@ -90,7 +91,9 @@ def _listen(hub: Installation, pool: str, bell: threading.Event) -> None:
 
 
 def _end_with_supervisor() -> None:
-    sys.stdin.buffer.read()
+    # Not through sys.stdin: its lock, held by this thread, would end the interpreter with a fatal error.
+    while os.read(0, 1024):
+        pass
     os._exit(0)
 
 

@@ -74,7 +74,11 @@ START: dict[str, Any] = {
 
 
 @router.post(
-    "", status_code=202, summary="Start a run", response_model=RunAnswer, responses=problems(400, 403, 404, 409, 422, 502)
+    "",
+    status_code=202,
+    summary="Start a run",
+    response_model=RunAnswer,
+    responses=problems(400, 403, 404, 409, 422, 502),
 )
 def begin(hub: Hub, caller: Runner, asked: Annotated[RunRequest, Body(openapi_examples=START)]) -> Response:
     """Starts a run; workers carry it. `Location` is where to follow it."""
@@ -112,7 +116,9 @@ def stop(hub: Hub, caller: Runner, run: RunId) -> Response:
     return _told(hub, run)
 
 
-@router.post("/{run}/resume", summary="Resume a held run", response_model=RunAnswer, responses=problems(403, 404, 409, 422))
+@router.post(
+    "/{run}/resume", summary="Resume a held run", response_model=RunAnswer, responses=problems(403, 404, 409, 422)
+)
 def go_on(hub: Hub, caller: Runner, run: RunId, asked: ResumeRequest | None = None) -> Response:
     """Lets a held run go on, under the mapping as it is published now."""
     _allow(hub, caller, Scope.RUN, run)

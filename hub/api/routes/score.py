@@ -44,7 +44,8 @@ class ScoreRequest(BaseModel):
         None, min_length=1, max_length=MOST_RECORDS, description="Keys of records to fetch from the far system."
     )
     write: bool = Field(
-        False, description="Write the result back as a run would; needs the scope write. Given values win over read ones."
+        False,
+        description="Write the result back as a run would; needs the scope write. Given values win over read ones.",
     )
 
     @model_validator(mode="after")

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import polars as pl
 
+from hub.database import Database
+from hub.decisions import store
 from hub.decisions.keytext import key_text
 from hub.decisions.log.files import CHUNK_ROWS, OpenFile, pack
 from hub.decisions.log.files import store as store_file
@@ -24,26 +26,37 @@ from hub.sdk import Clock
 COMPACT_CHUNK = 2_048
 """Rows of one chunk of a compacted file: what is decrypted to read one decision."""
 OPEN_FILES = 8
+MOST_INSIDE = 262_144
+"""Bytes up to which a file may be kept in the database."""
+INSIDE = "database/"
+"""How the path of such a file begins."""
 
 
 class Archive:
     """The folder of segment files. Safe to share between threads."""
 
-    def __init__(self, keys: KeyRing, folder: Path, clock: Clock) -> None:
+    def __init__(self, database: Database, keys: KeyRing, folder: Path, clock: Clock) -> None:
+        self._database = database
         self._keys = keys
         self._folder = folder
         self._clock = clock
         self._open: OrderedDict[str, OpenFile] = OrderedDict()
         self._lock = threading.Lock()
 
-    def store(self, file_id: int, rows: pl.DataFrame, *, segments: int = 1) -> SegmentFile:
-        """A durable file of one segment, or of several, the rows then in order of their keys."""
+    def store(self, file_id: int, rows: pl.DataFrame, *, segments: int = 1, inside: bool = False) -> SegmentFile:
+        """A durable file of one segment, or of several, the rows then in order of their keys.
+
+        With `inside`, a small one is left to the transaction that catalogues it, in the database.
+        """
         data_key = os.urandom(32)
         many = segments > 1
         chunk_rows, order = (COMPACT_CHUNK, ORDER) if many else (CHUNK_ROWS, "")
         content = pack(rows, data_key, file_id, chunk_rows=chunk_rows, order=order)
-        path = f"{self._clock.now():%Y/%m/%d}/{file_id:016x}-{secrets.token_hex(4)}.seg"
-        store_file(self._folder / path, content)
+        inside = inside and len(content) <= MOST_INSIDE
+        place = INSIDE if inside else f"{self._clock.now():%Y/%m/%d}/"
+        path = f"{place}{file_id:016x}-{secrets.token_hex(4)}.seg"
+        if not inside:
+            store_file(self._folder / path, content)
         return SegmentFile(
             id=file_id,
             path=path,
@@ -52,6 +65,7 @@ class Archive:
             size=len(content),
             rows=rows.height,
             segments=segments,
+            content=content if inside else None,
         )
 
     def open(self, file: SegmentFile) -> OpenFile:
@@ -61,12 +75,22 @@ class Archive:
             if found is not None:
                 self._open.move_to_end(file.path)
                 return found
-        opened = OpenFile(self._folder / file.path, self._keys.open(file.key, _identity(file.id, "key")), file.id)
+        source = self._inside(file) if file.path.startswith(INSIDE) else self._folder / file.path
+        opened = OpenFile(source, self._keys.open(file.key, _identity(file.id, "key")), file.id)
         with self._lock:
             self._open[file.path] = opened
             while len(self._open) > OPEN_FILES:
                 self._open.popitem(last=False)
         return opened
+
+    def _inside(self, file: SegmentFile) -> bytes:
+        if file.content is not None:
+            return file.content
+        with self._database.read() as session:
+            content = store.load_bytes(session, file.id)
+        if content is None:
+            raise IntegrityError(f"the file of segment {file.id} is missing in the database")
+        return content
 
     def remove(self, path: str) -> None:
         """Deletes a file that no catalogue row names any more."""

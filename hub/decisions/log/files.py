@@ -55,8 +55,9 @@ def pack(frame: pl.DataFrame, key: bytes, file_id: int, *, chunk_rows: int = CHU
 class OpenFile:
     """A segment file opened for reading; every byte it gives was authenticated. IntegrityError says what is wrong."""
 
-    def __init__(self, path: Path, key: bytes, file_id: int) -> None:
-        self._path = path
+    def __init__(self, source: Path | bytes, key: bytes, file_id: int) -> None:
+        self._source = source
+        self._name = source.name if isinstance(source, Path) else "kept in the database"
         self._id = file_id
         self._cipher = AESGCM(key)
         self.chunks = self._footer()
@@ -87,25 +88,27 @@ class OpenFile:
             file.seek(max(length - 4, 0))
             size = int.from_bytes(file.read(4), "big")
             if not begins or len(MAGIC) + size + 4 > length:
-                raise IntegrityError(f"the file of segment {self._id} is cut or no segment file: {self._path.name}")
+                raise IntegrityError(f"the file of segment {self._id} is cut or no segment file: {self._name}")
             file.seek(length - 4 - size)
             chunks = [Chunk(*each) for each in json.loads(self._decrypt(file.read(size), FOOTER, "footer"))]
         if sum(each.size for each in chunks) + len(MAGIC) + size + 4 != length:
-            raise IntegrityError(f"the file of segment {self._id} has bytes that belong to no chunk: {self._path.name}")
+            raise IntegrityError(f"the file of segment {self._id} has bytes that belong to no chunk: {self._name}")
         return chunks
 
     def _reading(self) -> BinaryIO:
+        if isinstance(self._source, bytes):
+            return io.BytesIO(self._source)
         try:
-            return self._path.open("rb")
+            return self._source.open("rb")
         except FileNotFoundError:
-            raise IntegrityError(f"the file of segment {self._id} is missing: {self._path.name}") from None
+            raise IntegrityError(f"the file of segment {self._id} is missing: {self._name}") from None
 
     def _decrypt(self, body: bytes, number: int, what: str) -> bytes:
         try:
             return self._cipher.decrypt(_nonce(number), body, _bound(self._id, number))
         except InvalidTag:
             raise IntegrityError(
-                f"the {what} of the file of segment {self._id} was altered or cut: {self._path.name}"
+                f"the {what} of the file of segment {self._id} was altered or cut: {self._name}"
             ) from None
 
 

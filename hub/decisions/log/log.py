@@ -37,21 +37,28 @@ class DecisionLog:
         self._keys = keys
         self._clock = clock or SystemClock()
         self._ids = _Ids(self._clock)
-        self._archive = Archive(keys, folder, self._clock)
+        self._archive = Archive(database, keys, folder, self._clock)
 
-    def write(self, facts: SegmentFacts, frame: pl.DataFrame) -> Segment:
-        """One page's decisions as a durable file, not yet catalogued. DecisionError names a column that is wrong."""
+    def write(self, facts: SegmentFacts, frame: pl.DataFrame, *, inside: bool = False) -> Segment:
+        """One page's decisions as a durable file, not yet catalogued. DecisionError names a column that is wrong.
+
+        With `inside`, for few decisions that somebody waits for, the file goes into the database as it is catalogued.
+        """
         rows = normal(frame)
         segment_id = self._ids.next()
         columns = tuple((name, kind(dtype)) for name, dtype in rows.schema.items())
         salts = os.urandom(merkle.SALT_BYTES * rows.height)
         salt_rows = [salts[at : at + merkle.SALT_BYTES] for at in range(0, len(salts), merkle.SALT_BYTES)]
         stored = rows.with_columns(pl.Series(SALT, salt_rows, pl.Binary), pl.lit(None, pl.Binary).alias(LEAF))
-        # polars compresses and the disk writes without the interpreter's lock, while this thread hashes.
-        with ThreadPoolExecutor(1) as beside:
-            storing = beside.submit(self._archive.store, segment_id, stored)
+        if inside:
+            file = self._archive.store(segment_id, stored, inside=True)
             root = merkle.root([head(segment_id, facts, columns), *leaves(rows, salts)])
-            file = storing.result()
+        else:
+            # polars compresses and the disk writes without the interpreter's lock, while this thread hashes.
+            with ThreadPoolExecutor(1) as beside:
+                storing = beside.submit(self._archive.store, segment_id, stored)
+                root = merkle.root([head(segment_id, facts, columns), *leaves(rows, salts)])
+                file = storing.result()
         return Segment(
             id=segment_id,
             facts=facts,
@@ -145,6 +152,12 @@ class DecisionLog:
     def compact(self, mapping: str, *, before: datetime | None = None, most: int = 4) -> int:
         """Merges small files into at most `most` large ones, of segments older than `before`; answers how many went."""
         return upkeep.compact(self._database, self._archive, mapping, self._ids.next, before, most)
+
+    def settle(self, least: int = 500) -> int:
+        """Moves decisions kept in the database into files, for mappings with that many; answers how many files went."""
+        with self._database.read() as session:
+            mappings = store.crowded(session, least)
+        return sum(self.compact(each) for each in mappings)
 
     def sweep(self, older_than: datetime) -> int:
         """Removes files last written before that moment that no catalogue row names; answers how many."""

@@ -164,6 +164,28 @@ class Judge:
             by[outcome] = by.get(outcome, 0) + number
         return Judged(decisions, Counts(sum(by.values()) + planned, by), planned)
 
+    def blank(self, keys: pl.Series) -> Featured:
+        """Records of which nothing but the key is known: every feature null, and ready."""
+        compiled = self._compiled
+        schema = {**compiled.source.page_schema(compiled.fields)}
+        for lookup in compiled.lookups:
+            schema |= {name: each.dtype for name, each in lookup.columns.items()}
+        ready = (pl.lit(READY).alias("_state"), pl.lit(None, pl.String).alias("_reason"))
+        frame = pl.DataFrame(schema=schema).clear(len(keys)).with_columns(keys.alias("_key"), *ready)
+        featured = self._pipeline.features(frame, self._now).with_columns(ready)
+        featured = featured.with_columns(self._pipeline.digest(featured).alias("_digest"))
+        none = self._key_columns(featured.clear())
+        return Featured(featured, none, none, forced=True)
+
+    def judge_late(self, featured: Featured) -> pl.DataFrame:
+        """The decisions of the mapping's fallback alone, the model not having answered in time."""
+        fresh = self.sift(featured).fresh
+        ready = pl.col("_state") == READY
+        decided = self._pipeline.decide_late(fresh.filter(ready), self._now)
+        planned = pl.when(ready).then(pl.lit(PLANNED)).otherwise(pl.col("_state")).alias("_state")
+        parts = [self._stored(fresh.filter(~ready)), self._stored(decided.with_columns(planned))]
+        return pl.concat([each for each in parts if each.height] or parts[:1], how="diagonal_relaxed")
+
     def _key_columns(self, frame: pl.DataFrame) -> pl.DataFrame:
         return frame.select(pl.col("_key").struct.field(name) for name in self._keys)
 

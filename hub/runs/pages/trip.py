@@ -68,6 +68,7 @@ class Trip:
         self._loader = Loader(compiled, self._pipeline, run, hub.standing)
         self._open: dict[tuple[str, str], tuple[GuardedConnection, Context]] = {}
         self._stack = ExitStack()
+        self._patience: float | None = None
         self._flying = np.empty(0, dtype=np.uint64)
         facts = Facts(run.logical_at, compiled.model.name, compiled.model.number, compiled.document.digest)
         readers = (self._read_lookup, self._read_targets, self._read_target_keys)
@@ -112,10 +113,10 @@ class Trip:
         )
 
     @contextmanager
-    def travelling(self) -> Iterator[None]:
-        """While open, the trip may use its connections."""
+    def travelling(self, seconds: float | None = None) -> Iterator[None]:
+        """While open, the trip may use its connections; with `seconds`, no call on them goes on for longer."""
         with ExitStack() as stack:
-            self._stack, self._open = stack, {}
+            self._stack, self._open, self._patience = stack, {}, seconds
             yield
 
     # -- loading -------------------------------------------------------------------------------------------------
@@ -169,10 +170,17 @@ class Trip:
 
     # -- on the spot ---------------------------------------------------------------------------------------------
 
-    def decide(self, load: Load) -> pl.DataFrame:
-        """The decisions on some records, whatever their standing; nothing is stored."""
-        featured = replace(self._judge.features(load), forced=True)
+    def feature(self, load: Load) -> Featured:
+        """The features of some records that are due whatever their standing."""
+        return replace(self._judge.features(load), forced=True)
+
+    def decide(self, featured: Featured) -> pl.DataFrame:
+        """The decisions on some records; nothing is stored."""
         return self._judge.judge(self._judge.sift(featured)).decisions
+
+    def decide_late(self, featured: Featured | pl.Series) -> pl.DataFrame:
+        """What the mapping's fallback decides without the model, of these features or, without any, of these keys."""
+        return self._judge.judge_late(self._judge.blank(featured) if isinstance(featured, pl.Series) else featured)
 
     def remember(self, decisions: pl.DataFrame) -> Segment | None:
         """Stores decisions made on the spot, durable when this returns; nothing is written back.
@@ -183,7 +191,7 @@ class Trip:
             return None
         shown = pl.when(pl.col("_state") == "planned").then(pl.lit("unchanged")).otherwise(pl.col("_state"))
         frame = completed(decisions, self._compiled).with_columns(_state=shown)
-        segment = self._hub.log.write(self._facts("request", 0, 0), frame)
+        segment = self._hub.log.write(self._facts("request", 0, 0), frame, inside=True)
         view = self._view(frame)
         after = self._hub.standing.prepare(view, shown_after(frame, view.frame, segment.id, self.run.logical_at))
 
@@ -437,6 +445,7 @@ class Trip:
             opened = self._stack.enter_context(self._hub.connections.open(name, self._compiled.grants[name], made))
             self._open[(name, role)] = (opened, made)
         connection, context = self._open[(name, role)]
+        seconds = self._patience if seconds is None else seconds
         context.deadline = None if seconds is None else context.clock.monotonic() + seconds
         return connection
 

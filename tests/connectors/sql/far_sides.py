@@ -403,9 +403,9 @@ _POSTGRESQL_TABLE = (
     "create type {0}.bands as enum ('Hot', 'Warm', 'Cold')",
     (
         'create table {0}.{1} ("Klinik" varchar(12) not null, number integer not null, changed_at timestamptz, '
-        'name text, age bigint check (age <> 66666), owed numeric(38, 9), "risk %" double precision, smoker boolean, born date, '
-        "wakes time, seen timestamp, admitted timestamptz, scan bytea, uid uuid, extra jsonb, band {0}.bands not null, "
-        'note varchar(60), touched integer default 0, primary key ("Klinik", number))'
+        'name text, age bigint check (age <> 66666), owed numeric(38, 9), "risk %" double precision, smoker boolean, '
+        "born date, wakes time, seen timestamp, admitted timestamptz, scan bytea, uid uuid, extra jsonb, "
+        'band {0}.bands not null, note varchar(60), touched integer default 0, primary key ("Klinik", number))'
     ),
     (
         "create function {0}.touch() returns trigger language plpgsql as $$ begin new.touched = old.touched + 1; "

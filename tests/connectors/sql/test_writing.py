@@ -220,6 +220,16 @@ def test_two_writers_of_the_same_records_both_end_with_answers(name: str, reques
     assert set(answers[0] + answers[1]) <= {"applied", "conflict"}
 
 
+def test_a_key_that_is_too_long_changes_no_other_record(world: World) -> None:
+    world.run("create table t (k varchar(4) primary key, score double precision)")
+    world.run("insert into t values ('abcd', 0)")
+    with world.open() as connector:
+        told = entity(connector, "t")
+        rows = write(connector, changes(told, [{"k": "abcdef", "score": 1.0}, {"k": "abcd", "score": 2.0}]))
+    assert [row["state"] for row in rows] == ["rejected", "applied"]
+    assert world.run("select k, score from t") == [("abcd", 2.0)]
+
+
 SCORE = (Field("score", FieldType.REAL, writable=True), Field("band", FieldType.TEXT, writable=True, length=8))
 
 

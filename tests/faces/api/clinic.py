@@ -1,4 +1,4 @@
-"""A small clinic in SQLite, made and read by a process of its own: two SQLite libraries in one lose each other's locks."""
+"""A small clinic in SQLite, made and read by a process of its own: two SQLite libraries in one lose their locks."""
 
 from __future__ import annotations
 

@@ -120,7 +120,8 @@ def build(home: Path, **settings: object) -> tuple[Installation, Path, dict[str,
     upgrade(database)
     hub = open_installation(made, database)
     hub.connections.create("clinic", "sql", {"dialect": "sqlite", "path": str(clinic)}, {}, ME)
-    hub.registry.register("fna_malignancy", model, sample, owner="anna", positive=0, actor=str(ME))
+    version = hub.registry.register("fna_malignancy", model, sample, owner="anna", positive=0, actor=str(ME))
+    hub.registry.set_alias("fna_malignancy", "champion", version.number, str(ME))
     hub.mappings.publish((files("mappings") / "patient_risk" / "mapping.yaml").read_text("utf-8"), ME)
     chances = model.predict_proba(sample.head(PATIENTS).to_pandas())[:, 0].tolist()
     return hub, clinic, dict(zip(ids, chances, strict=True)), model

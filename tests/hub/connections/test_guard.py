@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 
 import polars as pl
@@ -243,26 +242,3 @@ def test_results_that_do_not_fit_the_changes_are_refused(
     assert destination is not None
     with pytest.raises(UnexpectedError, match=said):
         destination.write(changes("Score"), journal=NoJournal())
-
-
-def test_the_guard_costs_next_to_nothing_per_page(opened: GuardedConnection) -> None:
-    """Below a microsecond per record of a full page, the least of some tries, since the machine is shared."""
-    destination = opened.destination()
-    assert destination is not None
-    rows = 10_000
-    frame = pl.DataFrame(
-        {
-            "_key": [{"Id": each} for each in range(rows)],
-            "_version": ["1"] * rows,
-            "_before": [{"Score": 1}] * rows,
-            "_clear": pl.Series([[]] * rows, dtype=pl.List(pl.String)),
-            "Score": [1] * rows,
-        }
-    )
-    asked = Changes("Lead", Mode.UPDATE, ("Score",), frame)
-    best = 1.0
-    for _ in range(5):
-        began = time.perf_counter()
-        destination.write(asked, journal=NoJournal())
-        best = min(best, time.perf_counter() - began)
-    assert best / rows < 1e-6

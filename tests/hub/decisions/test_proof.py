@@ -97,7 +97,7 @@ def test_a_file_rewritten_by_whoever_holds_the_key_is_found(
     forge: Callable[[pl.DataFrame], pl.DataFrame],
     message: str,
 ) -> None:
-    archive = Archive(keys, folder, clock)  # type: ignore[arg-type]
+    archive = Archive(any_database, keys, folder, clock)  # type: ignore[arg-type]
     file = archive.store(segment, forge(archive.rows(fresh.segment(segment))))
     with any_database.begin() as session:
         values = {"path": file.path, "key": file.key}
