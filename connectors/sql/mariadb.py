@@ -18,7 +18,7 @@ from pymysql.converters import conversions
 from sqlalchemy.dialects import mysql
 from sqlalchemy.sql.functions import Function
 
-from connectors.sql.catalogues.mariadb import CATALOGUE, COLUMNS, INDEXES
+from connectors.sql.catalogues.mariadb import CATALOGUE, COLUMNS, INDEXES, described
 from connectors.sql.client import Client, ContentionError, Expression, LostError, Parameter, text_of
 from connectors.sql.tables import Column, Table, raw_frame
 from hub.sdk import (
@@ -155,7 +155,7 @@ class MariaClient(Client):
         for schema, table, index, column in self.rows(sa.text(INDEXES).bindparams(schemas)).rows():
             indexes.setdefault((schema, table), {}).setdefault(index, []).append(column)
         groups = rows.partition_by("schema", "table", maintain_order=True, as_dict=True)
-        return [table(group, indexes.get((str(names[0]), str(names[1])), {})) for names, group in groups.items()]
+        return [described(group, indexes.get((str(names[0]), str(names[1])), {})) for names, group in groups.items()]
 
     def rowset(self, frame: pl.DataFrame, columns: Mapping[str, Column | None]) -> sa.FromClause:
         made, kinds = [], []

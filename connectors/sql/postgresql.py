@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.sql.elements import ClauseElement
 
-from connectors.sql.catalogues.postgresql import CATALOGUE, DATES, table
+from connectors.sql.catalogues.postgresql import CATALOGUE, DATES, described
 from connectors.sql.client import (
     Client,
     ContentionError,
@@ -175,7 +175,7 @@ class PostgresClient(Client):
         listed = json.dumps(self.config.schemas or ("public",))
         found = self.rows(sa.text(CATALOGUE).bindparams(schemas=listed))
         shown = found.filter(pl.col("visible").any().over("schema", "table"))
-        return [table(group) for group in shown.partition_by("schema", "table", maintain_order=True)]
+        return [described(group) for group in shown.partition_by("schema", "table", maintain_order=True)]
 
     def rowset(self, frame: pl.DataFrame, columns: Mapping[str, Column | None]) -> sa.FromClause:
         arrays = []

@@ -64,17 +64,16 @@ class SqlSource:
         return [replace(selection, part={"after": low, "until": high}) for low, high in pairwise(edges)]
 
     def head(self, selection: Selection) -> Cursor | None:
-        """The last (changed_by, key) that stands, or a stamp earlier by what a transaction in flight may take."""
+        """The last stamp that stands, itself included, or earlier by what a transaction in flight may take."""
         if selection.changed_by is None:
             return None
         query = Query.of(self._client, self._relation(selection), selection)
         last = replace(query, keys=(selection.changed_by, *query.keys)).last_marks()
         if last is None:
             return None
-        meta = query.relation.meta(selection.changed_by)
-        if meta.field.type not in MOMENTS or not self._client.config.late_seconds:
-            return Cursor({"at": last})
-        return Cursor({"from": self._client.earlier(last[0], self._client.config.late_seconds)})
+        late = self._client.config.late_seconds
+        moment = query.relation.meta(selection.changed_by).field.type in MOMENTS
+        return Cursor({"from": self._client.earlier(last[0], late) if late and moment else last[0]})
 
     def _relation(self, selection: Selection) -> Relation:
         relation = self._relations().get(selection.entity)

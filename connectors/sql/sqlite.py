@@ -25,7 +25,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.sql.elements import ClauseElement
 
-from connectors.sql.catalogues.sqlite import CATALOGUE, table
+from connectors.sql.catalogues.sqlite import CATALOGUE, described
 from connectors.sql.client import Client, ContentionError, Expression, Parameter, record, text_of
 from connectors.sql.config import SqlConfig
 from connectors.sql.tables import Column, Table
@@ -109,7 +109,7 @@ class SqliteClient(Client):
         found = self.rows(sa.text(CATALOGUE))
         if not found.height:
             return []
-        return [table(group) for group in found.partition_by("table", maintain_order=True)]
+        return [described(group) for group in found.partition_by("table", maintain_order=True)]
 
     def rowset(self, frame: pl.DataFrame, columns: Mapping[str, Column | None]) -> sa.FromClause:
         return self._ingested("hub_rows", frame, columns)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hub.cli.output import AsJson, emit, facts, me, opened, room, table
+from hub.cli.output import AsJson, RefusedError, emit, facts, me, opened, room, table
 
 if TYPE_CHECKING:
     from hub.models import ModelVersion
@@ -109,7 +109,7 @@ def remove(name: Name, number: Annotated[int, typer.Argument(help="The version."
         emit(answer, as_json, lambda: print(f"version {number} of {name} is removed"))
 
 
-def _tell(version: ModelVersion, as_json: bool) -> None:  # noqa: FBT001
+def _tell(version: ModelVersion, as_json: bool) -> None:
     answer = {**_row(version), "signature": version.signature.to_json()}
 
     def text() -> None:
@@ -149,7 +149,7 @@ def _rows(path: Path) -> Any:
     try:
         return pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path, infer_schema_length=None)
     except pl.exceptions.PolarsError as error:
-        raise typer.BadParameter(f"{path} holds no table: {str(error).splitlines()[0]}") from None
+        raise RefusedError(f"{path} holds no table: {str(error).splitlines()[0]}") from None
 
 
 def _metrics(given: list[str]) -> dict[str, float]:

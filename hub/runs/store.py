@@ -221,7 +221,8 @@ class Ledger:
 
     def totals(self, session: Session, now: datetime) -> Totals:
         """Runs by state, the oldest that waits, and the records of the runs of the last day by outcome."""
-        states = dict(session.execute(select(RunRow.state, func.count()).group_by(RunRow.state)).tuples().all())
+        counted = session.execute(select(RunRow.state, func.count()).group_by(RunRow.state))
+        states = {row[0]: row[1] for row in counted}
         recent = select(RunRow.mapping, SliceRow.counts).join(SliceRow, SliceRow.run == RunRow.id)
         records: dict[tuple[str, str], int] = {}
         for mapping, counts in session.execute(recent.where(RunRow.created_at > now - timedelta(days=1))):
@@ -331,6 +332,16 @@ class Ledger:
     def oldest_due(self, session: Session) -> datetime | None:
         """Since when the oldest run that nobody works on has been waiting."""
         return session.scalar(select(func.min(RunRow.created_at)).where(RunRow.state == RunState.QUEUED.value))
+
+    def waiting_since(self, session: Session, pool: str) -> datetime | None:
+        """Since when the oldest run that nobody works on has had work for this pool."""
+        mine = select(SliceRow.run).where(SliceRow.pool == pool, SliceRow.run == RunRow.id).exists()
+        return session.scalar(select(func.min(RunRow.created_at)).where(RunRow.state == RunState.QUEUED.value, mine))
+
+    def holders(self, session: Session) -> list[str]:
+        """The workers that hold a slice under a lease that has not run out."""
+        held = SliceRow.lease_until > self._database.now(session)
+        return sorted(session.scalars(select(SliceRow.worker).where(held, SliceRow.worker.is_not(None)).distinct()))
 
     def pools(self, session: Session, run: str) -> list[str]:
         """The pools that the unfinished slices of a run wait for."""

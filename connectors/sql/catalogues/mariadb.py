@@ -57,7 +57,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def table(group: pl.DataFrame, indexes: Mapping[str, Sequence[str]]) -> Table:
+def described(group: pl.DataFrame, indexes: Mapping[str, Sequence[str]]) -> Table:
     rows = group.to_dicts()
     return Table(
         schema=rows[0]["schema"],

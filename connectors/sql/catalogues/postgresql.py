@@ -79,7 +79,7 @@ SELECT n.nspname AS schema, c.relname AS "table", c.relkind IN ('v', 'm') AS vie
 """
 
 
-def table(group: pl.DataFrame) -> Table:
+def described(group: pl.DataFrame) -> Table:
     rows = group.to_dicts()
     uniques = json.loads(rows[0]["uniques"] or "[]")
     return Table(

@@ -55,7 +55,7 @@ _WORDS: Sequence[tuple[str, FieldType]] = (
 _MOMENTS = frozenset({FieldType.DATE, FieldType.TIME, FieldType.TIMESTAMP, FieldType.INSTANT})
 
 
-def table(group: pl.DataFrame) -> Table:
+def described(group: pl.DataFrame) -> Table:
     rows = group.to_dicts()
     view = rows[0]["type"] == "view"
     placed = sorted((row["place"], row["name"]) for row in rows if row["place"])

@@ -141,7 +141,12 @@ class SqliteHarness(Harness):
         elif fault is Fault.BUSY:
             path = self._locked()
         return SqlConfig(
-            dialect="sqlite", path=str(path), provision=True, lock_seconds=1, changed_by={TABLE: ("changed_at",)}
+            dialect="sqlite",
+            path=str(path),
+            provision=True,
+            lock_seconds=1,
+            late_seconds=0,
+            changed_by={TABLE: ("changed_at",)},
         )
 
     def _locked(self) -> Path:
@@ -328,6 +333,7 @@ class PostgresHarness(ServerHarness):
             tls="off",
             schemas=(self.place,),
             provision=True,
+            late_seconds=0,
             changed_by={TABLE: ("changed_at",)},
         )
 
@@ -481,6 +487,7 @@ class MariaHarness(ServerHarness):
             password=Secret(SECRET),
             tls="off",
             provision=True,
+            late_seconds=0,
             changed_by={TABLE: ("changed_at",)},
         )
 

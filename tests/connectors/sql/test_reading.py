@@ -88,9 +88,10 @@ def test_the_head_is_where_the_next_incremental_read_starts(world: World) -> Non
     with world.open(late_seconds=0) as connector:
         head = connector.source().head(wanted)
         assert head is not None
-        assert list(connector.source().read(wanted, after=Cursor.from_json(head.to_json()))) == []
+        again = Cursor.from_json(head.to_json())
+        assert frames(connector.source().read(wanted, after=again))["id"].to_list() == [49]
         world.run("insert into t values (99, '2024-01-01 00:01:00')")
-        assert frames(connector.source().read(wanted, after=head))["id"].to_list() == [99]
+        assert frames(connector.source().read(wanted, after=head))["id"].to_list() == [49, 99]
         assert connector.source().head(Selection("t", ("id",))) is None
     with world.open(late_seconds=20) as connector:
         head = connector.source().head(wanted)

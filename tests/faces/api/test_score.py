@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from importlib.resources import files
 from typing import Any
 
 import polars as pl
@@ -13,7 +12,7 @@ import pytest
 
 from hub.access import Scope
 from hub.models import ModelVersion, Scorer
-from tests.faces.api.conftest import ME, PATIENTS, Opens, Site
+from tests.faces.api.conftest import ME, PATIENTS, Opens, Site, document
 
 PATIENT, OTHER = "00842302", "00842517"
 URL = "/v1/score/patient_risk"
@@ -145,7 +144,7 @@ def test_a_paused_mapping_scores_nothing(site: Site, client: Opens) -> None:
 def silent(site: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """The mapping with a deadline and a model that answers when the event is set, which it is after the test."""
     answer = threading.Event()
-    text = (files("mappings") / "patient_risk" / "mapping.yaml").read_text("utf-8")
+    text = document()
     slow = text.replace("run:\n", "run:\n  deadline: 300ms\n")
     loaded = site.hub.registry.load
 
