@@ -18,6 +18,7 @@ from sqlalchemy.dialects import mysql
 
 PROBABILITY, SCORE, BAND, SCORED_AT = "Score Raw", "Score", "Score Band", "Scored At"
 MOVED = "moved_at"
+_BANDS = "case when probability >= 0.6 then 'High' when probability >= 0.3 then 'Medium' else 'Low' end"
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Case:
 
     def document(self, connection: str) -> str:
         """The mapping, in YAML."""
-        lines = [f'  {name}: {_quoted(is_)}' for name, is_ in self.features.items()]
+        lines = [f"  {name}: {_quoted(is_)}" for name, is_ in self.features.items()]
         incremental = [f"  changed_by: {MOVED}"] if self.moves else []
         return "\n".join(
             [
@@ -57,7 +58,7 @@ class Case:
                 "decide:",
                 "  raw: probability",
                 '  score: "round(100 * probability)"',
-                "  band: \"case when probability >= 0.6 then 'High' when probability >= 0.3 then 'Medium' else 'Low' end\"",
+                f'  band: "{_BANDS}"',
                 "write:",
                 "  mode: update",
                 f"  set: {{ {PROBABILITY}: raw, {SCORE}: score, {BAND}: band }}",
@@ -95,7 +96,10 @@ def telco_inputs(rows: pl.DataFrame) -> pl.DataFrame:
     return rows.select(
         gender=pl.col("gender").str.to_lowercase(),
         senior=pl.col("SeniorCitizen"),
-        family=pl.when((pl.col("Partner") == "Yes") | (pl.col("Dependents") == "Yes")).then(1).otherwise(0).cast(pl.Int64),
+        family=pl.when((pl.col("Partner") == "Yes") | (pl.col("Dependents") == "Yes"))
+        .then(1)
+        .otherwise(0)
+        .cast(pl.Int64),
         tenure=pl.col("tenure"),
         phone=pl.col("PhoneService"),
         lines=pl.col("MultipleLines"),
@@ -247,7 +251,9 @@ def _columns(engine: sa.Engine, case: Case, rows: pl.DataFrame) -> list[sa.Colum
     moment = mysql.DATETIME(fsp=6) if engine.dialect.name == "mysql" else sa.DateTime(timezone=True)
     if case.moves:
         on_update = " on update current_timestamp(6)" if engine.dialect.name == "mysql" else ""
-        made.append(sa.Column(MOVED, moment, server_default=sa.text(f"current_timestamp(6){on_update}"), nullable=False))
+        made.append(
+            sa.Column(MOVED, moment, server_default=sa.text(f"current_timestamp(6){on_update}"), nullable=False)
+        )
     return [
         *made,
         sa.Column(PROBABILITY, sa.Double()),
