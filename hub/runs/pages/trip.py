@@ -220,7 +220,7 @@ class Trip:
         featured = self._judge.features(load)
         seen = self._await_overlap(featured, after)
         judged = self._judge.judge(self._judge.sift(featured), park=park)
-        keep = claim.kind is SliceKind.READ and self.run.kind is RunKind.FULL and not self.run.dry
+        keep = claim.kind is SliceKind.READ and self.run.kind is RunKind.FULL
         return self._store(claim, number, judged, load, seen.tobytes() if keep else None)
 
     def _await_overlap(self, featured: Featured, after: Future[None] | None) -> np.ndarray:
@@ -405,7 +405,7 @@ class Trip:
             counts=sifted.idle,
             features=self._seal(claim, number, "features", [fresh, outside, gone]),
         )
-        keep = claim.kind is SliceKind.READ and self.run.kind is RunKind.FULL and not self.run.dry
+        keep = claim.kind is SliceKind.READ and self.run.kind is RunKind.FULL
         stored = seen.tobytes() if keep else None
         self._hub.database.retrying(lambda s: self._hub.ledger.put_page(s, claim, page, stored))
 
