@@ -226,6 +226,13 @@ class Client(ABC):
             return ~wanted.is_in(list(column.field.values))
         return self.unstorable(wanted, column)
 
+    def matched(self, left: Expression, right: Expression, column: Column) -> Expression:
+        """Whether a key of the table is that of a rowset, byte for byte where it is a text.
+
+        A collation may take two keys for one, and two records may differ by no more than that.
+        """
+        return self.keyed(left, column) == self.sought(right, column)
+
     def same(self, left: Expression, right: Expression, column: Column) -> Expression:
         """Whether two values of a column are the same, null included."""
         return left.is_not_distinct_from(right)

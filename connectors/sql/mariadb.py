@@ -224,7 +224,7 @@ class MariaClient(Client):
         if column.field.type is not FieldType.TEXT:
             return expression
         if declared:
-            return sa.func.convert(expression.op("USING")(sa.literal_column("utf8mb4"))).collate("utf8mb4_nopad_bin")
+            return _bytes(expression)
         return _cast(expression, "CHAR") if column.field.values else expression
 
     def version(self, expression: Expression) -> Expression:
@@ -244,11 +244,17 @@ class MariaClient(Client):
         return sa.func.unhex(expression) if kind is FieldType.BYTES else expression
 
     def sought(self, expression: Expression, column: Column) -> Expression:
-        """Texts in the column's own collation, so that its index serves; case is told apart afterwards."""
+        """Texts in the column's own collation, so that its index serves; `matched` tells case apart."""
         if column.field.type is not FieldType.TEXT or not column.charset:
             return self.taken(expression, column)
         text = sa.func.convert(expression.op("USING")(sa.literal_column(column.charset)))
         return text.collate(str(column.collation))
+
+    def matched(self, left: Expression, right: Expression, column: Column) -> Expression:
+        found = super().matched(left, right, column)
+        if column.field.type is not FieldType.TEXT or not column.charset:
+            return found
+        return sa.and_(found, _bytes(left) == _bytes(right))
 
     def fitted(self, wanted: pl.Expr, column: Column) -> pl.Expr:
         if column.native == "float":
@@ -290,6 +296,12 @@ _REASONS = {
     3819: "a rule of the table forbids it",
     4025: "a rule of the table forbids it",
 }
+
+
+def _bytes(text: Expression) -> Expression:
+    """A text that is ordered and compared by its characters alone, trailing blanks included."""
+    converted: Expression = sa.func.convert(text.op("USING")(sa.literal_column("utf8mb4")))
+    return converted.collate("utf8mb4_nopad_bin")
 
 
 def _cast(expression: Expression, kind: str) -> Expression:

@@ -271,9 +271,15 @@ class PostgresClient(Client):
         exactly = column.field.values or column.native in ("real", "citext")
         return sa.cast(expression, Native(column.native if exactly else column.family))
 
+    def matched(self, left: Expression, right: Expression, column: Column) -> Expression:
+        found = super().matched(left, right, column)
+        if column.exact:
+            return found
+        return sa.and_(found, _bytes(left) == _bytes(self.taken(right, column)))
+
     def same(self, left: Expression, right: Expression, column: Column) -> Expression:
         if column.native == "json" or not column.exact:
-            left, right = sa.cast(left, Native("text")).collate("C"), sa.cast(right, Native("text")).collate("C")
+            left, right = _bytes(left), _bytes(right)
         return left.is_not_distinct_from(right)
 
     def fitted(self, wanted: pl.Expr, column: Column) -> pl.Expr:
@@ -320,6 +326,11 @@ _REASONS = {
     "44": "a rule of the view forbids it",
     "P0001": "a trigger of the table refuses it",
 }
+
+
+def _bytes(text: Expression) -> Expression:
+    """A text that is compared byte for byte."""
+    return sa.cast(text, Native("text")).collate("C")
 
 
 def _carried(dtype: pl.DataType) -> str:

@@ -132,8 +132,9 @@ class Query:
         return replace(self, extra=found, match=match)
 
     def pages(self, marks: list[str] | None, also: Mapping[str, bool] | None = None) -> Iterator[Page]:
-        """Pages from behind the marks on. A declared key that is not unique stops the read."""
+        """Pages from behind the marks on. A key that is not unique, or null, stops the read."""
         size = max(1, self.selection.page_rows)
+        self._check_null(marks)
         while not self.client.context.cancelled():
             raw = self.client.rows(self._statement(marks, size + 1))
             if raw.height == 0:
@@ -211,14 +212,30 @@ class Query:
         places = [self.client.place(mark, self.relation.meta(name)) for mark, name in zip(marks, keys, strict=True)]
         return self.client.after(self._ordered(keys), places)
 
+    def _check_null(self, marks: list[str] | None) -> None:
+        """A record without a key has no place in the order: it would be left out of later pages without a word."""
+        entity = self.relation.entity
+        nullable = [self.relation.column(name) for name in entity.key if entity.by_name[name].nullable]
+        part = self.selection.part or {}
+        if not nullable or part.get("after") is not None:
+            return
+        whole = replace(self, selection=replace(self.selection, part=None))
+        found = [*whole._conditions(), sa.or_(*(each.is_(None) for each in nullable))]
+        if marks is not None and self.keys != entity.key:
+            stamp = self.keys[0]
+            found.append(self.relation.column(stamp) >= self.client.place(marks[0], self.relation.meta(stamp)))
+        first: sa.Select[Any] = (
+            sa.select(sa.literal_column("1")).select_from(self.relation.source).where(*found).limit(1)
+        )
+        if self.client.rows(first).height:
+            raise UnexpectedError(
+                f"{entity.name}: the key ({', '.join(entity.key)}) of a record holds null; declare another"
+            )
+
     def _check_unique(self, raw: pl.DataFrame) -> None:
         if not self.relation.declared:
             return
         marks = self._marked()
-        if raw.select(pl.any_horizontal(pl.col(marks).is_null())).to_series().any():
-            raise UnexpectedError(
-                f"{self.relation.entity.name}: the declared key {self.keys} holds null; declare another"
-            )
         if raw.select(pl.struct(marks).is_duplicated().any()).item():
             raise UnexpectedError(
                 f"{self.relation.entity.name}: the declared key {self.keys} is not unique; declare another"

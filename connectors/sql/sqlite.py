@@ -230,6 +230,13 @@ class SqliteClient(Client):
     def sought(self, expression: Expression, column: Column) -> Expression:
         return self.keyed(expression, column)
 
+    def matched(self, left: Expression, right: Expression, column: Column) -> Expression:
+        found = super().matched(left, right, column)
+        if column.field.type not in _TEXTUAL:
+            return found
+        # A column without a declared type holds the number 1 beside the text '1', which compare as equal.
+        return sa.and_(found, left.collate("BINARY") == right, sa.func.typeof(left) == _word("text"))
+
     def unstorable(self, wanted: pl.Expr, column: Column) -> pl.Expr | None:
         if column.field.type is FieldType.REAL:
             return wanted.is_nan()
@@ -323,7 +330,7 @@ def _mended(table: pa.Table) -> pl.DataFrame:
 
 
 def _translated(text: str) -> Exception:
-    if "locked" in text or "busy" in text:
+    if re.search(r"(database|table|schema) is (locked|busy)", text):
         return ContentionError("another writer holds the file")
     found = re.search(r"(UNIQUE|NOT NULL|FOREIGN KEY) constraint failed(?:: [^,\n]*\.([^.,\n]+))?", text)
     if found:

@@ -190,8 +190,7 @@ class Batch:
         parts = []
         for i, name in enumerate(self.relation.entity.key):
             meta = self.relation.meta(name)
-            sought = self.client.sought(rowset.c[f"k{i}"], meta)
-            parts.append(self.client.keyed(home.column(name), meta) == sought)
+            parts.append(self.client.matched(home.column(name), rowset.c[f"k{i}"], meta))
         return sa.and_(*parts)
 
     def _wanted(self, rowset: sa.FromClause, i: int) -> Expression:

@@ -55,11 +55,15 @@ def ready_database(settings: Settings) -> Database:
     from hub.migrations import current, newest, upgrade
 
     database = Database(settings)
-    database.check()
-    if database.sqlite:
-        upgrade(database)
-    elif current(database) != newest():
-        raise RefusedError("the hub's database is not at this version; `hub migrate` brings it there")
+    try:
+        database.check()
+        if database.sqlite:
+            upgrade(database)
+        elif current(database) != newest():
+            raise RefusedError("the hub's database is not at this version; `hub migrate` brings it there")
+    except BaseException:
+        database.close()
+        raise
     return database
 
 

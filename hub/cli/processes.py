@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -75,9 +76,9 @@ def migrate(as_json: AsJson = False) -> None:
     from hub.migrations import upgrade
     from hub.settings import load_settings
 
-    database = Database(load_settings())
-    database.check()
-    reached = upgrade(database)
+    with closing(Database(load_settings())) as database:
+        database.check()
+        reached = upgrade(database)
     emit({"revision": reached}, as_json, lambda: print(f"the database is at revision {reached}"))
 
 

@@ -15,7 +15,7 @@ from hub.audit import Action
 from hub.mappings import Compiled, MappingError, Pipeline, Published
 from hub.runs.installation import Installation
 from hub.runs.types import PreflightError, Run, RunError, RunKind, RunPlan, RunState, SliceKind, SlicePlan
-from hub.sdk import ConnectorError, Context, Selection
+from hub.sdk import CheckReport, ConnectorError, Context, Grant, Selection, Spec
 
 MOST_SLICES = 8
 """Slices of a full run; more only add claims, since a slice is carried page by page."""
@@ -49,6 +49,9 @@ def start(hub: Installation, order: Order) -> str:
     if kind is RunKind.INCREMENTAL and (since is None or since.head is None):
         raise RunError(f"mapping {order.mapping} has no earlier full run to continue from; start a full one")
     slices, head = _slices(hub, compiled, kind, now, since)
+    if order.dry and kind is RunKind.FULL:
+        # Nothing is stored that would tell the later phases whom the read has counted already.
+        slices = [each for each in slices if each.kind is SliceKind.READ]
     return add_run(hub, replace(_plan(hub, order, compiled, kind, now), head=head), slices)
 
 
@@ -131,12 +134,25 @@ def preflight(hub: Installation, published: Published) -> Compiled:
         except ConnectorError as error:
             problems.append(f"connection {connection}: {error.message}")
             continue
-        problems += [f"connection {connection}: the right {each} is missing" for each in report.missing]
+        lacking = _lacking(hub.connections.catalogue.spec(hub.connections.get(connection).connector), report, grant)
+        problems += [f"connection {connection}: the right {each} is missing" for each in lacking]
         if report.budget_left is not None and report.budget_left <= 0:
             problems.append(f"connection {connection}: its budget of calls is used up")
     if problems:
         raise PreflightError(tuple(problems))
     return compiled
+
+
+def _lacking(spec: Spec, report: CheckReport, grant: Grant) -> list[str]:
+    """The rights that this mapping cannot do without and that are not granted.
+
+    A login with no more rights than it needs lacks many on other entities and fields. Whether the fields of the
+    mapping may be written was told by the entities, when the mapping was compiled.
+    """
+    mandatory = {each.name for each in spec.rights if each.mandatory}
+    touched = {"", *grant.reads, *(f"{entity}.{name}" for entity, fields in grant.reads.items() for name in fields)}
+    denied = [each for each in report.rights if not each.granted and each.right in mandatory]
+    return [f"{each.right} {each.subject}".strip() for each in denied if each.subject in touched]
 
 
 def differences(hub: Installation, run: str) -> str | None:

@@ -36,7 +36,11 @@ def completed(decisions: pl.DataFrame, compiled: Compiled) -> pl.DataFrame:
         "_reasons": pl.List(pl.Struct({"feature": pl.String, "effect": pl.Float64})),
         "_clear": pl.List(pl.String()),
     }
-    for prefix, names in (("set.", compiled.set), ("with.", compiled.with_), ("before.", {**compiled.set, **compiled.with_})):
+    for prefix, names in (
+        ("set.", compiled.set),
+        ("with.", compiled.with_),
+        ("before.", {**compiled.set, **compiled.with_}),
+    ):
         wanted |= {f"{prefix}{name}": compiled.target.by_name[name].dtype for name in names}
     missing = [pl.lit(None, dtype).alias(name) for name, dtype in wanted.items() if name not in decisions.columns]
     return decisions.with_columns(missing).with_columns(
@@ -260,6 +264,13 @@ class Judge:
         ) & pl.col("_st_values").is_not_null()
         reachable = ~pl.col("_gone") if self._compiled.in_place else pl.lit(value=True)
         clears = lost.select((wanted & reachable).alias("clears"))["clears"]
+        target = held = None
+        if clears.any() and not self._compiled.in_place:
+            target = self._read_rows(lost.select("_st_segment", "_st_row"))
+            held = self._read_targets(target.struct.unnest(), self._targets)
+            # What somebody removed, or emptied, needs no clearing.
+            full = pl.col("_there").is_null() | pl.any_horizontal(pl.col(self._targets).is_not_null())
+            clears &= held.select(full.alias("clears"))["clears"]
         frame = lost.select(
             _key=pl.struct(self._keys),
             _state=pl.when(clears).then(pl.lit(PLANNED)).otherwise(pl.lit(LEFT)),
@@ -270,9 +281,13 @@ class Judge:
         if not clears.any():
             return frame
         values = lost["_st_values"].struct.unnest()
-        held = values.select(pl.col(name).alias(f"before.{name}") for name in self._targets)
-        target = frame["_key"] if self._compiled.in_place else self._read_rows(lost.select("_st_segment", "_st_row"))
-        return pl.concat([frame.with_columns(target.alias("_target")), held], how="horizontal")
+        if held is not None:
+            values = held
+        before = values.select(pl.col(name).alias(f"before.{name}") for name in self._targets)
+        return pl.concat(
+            [frame.with_columns((frame["_key"] if target is None else target).alias("_target")), before],
+            how="horizontal",
+        )
 
     def _stored(self, frame: pl.DataFrame) -> pl.DataFrame:
         """The columns of the decision log that a judged frame fills, under their names there."""

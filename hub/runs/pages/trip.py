@@ -25,7 +25,7 @@ from hub.models import Scorer
 from hub.runs.installation import Installation
 from hub.runs.pages.judging import Featured, Judge, Judged, Scored, completed
 from hub.runs.pages.inline import inline
-from hub.runs.pages.landing import Terms, changes_of, read_back, rows_of, shown_after, standing_after, unanswered
+from hub.runs.pages.landing import Terms, changes_of, read_back, rows_of, send, shown_after, standing_after, unanswered
 from hub.runs.pages.loading import Load, Loader
 from hub.runs.pages.undoing import undo_segment
 from hub.runs.types import Claim, Counts, PageRecord, PageState, Run, RunError, RunKind, RunState, SliceKind
@@ -220,7 +220,7 @@ class Trip:
         featured = self._judge.features(load)
         seen = self._await_overlap(featured, after)
         judged = self._judge.judge(self._judge.sift(featured), park=park)
-        keep = claim.kind is SliceKind.READ and self.run.kind is RunKind.FULL
+        keep = claim.kind is SliceKind.READ and self.run.kind is RunKind.FULL and not self.run.dry
         return self._store(claim, number, judged, load, seen.tobytes() if keep else None)
 
     def _await_overlap(self, featured: Featured, after: Future[None] | None) -> np.ndarray:
@@ -309,13 +309,13 @@ class Trip:
         destination = connection.destination()
         if destination is None:
             raise RunError(f"connection {self._compiled.document.write.connection} cannot be written")
-        results = destination.write(changes, journal=PageJournal(hub, claim, intent.number))
+        results = send(destination, changes, PageJournal(hub, claim, intent.number))
         if (results.frame["state"] == "unknown").any():
             results = self._read_back(connection, changes, results)
             again = (results.frame["state"] == "unknown").arg_true()
             if len(again) and not repeated:
                 rest = Changes(changes.entity, changes.mode, changes.fields, changes.frame[again])
-                second = destination.write(rest, journal=PageJournal(hub, claim, intent.number))
+                second = send(destination, rest, PageJournal(hub, claim, intent.number))
                 frame = results.frame.with_row_index("_n").update(
                     second.frame.with_columns(_n=again.cast(pl.UInt32)), on="_n", include_nulls=True
                 )
@@ -405,7 +405,7 @@ class Trip:
             counts=sifted.idle,
             features=self._seal(claim, number, "features", [fresh, outside, gone]),
         )
-        keep = claim.kind is SliceKind.READ and self.run.kind is RunKind.FULL
+        keep = claim.kind is SliceKind.READ and self.run.kind is RunKind.FULL and not self.run.dry
         stored = seen.tobytes() if keep else None
         self._hub.database.retrying(lambda s: self._hub.ledger.put_page(s, claim, page, stored))
 
@@ -461,11 +461,17 @@ class Trip:
             yield page.frame
 
     def _read_targets(self, keys: pl.DataFrame, fields: Sequence[str]) -> pl.DataFrame:
-        """What the target records hold now, aligned with `keys`; nulls where there is no record or no way to read it."""
+        """What the target records hold now, aligned with `keys`, and `_there`; all null where there is none to read.
+
+        `_there` is null alone where the target cannot be read at all.
+        """
         connection = self._connection(self._compiled.document.write.connection, "targets")
+        readable = connection.source() is not None
         empty = pl.DataFrame(schema=self._compiled.target.schema((*keys.columns, *fields)))
-        found = self._lookup_targets(connection, keys.unique(), fields) if connection.source() is not None else empty
-        return keys.join(found, on=keys.columns, how="left", maintain_order="left", nulls_equal=True)
+        found = self._lookup_targets(connection, keys.unique(), fields) if readable else empty
+        found = found.with_columns(_there=pl.lit(value=True))
+        both = keys.join(found, on=keys.columns, how="left", maintain_order="left", nulls_equal=True)
+        return both.with_columns(pl.col("_there").fill_null(False if readable else None))
 
     def _lookup_targets(self, connection: GuardedConnection, keys: pl.DataFrame, fields: Sequence[str]) -> pl.DataFrame:
         source = connection.source()

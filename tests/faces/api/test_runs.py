@@ -68,12 +68,13 @@ def test_a_run_is_held_by_its_limit_and_goes_on_when_somebody_says_so(site: Site
 
 
 def test_a_dry_run_writes_nothing(site: Site, client: Opens) -> None:
+    opened = client(Scope.RUN, Scope.READ, Scope.SCORE)
+    opened.post("/v1/score/patient_risk", json={"keys": [{"PATNR": key} for key in site.truth]})
     site.renew()
-    opened = client(Scope.RUN, Scope.READ)
     run = opened.post("/v1/runs", json={"mapping": "patient_risk", "dry": True}).json()["run"]
     site.carry(run)
     told = opened.get(f"/v1/runs/{run}").json()
-    assert (told["dry"], told["counts"]["planned"]) == (True, PATIENTS)
+    assert (told["dry"], told["counts"]) == (True, {"read": PATIENTS, "planned": PATIENTS})
     assert site.query("select count(*) from PATIENT where RISK_SCORE is not null") == [[0]]
 
 

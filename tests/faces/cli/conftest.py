@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import shlex
+import shutil
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -131,7 +132,7 @@ def furnish(shell: Shell) -> Shell:
     make_ward(shell.folder / "ward.db")
     make_model(shell.folder)
     shell.write(DOCUMENT)
-    shell(f"connections add ward sql dialect=sqlite path={shell.folder / 'ward.db'}")
+    shell("connections add ward sql dialect=sqlite path=ward.db")
     shell(
         "models register ward_risk ward_risk.skops --sample sample.csv --owner anna --positive 1"
         " --metric auc=0.9 --alias champion"
@@ -157,16 +158,9 @@ def bare(tmp_path: Path) -> Iterator[Shell]:
         yield made
 
 
-@pytest.fixture
-def hub(tmp_path: Path) -> Iterator[Shell]:
-    """A hub of this test alone, connected and with a model."""
-    with shell_in(tmp_path) as made:
-        yield furnish(made)
-
-
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def furnished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a hub that the tests of a module share, because they only make it refuse."""
+    """The folder of a hub that is connected and has a model."""
     folder = tmp_path_factory.mktemp("hub")
     with shell_in(folder) as made:
         furnish(made)
@@ -174,8 +168,17 @@ def furnished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
+def hub(furnished: Path, tmp_path: Path) -> Iterator[Shell]:
+    """A hub of this test alone, connected and with a model."""
+    folder = tmp_path / "hub"
+    shutil.copytree(furnished, folder)
+    with shell_in(folder) as made:
+        yield made
+
+
+@pytest.fixture
 def standing(furnished: Path) -> Iterator[Shell]:
-    """The shared hub, in which nothing has changed when the test ends."""
+    """The hub that all tests share which only make it refuse: nothing has changed in it when the test ends."""
     with shell_in(furnished) as made:
         before = _state(made)
         yield made
