@@ -118,5 +118,5 @@ def open_installation(settings: Settings, database: Database | None = None) -> I
         mappings=Mappings(database, keys, audit, connections, registry, production=settings.production),
         log=DecisionLog(database, keys, settings.segments),
         standing=Standing(database, keys),
-        ledger=Ledger(database),
+        ledger=Ledger(database, keys),
     )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import secrets
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,6 +13,7 @@ from sqlalchemy import ForeignKeyConstraint, Index, Select, String, Text, and_, 
 from sqlalchemy.orm import Mapped, Session, aliased, mapped_column
 
 from hub.database import Base, Blob, Database, JsonDocument, UtcDateTime
+from hub.keys import KeyRing
 from hub.runs.types import (
     Claim,
     Counts,
@@ -29,6 +32,7 @@ from hub.runs.types import (
     UnknownRunError,
 )
 
+_PLACE = {"kind": "place"}
 WINDOW = 1_000
 """Records written over which the share of rejects is judged."""
 
@@ -133,8 +137,19 @@ class TickRow(Base):
 class Ledger:
     """All queries of the ledger; the caller owns the transaction."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, keys: KeyRing) -> None:
         self._database = database
+        self._keys = keys
+
+    def _seal(self, place: str | None) -> str | None:
+        """Where a read stands names a record by its key, so it is not kept in clear."""
+        return None if place is None else base64.b64encode(self._keys.seal(place.encode(), _PLACE)).decode()
+
+    def _open(self, sealed: str | None) -> str | None:
+        return None if sealed is None else self._keys.open(base64.b64decode(sealed), _PLACE).decode()
+
+    def _sealed(self, plan: SlicePlan) -> SlicePlan:
+        return replace(plan, selection=self._seal(plan.selection), cursor=self._seal(plan.cursor))
 
     # -- runs ----------------------------------------------------------------------------------------------------
 
@@ -151,7 +166,7 @@ class Ledger:
                 mapping=plan.mapping,
                 version=plan.version,
                 model=plan.model,
-                head=plan.head,
+                head=self._seal(plan.head),
                 kind=plan.kind.value,
                 state=RunState.QUEUED.value,
                 active=None if plan.kind is RunKind.REQUEST else plan.mapping,
@@ -169,7 +184,7 @@ class Ledger:
             )
         )
         session.flush()
-        session.add_all(_slice_row(run, number, each, pool) for number, each in enumerate(slices))
+        session.add_all(_slice_row(run, number, self._sealed(each), pool) for number, each in enumerate(slices))
         session.flush()
         return run
 
@@ -178,14 +193,16 @@ class Ledger:
         row = session.get(RunRow, run)
         if row is None:
             raise UnknownRunError(f"there is no run {run}; `hub runs list` shows them")
-        return _run(row, self.counts(session, run))
+        found = _run(row, self.counts(session, run))
+        return replace(found, head=self._open(found.head))
 
     def runs(self, session: Session, mapping: str | None = None, limit: int = 50) -> list[Run]:
         """The latest runs, newest first."""
         query = select(RunRow).order_by(RunRow.created_at.desc(), RunRow.id.desc()).limit(limit)
         if mapping is not None:
             query = query.where(RunRow.mapping == mapping)
-        return [_run(row, self.counts(session, row.id)) for row in session.scalars(query)]
+        found = [_run(row, self.counts(session, row.id)) for row in session.scalars(query)]
+        return [replace(each, head=self._open(each.head)) for each in found]
 
     def active(self, session: Session, mapping: str) -> str | None:
         """The id of the mapping's run that is not final."""
@@ -204,7 +221,10 @@ class Ledger:
             .order_by(RunRow.created_at.desc(), RunRow.id.desc())
             .limit(1)
         )
-        return None if row is None else _run(row, self.counts(session, row.id))
+        if row is None:
+            return None
+        found = _run(row, self.counts(session, row.id))
+        return replace(found, head=self._open(found.head))
 
     def counts(self, session: Session, run: str) -> Counts:
         """Records by outcome over all slices of a run."""
@@ -277,7 +297,8 @@ class Ledger:
         started = update(RunRow).where(RunRow.id == row.run, RunRow.state == RunState.QUEUED.value)
         session.execute(started.values(state=RunState.RUNNING.value, started_at=now))
         session.flush()
-        return _claim(row)
+        found = _claim(row)
+        return replace(found, selection=self._open(found.selection), cursor=self._open(found.cursor))
 
     def beat(self, session: Session, claim: Claim, lease: float) -> datetime:
         """Extends the lease; its new end. LostLeaseError where the slice is no longer ours or its run was ended."""
@@ -294,7 +315,7 @@ class Ledger:
         row.counts = dict((Counts.from_json(row.counts) + counts).to_json())  # type: ignore[arg-type]
         row.attempt, row.waits = 1, 0
         for name, value in moved.items():
-            setattr(row, name, value)
+            setattr(row, name, self._seal(value) if name == "cursor" else value)
         session.flush()
 
     def release(self, session: Session, claim: Claim, **moved: Any) -> None:
@@ -376,7 +397,7 @@ class Ledger:
                 number=page.number,
                 state=page.state.value,
                 segment=page.segment,
-                cursor=page.cursor,
+                cursor=self._seal(page.cursor),
                 counts=dict(page.counts.to_json()),
                 features=page.features,
                 predictions=page.predictions,
@@ -393,7 +414,8 @@ class Ledger:
             .where(PageRow.run == claim.run, PageRow.slice == claim.number, PageRow.state != PageState.WRITTEN.value)
             .order_by(PageRow.number)
         )
-        return [_page(row) for row in session.scalars(query)]
+        found = [_page(row) for row in session.scalars(query)]
+        return [replace(each, cursor=self._open(each.cursor)) for each in found]
 
     def try_page(self, session: Session, claim: Claim, page: int) -> int:
         """Counts one more try at writing a page whose changes are stored; how many that makes."""
