@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
 
 import structlog
 
@@ -23,7 +26,7 @@ def configure(settings: Settings, *, process: str) -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
+            _trace,
             _one_line,
             renderer,
         ],
@@ -35,9 +38,31 @@ def configure(settings: Settings, *, process: str) -> None:
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
 
 
-def _one_line(logger: object, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+def _trace(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+    """Where an exception came from, without its message: a library may quote the record it stumbled over."""
+    error = event.pop("exc_info", None)
+    if error is True:
+        error = sys.exc_info()[1]
+    if isinstance(error, tuple):
+        error = error[1]
+    if isinstance(error, BaseException):
+        event["exception"] = " < ".join(_described(error))
+    return event
+
+
+def _described(error: BaseException) -> Iterator[str]:
+    """The exception and those behind it: its type, then module and line of each frame, innermost first."""
+    seen: BaseException | None = error
+    while seen is not None:
+        frames = traceback.extract_tb(seen.__traceback__)
+        places = (f"{Path(each.filename).stem}.{each.name}:{each.lineno}" for each in reversed(frames[-8:]))
+        yield f"{type(seen).__name__} at {' from '.join(places) or '(nowhere)'}"
+        seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
+
+
+def _one_line(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     """Values that came from outside cannot start a line of their own."""
     for name, value in event.items():
-        if isinstance(value, str) and name != "exception" and not value.isprintable():
+        if isinstance(value, str) and not value.isprintable():
             event[name] = value.encode("unicode_escape").decode("ascii")
     return event

@@ -141,8 +141,7 @@ def explain(file: File, as_json: AsJson = False) -> None:
 @app.command(epilog="Example: hub mappings diff mappings/patient_risk")
 def diff(file: File, as_json: AsJson = False) -> None:
     """Shows what publishing a document would change, rights included."""
-    from hub.mappings import diff
-    from hub.mappings import diff_grants
+    from hub.mappings import diff, diff_grants
 
     with opened() as hub:
         compiled = hub.mappings.check(document_text(file), me())

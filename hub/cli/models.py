@@ -107,7 +107,7 @@ def remove(name: Name, number: Annotated[int, typer.Argument(help="The version."
         emit(answer, as_json, lambda: print(f"version {number} of {name} is removed"))
 
 
-def _tell(version: ModelVersion, as_json: bool) -> None:  # noqa: FBT001
+def _tell(version: ModelVersion, as_json: bool) -> None:
     answer = {**_row(version), "signature": version.signature.to_json()}
 
     def text() -> None:

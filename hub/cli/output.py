@@ -67,7 +67,7 @@ def listening() -> Iterator[list[Any]]:
         _heard.reset(before)
 
 
-def emit(answer: Any, as_json: bool, text: Callable[[], None]) -> None:  # noqa: FBT001
+def emit(answer: Any, as_json: bool, text: Callable[[], None]) -> None:
     """Prints the answer: as one JSON document, or as `text` prints it."""
     heard = _heard.get()
     if heard is not None:

@@ -58,11 +58,13 @@ def list_(
 
 @app.command(epilog="Example: hub runs show 20261120-231500-3fa9c1")
 def show(run: RunId, as_json: AsJson = False) -> None:
-    """Shows one run: state, counts by outcome, progress."""
-    from hub.runs import progress
+    """Shows one run: state, counts by outcome, progress; of an undo, what it left alone because somebody edited it."""
+    from hub.runs import left_alone, progress
 
     with opened() as hub:
         answer = progress(hub, run)
+        if answer["kind"] == "undo":
+            answer["changed_since"] = left_alone(hub, run, str(me()))
         emit(answer, as_json, lambda: facts(answer))
 
 
@@ -124,7 +126,7 @@ def replay(
         _finish(hub, replay(hub, mapping, str(me()), states), wait, as_json)
 
 
-def _finish(hub: Installation, run: str, wait: bool, as_json: bool) -> None:  # noqa: FBT001
+def _finish(hub: Installation, run: str, wait: bool, as_json: bool) -> None:
     if not wait:
         hint = f"run {run} is queued; `hub runs watch {run}` follows it, `hub worker` carries it"
         emit({"run": run, "state": "queued"}, as_json, lambda: print(hint))
@@ -136,7 +138,7 @@ def _finish(hub: Installation, run: str, wait: bool, as_json: bool) -> None:  # 
     _tell(hub, ended, as_json)
 
 
-def _tell(hub: Installation, ended: Run, as_json: bool) -> None:  # noqa: FBT001
+def _tell(hub: Installation, ended: Run, as_json: bool) -> None:
     from hub.runs import RunState, progress
 
     answer = progress(hub, ended.id)
@@ -147,10 +149,12 @@ def _tell(hub: Installation, ended: Run, as_json: bool) -> None:  # noqa: FBT001
 
 def follow(hub: Installation, run: str, supervisor: Any | None) -> Run:
     """Shows progress on standard error until the run ends or is held; the run as it stands then."""
-    from hub.runs import RunError, RunState, progress
+    from threading import Event
+
     from rich.console import Console
     from rich.live import Live
-    from threading import Event
+
+    from hub.runs import RunError, RunState, progress
 
     pause = Event()
     with Live(console=Console(stderr=True), transient=True, auto_refresh=False) as live:

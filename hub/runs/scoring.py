@@ -81,7 +81,7 @@ class Scoring:
     def score_and_write(
         self, mapping: str, records: Sequence[Mapping[str, Any]], actor: str, what: str = "records"
     ) -> Answer:
-        """Scores the records with these keys and writes them back, by a run of its own; values given win over read ones.
+        """Scores the records with these keys and writes them back, by its own run; given values win over read ones.
 
         The run is carried in this process; should that die, a worker takes over. RunError where it takes too long.
         """

@@ -60,7 +60,7 @@ class Story:
             raise DemoError(done.stderr.strip().splitlines()[-1] if done.stderr else f"{module} failed")
         return json.loads(done.stdout)
 
-    def claim(self, sentence: str, holds: bool) -> None:  # noqa: FBT001
+    def claim(self, sentence: str, holds: bool) -> None:
         """States what must be true now."""
         print(f"{'✓' if holds else '✗'} {sentence}", flush=True)
         self.claims.append({"claim": sentence, "holds": holds})
@@ -131,7 +131,7 @@ def _publish(story: Story) -> None:
     checked = story.hub(f"mappings check {MAPPING}")
     story.claim("the document fits the clinic and the model, and its examples come out", checked["examples"] > 0)
     shown = story.hub(f"mappings preview {MAPPING} --records 3")
-    story.claim("a preview shows what would be written, and writes nothing", len(shown) == 3)  # noqa: PLR2004
+    story.claim("a preview shows what would be written, and writes nothing", len(shown) == 3)
     published = story.hub(f"mappings publish {MAPPING}")
     story.claim("version 1 is published", published["number"] == 1)
 
@@ -150,7 +150,7 @@ def _run(story: Story, clinic: dict[str, int], probabilities: dict[str, float]) 
     rows.sort(key=lambda each: (-each[1], each[0]))
     chosen = [*rows[:3], *rows[len(rows) // 3 : len(rows) // 3 + 3], *rows[-2:]]
     table(["PATNR", "RISK_SCORE", "RISK_BAND", "RISK_WHY", "RISK_AT"], chosen, empty="there are no scores")
-    far = [each[0] for each in rows if abs(each[1] - 100 * probabilities[each[0]]) > 0.5001]  # noqa: PLR2004
+    far = [each[0] for each in rows if abs(each[1] - 100 * probabilities[each[0]]) > 0.5001]
     story.claim("each score is scikit-learn's own, called directly", len(rows) == clinic["scored"] and not far)
     return str(run["run"])
 
