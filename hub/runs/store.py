@@ -227,7 +227,7 @@ class Ledger:
 
     def totals(self, session: Session, now: datetime) -> Totals:
         """Runs by state, the oldest that waits, and the records of the runs of the last day by outcome."""
-        states = dict(session.execute(select(RunRow.state, func.count()).group_by(RunRow.state)).tuples().all())
+        states = dict(session.execute(select(RunRow.state, func.count()).group_by(RunRow.state)).all())
         recent = select(RunRow.mapping, SliceRow.counts).join(SliceRow, SliceRow.run == RunRow.id)
         records: dict[tuple[str, str], int] = {}
         for mapping, counts in session.execute(recent.where(RunRow.created_at > now - timedelta(days=1))):
@@ -342,7 +342,8 @@ class Ledger:
 
     def version(self, session: Session, run: str) -> tuple[str, str]:
         """The digests of mapping and model under which a run is carried now."""
-        return session.execute(select(RunRow.version, RunRow.model).where(RunRow.id == run)).tuples().one()
+        version, model = session.execute(select(RunRow.version, RunRow.model).where(RunRow.id == run)).one()
+        return version, model
 
     def beside(self, session: Session, run: str) -> bool:
         """Whether other runs of the same mapping went on at some time while this one does."""
