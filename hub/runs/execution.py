@@ -253,7 +253,7 @@ class Carriage:
                     if landing is not None:
                         landing.result()
                     landing = writer.submit(self._trip.land, self._claim, intent)
-                if self._claim.fragile > 0:
+                if self._claim.fragile > 0 or park is not None:
                     self._grow(landing, load.rows)
                     return
                 if self._stopping():
@@ -300,13 +300,14 @@ class Carriage:
 
     def _read_staged(self) -> None:
         """Some pages read and stored for the pool that scores; those an earlier claim left are passed on with them."""
+        park = self._park()
         read, exhausted = sum(page.state is not PageState.DECIDED for page in self._open_pages()), True
         for load in self._trip.pages(self._claim, after=self._claim.cursor):
             self._heartbeat.check()
-            self._trip.store_features(self._claim, self._number, load)
+            self._trip.store_features(self._claim, self._number, load, park=park)
             self._number += 1
             read += 1
-            if self._claim.fragile > 0:
+            if self._claim.fragile > 0 or park is not None:
                 left = self._claim.fragile - max(load.rows, 1)
                 size = self._claim.full_page_rows if left <= 0 else self._claim.page_rows
                 self._pass_on(exhausted=False, fragile=max(0, left), page_rows=size)

@@ -64,15 +64,17 @@ def start(hub: Installation, order: Order) -> str:
         since = hub.ledger.last(session, order.mapping, [RunKind.FULL, RunKind.INCREMENTAL])
     if kind is RunKind.INCREMENTAL and (since is None or since.head is None):
         raise RunError(f"mapping {order.mapping} has no earlier full run to continue from; start a full one")
-    slices, head = _slices(hub, compiled, kind, now, since.head if since else None)
-    return add_run(hub, replace(_plan(hub, order, compiled, kind, now), head=head), slices, excess_rights=excess)
+    plan = _plan(hub, order, compiled, kind, now)
+    slices, head = _slices(hub, compiled, plan, since.head if since else None)
+    return add_run(hub, replace(plan, head=head), slices, excess_rights=excess)
 
 
 def undo(hub: Installation, run: str, actor: Actor) -> str:
     """Starts the run that puts back what `run` replaced, and pauses the mapping; the id of the new run."""
     with hub.database.read() as session:
         undone = hub.ledger.run(session, run)
-        segments = [each.id for each in hub.log.segments(session, run=run)]
+        unsent = hub.ledger.unsent(session, run)
+        segments = [each.id for each in hub.log.segments(session, run=run) if each.id not in unsent]
         now = hub.database.now(session)
     if not undone.state.final:
         raise RunError(f"run {run} is {undone.state.value}; cancel it before undoing it")
@@ -362,22 +364,24 @@ def _plan(hub: Installation, order: Order, compiled: Compiled, kind: RunKind, no
 
 
 def _slices(
-    hub: Installation, compiled: Compiled, kind: RunKind, now: datetime, since: str | None
+    hub: Installation, compiled: Compiled, plan: RunPlan, since: str | None
 ) -> tuple[list[SlicePlan], str | None]:
     """The slices of a run, and the source's head before it began.
 
     Full: the source in parts, then what is still due, then who is gone. Incremental: what moved, then what is due.
     """
-    document, page_rows = compiled.document, hub.settings.page_rows
+    document, page_rows, kind = compiled.document, hub.settings.page_rows, plan.kind
+    # A part smaller than a page only costs another page.
+    most = MOST_SLICES if plan.expected is None else min(MOST_SLICES, max(1, -(-plan.expected // page_rows)))
     pipeline = Pipeline(compiled)
-    moved = pipeline.selection(now, incremental=True, page_rows=page_rows)
+    moved = pipeline.selection(plan.logical_at, incremental=True, page_rows=page_rows)
     selection = moved if kind is RunKind.INCREMENTAL else replace(moved, changed_by=None)
     with hub.connections.open(document.read.connection, compiled.grants[document.read.connection], Context()) as far:
         source = far.source()
         if source is None:
             raise PreflightError((f"connection {document.read.connection} cannot be read",))
         head = source.head(moved) if document.read.changed_by is not None else None
-        parts = source.split(selection, MOST_SLICES) if kind is RunKind.FULL else [selection]
+        parts = source.split(selection, most) if kind is RunKind.FULL else [selection]
     slices = [_read_slice(part, since if kind is RunKind.INCREMENTAL else None, page_rows) for part in parts]
     slices.append(SlicePlan(SliceKind.DUE, 1, page_rows=page_rows))
     if kind is RunKind.FULL:

@@ -509,15 +509,28 @@ class Ledger:
     def abandoned(self, session: Session, before: datetime, most: int = 50) -> list[Abandoned]:
         """Pages left behind by runs that ended before then."""
         query = (
-            select(PageRow.run, PageRow.slice, PageRow.number, PageRow.segment, PageRow.state, RunRow.actor)
+            select(PageRow, RunRow.actor)
             .join(RunRow, RunRow.id == PageRow.run)
             .where(RunRow.finished_at < before)
             .limit(most)
         )
         return [
-            Abandoned(run, part, number, segment if state == PageState.DECIDED.value else None, actor)
-            for run, part, number, segment, state, actor in session.execute(query)
+            Abandoned(
+                row.run,
+                row.slice,
+                row.number,
+                row.segment if row.state == PageState.DECIDED.value else None,
+                row.tries > 0,
+                actor,
+            )
+            for row, actor in session.execute(query)
         ]
+
+    def unsent(self, session: Session, run: str) -> set[int]:
+        """The segments of pages whose changes were stored and never sent."""
+        never = and_(PageRow.state == PageState.DECIDED.value, PageRow.tries == 0)
+        found = session.scalars(select(PageRow.segment).where(PageRow.run == run, never))
+        return {each for each in found if each is not None}
 
     def drop_page(self, session: Session, page: Abandoned) -> bool:
         """Forgets one page of an ended run; False where somebody else has."""

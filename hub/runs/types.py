@@ -248,6 +248,7 @@ class Abandoned:
     slice: int
     number: int
     segment: int | None
+    sent: bool
     actor: str
 
 

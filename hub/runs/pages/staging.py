@@ -25,7 +25,11 @@ def score_page(hub: Installation, claim: Claim, page: PageRecord) -> None:
         mapping = hub.ledger.run(session, claim.run).mapping
     document = hub.mappings.document(hub.mappings.version(mapping, version))
     scorer = hub.registry.load(hub.registry.get(document.model.name, model))
-    ready = fresh.filter(pl.col("_state") == READY).select([each.name for each in document.features])
+    names = [each.name for each in document.features]
+    if not {*names} <= {*fresh.columns}:
+        set_aside(hub, claim, page)  # its features could not be computed
+        return
+    ready = fresh.filter(pl.col("_state") == READY).select(names)
     frames = [scorer.predict(ready)]
     if ready.height and (most := shown["reasons"].item()):
         frames.append(scorer.reasons(ready, most).to_frame("_reasons"))

@@ -27,6 +27,7 @@ from hub.runs.pages.inline import inline
 from hub.runs.pages.judging import Featured, Judge, Judged, Scored, completed
 from hub.runs.pages.landing import Terms, changes_of, read_back, rows_of, shown_after, standing_after, unanswered
 from hub.runs.pages.loading import Load, Loader
+from hub.runs.pages.parking import Parking
 from hub.runs.pages.staging import seal, unseal
 from hub.runs.pages.undoing import undo_segment
 from hub.runs.types import Claim, Counts, PageRecord, PageState, Run, RunError, RunKind, RunState, SliceKind
@@ -72,6 +73,7 @@ class Trip:
         self._flying = np.empty(0, dtype=np.uint64)
         facts = Facts(run.logical_at, compiled.model.name, compiled.model.number, compiled.document.digest)
         readers = (self._read_lookup, self._read_targets, self._read_target_keys)
+        self._parking = Parking(compiled, hub.standing)
         self._judge = Judge(compiled, self._pipeline, lambda: self._scorer, hub.standing, facts, readers)
 
     @property
@@ -227,9 +229,11 @@ class Trip:
         """
         if load.segment is not None:
             return self._intend_undo(claim, number, load)
-        featured = self._judge.features(load)
         hashes = self._await_overlap(load, after)
+        open_, parked = self._parking.without_parked(load)
+        featured = self._judge.features(open_) if park is None else self._parking.featured(open_)
         judged = self._judge.judge(self._judge.sift(featured), park=park)
+        judged = replace(judged, counts=judged.counts + parked)
         reach("after score", load.frame["_key"])
         return self._store(claim, number, judged, load, self._kept(claim, hashes))
 
@@ -433,10 +437,11 @@ class Trip:
 
     # -- stages of their own -------------------------------------------------------------------------------------
 
-    def store_features(self, claim: Claim, number: int, load: Load) -> None:
+    def store_features(self, claim: Claim, number: int, load: Load, *, park: str | None = None) -> None:
         """Reads and sifts a page for a model that another pool scores."""
-        featured = self._judge.features(load)
         hashes = self._await_overlap(load, None)
+        open_, parked = self._parking.without_parked(load)
+        featured = self._judge.features(open_) if park is None else self._parking.featured(open_)
         sifted = self._judge.sift(featured)
         fresh = sifted.fresh.select(featured.frame.columns)
         lost = sifted.lost
@@ -450,7 +455,7 @@ class Trip:
             state=PageState.FEATURED,
             segment=None,
             cursor=load.cursor,
-            counts=sifted.idle,
+            counts=sifted.idle + parked,
             features=seal(self._hub.keys, claim, number, "features", [fresh, outside, gone, self._shown()]),
         )
         stored = self._kept(claim, hashes)

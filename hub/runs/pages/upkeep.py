@@ -12,7 +12,7 @@ import structlog
 from sqlalchemy.orm import Session
 
 from hub.audit import Action, Outcome
-from hub.decisions import PLANNED, UNKNOWN
+from hub.decisions import UNCHANGED, UNKNOWN
 from hub.runs.installation import Installation
 from hub.runs.pages.landing import rows_of, unanswered
 from hub.runs.types import Abandoned
@@ -26,6 +26,7 @@ ENDED = timedelta(minutes=5)
 TURN = "(upkeep)"
 """The tick of upkeep; no mapping can be called that."""
 LOST = "the run ended before the answer was recorded"
+NEVER_SENT = "the run ended before this was sent"
 
 log = structlog.get_logger(__name__)
 
@@ -72,11 +73,13 @@ def _close(hub: Installation, session: Session, page: Abandoned) -> bool:
     told = hub.log.results(page.segment)["row"]
     open_rows = rows.filter(~rows.is_in(told.implode()))
     if not open_rows.is_empty():
-        answers = unanswered(len(open_rows), LOST).frame.with_columns(open_rows.cast(pl.UInt32).alias("row"))
-        hub.log.record_results(session, page.segment, answers)
+        answers = unanswered(len(open_rows), LOST).frame
+        if not page.sent:
+            answers = answers.with_columns(state=pl.lit(UNCHANGED), reason=pl.lit(NEVER_SENT))
+        hub.log.record_results(session, page.segment, answers.with_columns(row=open_rows.cast(pl.UInt32)))
         segment = hub.log.segment(page.segment)
-        detail = {"segment": str(segment.id), "counts": {UNKNOWN: len(open_rows), PLANNED: len(rows)}}
-        where = f"mapping:{segment.facts.mapping}"
+        counts = {UNKNOWN if page.sent else UNCHANGED: len(open_rows)}
+        detail = {"segment": str(segment.id), "counts": counts}
         told_as = {"outcome": Outcome.FAILED, "run": page.run, "digest": segment.root.hex()}
-        hub.record(session, page.actor, Action.WRITE_OUTCOME, where, **told_as, **detail)
+        hub.record(session, page.actor, Action.WRITE_OUTCOME, f"mapping:{segment.facts.mapping}", **told_as, **detail)
     return True

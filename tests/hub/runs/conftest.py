@@ -50,8 +50,14 @@ def register(home: Path, url: str) -> None:
 
 
 @pytest.fixture
-def make_site(model_home: Path, tmp_path: Path, far_side: FarSide) -> Iterator[Callable[..., Site]]:
-    """Makes installations with the settings given, `records` in their far side and the mapping published."""
+def make_site(
+    model_home: Path, tmp_path: Path, far_side: FarSide, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[..., Site]]:
+    """Makes installations with the settings given, `records` in their far side and the mapping published.
+
+    Their source is one slice, so that a test can say what its pages are.
+    """
+    monkeypatch.setattr("hub.runs.planning.MOST_SLICES", 1)
     made: list[Site] = []
 
     def make(records: int = 20, *, parts: dict[str, str] | None = None, **settings: Any) -> Site:

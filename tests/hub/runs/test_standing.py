@@ -103,7 +103,7 @@ def test_a_record_that_leaves_keeps_its_score_or_loses_it_once(make_site: Make) 
 
 
 def test_a_held_record_waits_for_a_person_and_is_written_once_or_dropped(make_site: Make) -> None:
-    site = make_site(parts={"decide": "  hold: \"x >= 18\"\n"})
+    site = make_site(parts={"decide": '  hold: "x >= 18"\n'})
     assert by(site.run()) == {"applied": 18, "held": 2}
     assert by(site.run()) == {"skipped": 18, "held": 2}
     keys = pl.DataFrame({"ID": ["000018", "000019"]}).to_struct("_key")
