@@ -45,6 +45,7 @@ def compare(kinds: list[str], rows: int, rounds: int) -> Iterator[dict[str, Any]
                 "theirs": round(middle[peer]["seconds"], 2),
                 "limit": LIMITS[peer],
                 "ratio": round(ratio, 2),
+                "cpu_seconds": {"ours": round(ours["cpu_seconds"], 1), "theirs": round(middle[peer]["cpu_seconds"], 1)},
                 "memory_mb": {"ours": round(ours["peak_mb"]), "theirs": round(middle[peer]["peak_mb"])},
                 "largest_error": {"ours": ours["error"], "theirs": middle[peer]["error"]},
             }

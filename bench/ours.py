@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -16,6 +15,7 @@ from hub.database import Database
 from hub.logs import configure
 from hub.migrations import upgrade
 from hub.runs import Installation, Order, RunState, Worker, open_installation, start
+from hub.sdk import Json
 from hub.settings import load_settings
 
 ME = local_caller("bench").actor
@@ -50,19 +50,10 @@ def batch(url: str, own: str, folder: Path) -> Callable[[], None]:
         if ended.state is not RunState.DONE:
             raise SystemExit(f"the run ended {ended.state.value}: {ended.reason} {ended.counts}")
 
-    profile = os.environ.get("BENCH_PROFILE")
-    return work if profile is None else lambda: _profiled(work, profile)
+    return work
 
 
-def _profiled(work: Callable[[], None], file: str) -> None:
-    import cProfile
-
-    profiler = cProfile.Profile()
-    profiler.runcall(work)
-    profiler.dump_stats(file)
-
-
-def _connection(url: str) -> dict[str, object]:
+def _connection(url: str) -> dict[str, Json]:
     if url.startswith("sqlite"):
         return {"dialect": "sqlite", "path": url.removeprefix("sqlite:///")}
     parts = urlsplit(url)

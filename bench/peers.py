@@ -89,10 +89,11 @@ def _connect(url: str) -> tuple[Any, str]:
 
 
 def connect_adbc(url: str) -> Any:
+    """An ADBC connection, as the bare script and the bench itself use it."""
     if url.startswith("sqlite"):
-        import adbc_driver_sqlite.dbapi as driver
+        import adbc_driver_sqlite.dbapi
 
-        return driver.connect(url.removeprefix("sqlite:///"))
-    import adbc_driver_postgresql.dbapi as driver
+        return adbc_driver_sqlite.dbapi.connect(url.removeprefix("sqlite:///"))
+    import adbc_driver_postgresql.dbapi
 
-    return driver.connect(url)
+    return adbc_driver_postgresql.dbapi.connect(url)
