@@ -171,7 +171,7 @@ def _print(found: Receipt) -> None:
 
 
 def _series(hub: Installation, mapping: str, key: str) -> Any:
-    from hub.decisions import key_series
+    from hub.decisions.receipts import key_series
 
     made = key_series(hub.standing, mapping, key_of(hub, mapping, key))
     if made is None:

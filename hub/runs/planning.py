@@ -48,7 +48,7 @@ def start(hub: Installation, order: Order) -> str:
         since = hub.ledger.last(session, order.mapping, [RunKind.FULL, RunKind.INCREMENTAL])
     if kind is RunKind.INCREMENTAL and (since is None or since.head is None):
         raise RunError(f"mapping {order.mapping} has no earlier full run to continue from; start a full one")
-    slices, head = _slices(hub, compiled, kind, now, since.head if since else None)
+    slices, head = _slices(hub, compiled, kind, now, since)
     if order.dry and kind is RunKind.FULL:
         # Nothing is stored that would tell the later phases whom the read has counted already.
         slices = [each for each in slices if each.kind is SliceKind.READ]
@@ -261,7 +261,7 @@ def _plan(hub: Installation, order: Order, compiled: Compiled, kind: RunKind, no
 
 
 def _slices(
-    hub: Installation, compiled: Compiled, kind: RunKind, now: datetime, since: str | None
+    hub: Installation, compiled: Compiled, kind: RunKind, now: datetime, since: Run | None
 ) -> tuple[list[SlicePlan], str | None]:
     """The slices of a run, and the source's head before it began.
 
@@ -276,12 +276,20 @@ def _slices(
         if source is None:
             raise PreflightError((f"connection {document.read.connection} cannot be read",))
         head = source.head(moved) if document.read.changed_by is not None else None
-        parts = source.split(selection, MOST_SLICES) if kind is RunKind.FULL else [selection]
-    slices = [_read_slice(part, since if kind is RunKind.INCREMENTAL else None, page_rows) for part in parts]
+        parts = source.split(selection, _parts(since, page_rows)) if kind is RunKind.FULL else [selection]
+    cursor = since.head if since is not None and kind is RunKind.INCREMENTAL else None
+    slices = [_read_slice(part, cursor, page_rows) for part in parts]
     slices.append(SlicePlan(SliceKind.DUE, 1, page_rows=page_rows))
     if kind is RunKind.FULL:
         slices.append(SlicePlan(SliceKind.ABSENT, 2, page_rows=page_rows))
     return slices, head.to_json() if head else None
+
+
+def _parts(last: Run | None, page_rows: int) -> int:
+    """In how many slices to read: a slice that fills no page costs a connection and two commits for little."""
+    if last is None or last.kind is not RunKind.FULL:
+        return MOST_SLICES
+    return max(1, min(MOST_SLICES, last.counts.read // page_rows))
 
 
 def _read_slice(selection: Selection, cursor: str | None, page_rows: int) -> SlicePlan:

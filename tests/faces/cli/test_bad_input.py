@@ -64,7 +64,7 @@ def test_a_file_that_is_no_text_is_no_document(standing: Shell) -> None:
 
 
 def test_a_target_that_is_read_only_is_refused(hub: Shell) -> None:
-    hub(f"connections add frozen sql dialect=sqlite path=ward.db read_only=true")
+    hub("connections add frozen sql dialect=sqlite path=ward.db read_only=true")
     wrong = DOCUMENT.replace("connection: ward", "connection: frozen")
     assert "read-only" in hub(["mappings", "check", hub.write(wrong)], 1).err
 

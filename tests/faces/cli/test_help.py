@@ -5,27 +5,15 @@ from __future__ import annotations
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator
-from typing import Any
 
 import pytest
-from typer.main import get_command
 
-from hub.cli.main import app
+from hub.cli.reference import verbs
 from tests.faces.cli.conftest import Shell
 
 PLAIN = {"serve", "worker"}
 """Verbs that go on until they are ended, and so have no answer to print as JSON."""
 HEAVY = {"alembic", "celery", "numpy", "onnx", "onnxruntime", "pandas", "polars", "pydantic", "sklearn", "sqlalchemy"}
-
-
-def verbs(group: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
-    """Every verb with its path, as typed."""
-    for name, command in sorted((group or get_command(app)).commands.items()):
-        if hasattr(command, "commands"):
-            yield from verbs(command, (*path, name))
-        else:
-            yield " ".join((*path, name)), command
 
 
 VERBS = dict(verbs())
