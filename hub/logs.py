@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import logging
 import sys
+import traceback
+from typing import Any
 
 import structlog
 
 from hub.settings import Settings
+
+_OURS = ("hub.", "connectors.")
+_WITHHELD = "(message withheld: it may hold a value of a record)"
+_LONGEST_CHAIN = 10
 
 
 def configure(settings: Settings, *, process: str) -> None:
@@ -23,7 +29,7 @@ def configure(settings: Settings, *, process: str) -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
+            structlog.processors.ExceptionRenderer(traced),
             _one_line,
             renderer,
         ],
@@ -32,12 +38,38 @@ def configure(settings: Settings, *, process: str) -> None:
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(process=process)
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
+    ours = logging.StreamHandler(sys.stderr)
+    ours.setFormatter(_Library("%(levelname)s %(name)s %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[ours])
+    sys.excepthook = lambda kind, error, trace: print(traced((kind, error, trace)), file=sys.stderr)  # noqa: T201
 
 
-def _one_line(logger: object, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+def traced(exc_info: structlog.typing.ExcInfo) -> str:
+    """A traceback in which only our own errors speak.
+
+    What a library says of a failure often holds the value that made it fail, and that may be a record's.
+    """
+    parts: list[str] = []
+    error: BaseException | None = exc_info[1]
+    while error is not None and len(parts) < _LONGEST_CHAIN:
+        kind = type(error)
+        said = f": {error}" if kind.__module__.startswith(_OURS) else f" {_WITHHELD}"
+        where = "".join(traceback.format_tb(error.__traceback__))
+        parts.append(f"Traceback (most recent call last):\n{where}{kind.__module__}.{kind.__qualname__}{said}")
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return "\n\nwhich led to:\n\n".join(reversed(parts))
+
+
+class _Library(logging.Formatter):
+    """For what libraries log with a traceback."""
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - the name the standard library calls
+        return traced(ei)
+
+
+def _one_line(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     """Values that came from outside cannot start a line of their own."""
     for name, value in event.items():
-        if isinstance(value, str) and name != "exception" and not value.isprintable():
+        if isinstance(value, str) and not value.isprintable():
             event[name] = value.encode("unicode_escape").decode("ascii")
     return event

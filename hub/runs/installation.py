@@ -58,13 +58,17 @@ class Installation:
 
     def ring(self, pools: Iterable[str]) -> None:
         """Rings the bell of each pool once. Losing it costs latency only, so a broker that is down is no error."""
-        from hub.queue import ring
-
         if self.celery is None:
             return
+        # Celery takes a second to import, and an embedded hub has no bell.
+        from hub.queue import ring
+
         for pool in pools:
-            if self.database.retrying(lambda s, p=pool: self.ledger.wants_ring(s, p, RING_STALE)):  # type: ignore[misc]
-                ring(self.celery, pool)
+            if not self.database.retrying(lambda s, p=pool: self.ledger.wants_ring(s, p, RING_STALE)):  # type: ignore[misc]
+                continue
+            if not ring(self.celery, pool):
+                # Nobody will hear it: the next ring must not wait for this one.
+                self.database.retrying(lambda s, p=pool: self.ledger.heard(s, p))  # type: ignore[misc]
 
     def pending(self) -> bool:
         """Whether some run can still go on without a person."""
@@ -117,5 +121,5 @@ def open_installation(settings: Settings, database: Database | None = None) -> I
         mappings=Mappings(database, keys, audit, connections, registry, production=settings.production),
         log=DecisionLog(database, keys, settings.segments),
         standing=Standing(database, keys),
-        ledger=Ledger(database),
+        ledger=Ledger(database, keys),
     )

@@ -14,6 +14,7 @@ from sklearn.linear_model import LinearRegression
 
 from hub.access import Actor, local_caller
 from hub.database import Database
+from hub.migrations import upgrade
 from hub.runs import Order, Run, Worker, open_installation, start, undo
 from hub.settings import load_settings
 
@@ -48,7 +49,7 @@ class Small:
             self.sql(each)
         self.settings = load_settings(home=folder / "home", **settings)
         database = Database(self.settings)
-        database.create_all()
+        upgrade(database)
         self.hub = open_installation(self.settings, database)
         self.me: Actor = local_caller("anna").actor
 

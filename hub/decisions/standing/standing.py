@@ -110,19 +110,20 @@ class Standing:
         for rows in self._scan(mapping):
             standing = rows.filter(pl.col("state") != LEFT)
             if not standing.is_empty():
-                missing = ~np.isin(key_hash(standing[KEY]), known)
+                missing = ~_among(key_hash(standing[KEY]), known)
                 yield from _nonempty(standing.filter(pl.Series(missing)), fields)
 
     def in_state(
-        self, mapping: str, state: str, fields: Mapping[str, pl.DataType] | None = None
+        self, mapping: str, *states: str, fields: Mapping[str, pl.DataType] | None = None
     ) -> Iterator[pl.DataFrame]:
-        """The records that stand in one state, block by block."""
+        """The records that stand in one of these states, block by block in key order."""
 
         def may_hold(snapshot: Snapshot, at: int) -> bool:
-            return bool(snapshot.blocks[at].states.get(state)) or bool(snapshot.newer(at))
+            held = snapshot.blocks[at].states
+            return any(held.get(state) for state in states) or bool(snapshot.newer(at))
 
         for rows in self._scan(mapping, may_hold):
-            yield from _nonempty(rows.filter(pl.col("state") == state), fields)
+            yield from _nonempty(rows.filter(pl.col("state").is_in(states)), fields)
 
     def key_type(self, mapping: str) -> pl.Struct | None:
         """The type of the keys that stand; None before the first."""
@@ -199,6 +200,10 @@ class Standing:
                 if not left.is_empty():
                     self._write_over(session, mapping, left, each.seq)
         return removed
+
+    def lock(self, session: Session, mapping: str) -> None:
+        """Keeps every other `put` of the mapping waiting until the caller's transaction ends."""
+        store.advance_head(session, mapping)
 
     def clear(self, session: Session, mapping: str) -> None:
         """Forgets every record of a mapping."""
@@ -391,6 +396,14 @@ class Standing:
         assert row.sealed is not None
         rows = blocks.unpacked(self._keys.open(row.sealed, _identity("standing_row", mapping, row.seq)))
         return Over(row.seq, rows, rows[TEXT][0], rows[TEXT][-1])
+
+
+def _among(hashes: NDArray[np.uint64], known: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Which of the hashes are known; `known` is sorted. np.isin would sort all that is known anew for every block."""
+    if not len(known):
+        return np.zeros(len(hashes), np.bool_)
+    places = np.minimum(np.searchsorted(known, hashes), len(known) - 1)
+    return np.asarray(known[places] == hashes, np.bool_)
 
 
 def _nonempty(rows: pl.DataFrame, fields: Mapping[str, pl.DataType] | None) -> Iterator[pl.DataFrame]:
