@@ -67,9 +67,9 @@ class _Library(logging.Formatter):
         return traced(ei)
 
 
-def _one_line(logger: object, method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
+def _one_line(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
     """Values that came from outside cannot start a line of their own."""
     for name, value in event.items():
-        if isinstance(value, str) and name != "exception" and not value.isprintable():
+        if isinstance(value, str) and not value.isprintable():
             event[name] = value.encode("unicode_escape").decode("ascii")
     return event

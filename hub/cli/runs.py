@@ -58,11 +58,13 @@ def list_(
 
 @app.command(epilog="Example: hub runs show 20261120-231500-3fa9c1")
 def show(run: RunId, as_json: AsJson = False) -> None:
-    """Shows one run: state, counts by outcome, progress."""
-    from hub.runs import progress
+    """Shows one run: state, counts by outcome, progress; of an undo, what it left alone because somebody edited it."""
+    from hub.runs import left_alone, progress
 
     with opened() as hub:
         answer = progress(hub, run)
+        if answer["kind"] == "undo":
+            answer["changed_since"] = left_alone(hub, run, str(me()))
         emit(answer, as_json, lambda: facts(answer))
 
 

@@ -210,14 +210,17 @@ class Mappings:
                 self._documents[published.digest] = known
         return known
 
-    def compile_published(self, published: Published, *, fresh: bool = False) -> Compiled:
+    def compile_published(
+        self, published: Published, *, fresh: bool = False, model: ModelVersion | None = None
+    ) -> Compiled:
         """A published version compiled, kept in this process while its model stays the same.
 
+        `model` is the version to score with, for a run that began under it; else the one the document names now.
         `fresh` asks the systems for their entities again, as a run does before it starts: MappingError where they no
         longer fit the document.
         """
         document = self.document(published)
-        version = self._registry.get(document.model.name, document.model.use)
+        version = model or self._registry.get(document.model.name, document.model.use)
         wanted = f"{published.digest}/{version.digest}/{version.number}"
         with self._lock:
             kept = self._compiled.get(published.digest)

@@ -4,9 +4,10 @@ Owns the ledger, the two commits of a page, undo, preview and scores on request.
 mapping, a write without a stored intent, and a green run with an unexplained record.
 """
 
-from hub.runs.answers import answer_json, look_up, progress
-from hub.runs.execution import Worker
+from hub.runs.answers import answer_json, left_alone, look_up, progress
+from hub.runs.execution import Worker, abandon
 from hub.runs.installation import Installation, open_installation
+from hub.runs.pages.upkeep import keep_up
 from hub.runs.planning import Order, cancel, describe, preflight, replay, resume, start, tick, undo
 from hub.runs.scoring import MOST_RECORDS, Answer, Scoring, preview
 from hub.runs.types import (
@@ -35,9 +36,12 @@ __all__ = [
     "Scoring",
     "UnknownRunError",
     "Worker",
+    "abandon",
     "answer_json",
     "cancel",
     "describe",
+    "keep_up",
+    "left_alone",
     "look_up",
     "open_installation",
     "preflight",

@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import polars as pl
+
 from hub.audit import Action
 from hub.decisions import Receipt, key_text
 from hub.decisions.receipts import LIMIT, key_series, receipt
 from hub.runs.installation import Installation
 from hub.runs.planning import describe
 from hub.runs.scoring import Answer
+from hub.runs.types import RunState
 
 NOT_SELECTED = "not selected"
 """What is said of a record that the mapping's `where` leaves out; it has no decision."""
@@ -27,8 +30,24 @@ def progress(hub: Installation, run: str) -> dict[str, Any]:
     seconds = ((found.finished_at or now) - since).total_seconds() if since is not None else 0.0
     read = found.counts.read
     rate = read / seconds if seconds > 0 else 0.0
-    left = max(0, found.expected - read) / rate if found.expected and rate and not found.state.final else None
+    going = found.state is RunState.RUNNING and found.expected and rate and read < found.expected
+    left = (found.expected - read) / rate if going and found.expected else None
     return {**answer, "slices": f"{done}/{slices}", "rate": round(rate, 1), "seconds_left": left}
+
+
+def left_alone(hub: Installation, run: str, actor: str, limit: int = 1_000) -> list[dict[str, Any]]:
+    """The records that an undo did not put back, each with the reason: somebody edited them since. Recorded."""
+    found: list[dict[str, Any]] = []
+    with hub.database.read() as session:
+        segments = hub.log.segments(session, run=run)
+    for segment in segments:
+        told = hub.log.results(segment.id).filter(pl.col("state") != "applied")
+        keys = hub.log.frame(segment.id, ["_key"])["_key"].gather(told["row"]).to_list()
+        rows = zip(keys, told["state"], told["reason"], strict=True)
+        found += [{"key": key, "state": state, "reason": reason} for key, state, reason in rows]
+    with hub.database.begin() as session:
+        hub.record(session, actor, Action.DECISION_SHOW, run, run=run, records=len(found))
+    return found[:limit]
 
 
 def look_up(hub: Installation, mapping: str, key: Mapping[str, str], actor: str, limit: int = LIMIT) -> Receipt | None:

@@ -14,14 +14,28 @@ from typing import Self, TypeVar
 import structlog
 from polars.exceptions import PanicException
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
 
-from hub.connections import GrantError
-from hub.database import DatabaseError
-from hub.mappings import MappingError
+from hub.connections import ConnectionsError
+from hub.database import Database, DatabaseError, is_transient
+from hub.mappings import MappingError, MappingsError, PausedMappingError
+from hub.models import ModelError
 from hub.runs.installation import Installation
-from hub.runs.pages import LimitError, Trip, open_trip
+from hub.runs.pages import LimitError, Trip, open_trip, reach, score_page, set_aside
 from hub.runs.planning import differences, finish
-from hub.runs.types import Claim, LostLeaseError, PageState, RunState, SliceKind, Stage
+from hub.runs.store import abandon_worker
+from hub.runs.types import (
+    LANDING,
+    Claim,
+    LostLeaseError,
+    PageRecord,
+    PageState,
+    RunError,
+    RunKind,
+    RunState,
+    SliceKind,
+    Stage,
+)
 from hub.sdk import UnauthorizedError, UnavailableError, UnexpectedError
 
 SHRINK = 8
@@ -32,6 +46,8 @@ PARKED_BECAUSE = f"carrying this record failed {TRIES_ALONE} times on its own"
 MOST_WAITS = 20
 """How often in a row a far side may be unavailable before a person is asked."""
 LONGEST_WAIT = 300.0
+MOST_PARKED = 10
+"""Records parked in a row, each on its own, after which the fault is not theirs and a person is asked."""
 STAGED_PAGES = 8
 """Pages read, scored or written in one claim of a slice whose model has a pool of its own."""
 
@@ -62,9 +78,12 @@ class Worker:
     def work(self, run: str | None = None) -> bool:
         """Carries one slice (of `run`, where named) as far as it goes; False where there was nothing to claim."""
         lease = self._hub.settings.lease_seconds
+        reach("before claim")
         claim = self._hub.database.retrying(lambda s: self._hub.ledger.claim(s, self._pool, self._name, lease, run))
         if claim is None:
             return False
+        reach("after claim")
+        self._wake_others()
         told = {"run": claim.run, "slice": claim.number, "stage": claim.stage, "attempt": claim.attempt}
         log.info("slice claimed", worker=self._name, **told)
         try:
@@ -75,35 +94,60 @@ class Worker:
             self._give_up(claim)
         return True
 
+    def _wake_others(self) -> None:
+        """One ring wakes one worker; whoever finds more than it can carry passes it on."""
+        if self._hub.celery is None:
+            return
+        with self._hub.database.read() as session:
+            more = self._hub.ledger.more(session, self._pool)
+        if more:
+            self._hub.ring([self._pool])
+
     def _carry(self, claim: Claim, heartbeat: Heartbeat) -> None:
         try:
+            if claim.stage is Stage.SCORE:
+                Scoring(self._hub, claim, heartbeat).carry()
+                return
             trip = self._trip(claim)
             with trip.travelling():
                 claim = self._shrunk(claim)
                 Carriage(self._hub, trip, claim, heartbeat, self._stopping).carry()
         except UnavailableError as error:
             self._wait(claim, error.message, error.retry_after)
-        except (UnauthorizedError, LimitError) as error:
+        except (UnauthorizedError, LimitError, MappingsError, ConnectionsError, ModelError, RunError) as error:
             self._hold(claim, str(error))
-        except (MappingError, GrantError, UnexpectedError) as error:
+        except (MappingError, UnexpectedError) as error:
             self._hold(claim, differences(self._hub, claim.run) or str(error))
-        except (LostLeaseError, DatabaseError, DBAPIError):
+        except (LostLeaseError, DatabaseError):
             raise
         except (Exception, PanicException) as error:  # noqa: BLE001  (tried again in parts; what fails alone is parked)
-            if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOSPC):
-                self._wait(claim, f"this machine is out of {_resource(error)}", None)
-                return
-            log.exception("page failed", run=claim.run, slice=claim.number, attempt=claim.attempt)
-            if claim.attempt > TRIES_ALONE + 1:
-                self._hold(claim, f"a page failed {claim.attempt} times ({type(error).__name__}); see the log")
-                return
-            self._hub.database.retrying(lambda s: self._hub.ledger.forgive(s, claim))
+            self._failed(claim, error)
+
+    def _failed(self, claim: Claim, error: BaseException) -> None:
+        if is_transient(error):
+            raise error
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOSPC):
+            self._wait(claim, f"this machine is out of {_resource(error)}", None)
+            return
+        log.error("page failed", run=claim.run, slice=claim.number, attempt=claim.attempt, exc_info=error)
+        if claim.attempt > TRIES_ALONE + 1:
+            self._hold(claim, f"a page failed {claim.attempt} times ({type(error).__name__}); see the log")
+            return
+        self._hub.database.retrying(lambda s: self._hub.ledger.forgive(s, claim))
 
     def _trip(self, claim: Claim) -> Trip:
+        """The run's trip, made anew where it was resumed under another version. PausedMappingError."""
         trip = self._trips.get(claim.run)
-        if trip is None:
+        with self._hub.database.read() as session:
+            wanted = self._hub.ledger.version(session, claim.run)
+        if trip is None or (trip.run.version, trip.run.model) != wanted:
             self._trips.clear()
             trip = self._trips[claim.run] = open_trip(self._hub, claim.run)
+        if trip.run.kind is not RunKind.UNDO and self._hub.mappings.get(trip.run.mapping).paused:
+            raise PausedMappingError(
+                f"mapping {trip.run.mapping} is paused; `hub mappings resume {trip.run.mapping}` lifts it,"
+                f" then `hub runs resume {claim.run}` goes on"
+            )
         return trip
 
     def _shrunk(self, claim: Claim) -> Claim:
@@ -152,9 +196,6 @@ class Carriage:
 
     def carry(self) -> None:
         """Finishes what was left between two commits, then does the claim's stage."""
-        if self._claim.stage is Stage.SCORE:
-            self._score()
-            return
         self._recover()
         if self._claim.stage is Stage.WRITE:
             self._write()
@@ -163,25 +204,44 @@ class Carriage:
         else:
             self._read()
 
-    def _recover(self) -> None:
-        """Pages whose changes are stored and whose results are not: written again from the stored changes."""
-        if self._trip.run.ahead and self._claim.stage is Stage.READ:
-            with self._hub.database.read() as session:
-                pages = self._hub.ledger.open_pages(session, self._claim)
-            if pages:
-                self._number = pages[-1].number + 1
-                self._claim = replace(self._claim, cursor=pages[-1].cursor)
-            return
+    def _lands(self) -> bool:
+        """Whether pages are written as they come: not before all are scored, in a run that scores ahead."""
+        return not self._trip.run.ahead or self._claim.phase == LANDING
+
+    def _open_pages(self) -> list[PageRecord]:
         with self._hub.database.read() as session:
-            decided = [p for p in self._hub.ledger.open_pages(session, self._claim) if p.state is PageState.DECIDED]
-        for page in decided:
-            self._heartbeat.check()
-            self._trip.land(self._claim, self._trip.recall(page), repeated=True)
+            return self._hub.ledger.open_pages(session, self._claim)
+
+    def _recover(self) -> None:
+        """Pages whose changes are stored and whose results are not: written again from the stored changes.
+
+        What was read before, and not written yet, is where reading goes on.
+        """
+        for page in self._open_pages():
+            if page.state is PageState.DECIDED and self._lands():
+                self._heartbeat.check()
+                self._trip.land(self._claim, self._trip.recall(page), repeated=True)
+                if self._claim.phase == LANDING and self._stopping():
+                    return
             self._number = page.number + 1
             self._claim = replace(self._claim, cursor=page.cursor)
 
+    def _park(self, *, scored: bool = True) -> str | None:
+        """The reason to park the record at hand, where it failed on its own too often. LimitError where many did."""
+        if scored and (self._claim.page_rows > 1 or self._claim.attempt <= TRIES_ALONE):
+            return None
+        with self._hub.database.read() as session:
+            row = self._hub.ledger.parked_in_a_row(session, self._claim, MOST_PARKED)
+        if row >= MOST_PARKED:
+            raise LimitError(
+                f"{row} records in a row failed on their own, so the fault is not theirs; see the log, then"
+                f" `hub runs resume {self._claim.run}` goes on and `hub runs replay {self._trip.run.mapping}` tries"
+                " the parked ones again"
+            )
+        return PARKED_BECAUSE
+
     def _read(self) -> None:
-        park = PARKED_BECAUSE if self._claim.page_rows == 1 and self._claim.attempt > TRIES_ALONE else None
+        park = self._park()
         ahead = self._trip.run.ahead
         with ThreadPoolExecutor(1, "write") as writer:
             landing: Future[None] | None = None
@@ -194,7 +254,7 @@ class Carriage:
                     if landing is not None:
                         landing.result()
                     landing = writer.submit(self._trip.land, self._claim, intent)
-                if self._claim.fragile > 0:
+                if self._claim.fragile > 0 or park is not None:
                     self._grow(landing, load.rows)
                     return
                 if self._stopping():
@@ -220,55 +280,114 @@ class Carriage:
             self._hub.ledger.release(session, self._claim, fragile=max(0, left), page_rows=size)
 
     def _end_of_read(self) -> None:
+        if self._trip.run.ahead:
+            self._leave(stage=Stage.WRITE.value, phase=LANDING, exhausted=True)
+        else:
+            self._end()
+
+    def _leave(self, **moved: object) -> None:
         with self._hub.database.begin() as session:
-            if self._trip.run.ahead:
-                self._hub.ledger.release(session, self._claim, stage=Stage.WRITE.value, phase=10, exhausted=True)
-            else:
-                self._hub.ledger.release(session, self._claim, stage=Stage.DONE.value)
-                finish(self._hub, session, self._claim.run)
+            self._hub.ledger.release(session, self._claim, **moved)
+
+    def _end(self) -> None:
+        reach("before end")
+
+        def commit(session: Session) -> None:
+            self._hub.ledger.release(session, self._claim, stage=Stage.DONE.value, exhausted=True)
+            finish(self._hub, session, self._claim.run)
+
+        self._hub.database.retrying(commit)
+        reach("after end")
 
     def _read_staged(self) -> None:
-        read = 0
+        """Some pages read and stored for the pool that scores; those an earlier claim left are passed on with them."""
+        park = self._park()
+        read, exhausted = sum(page.state is not PageState.DECIDED for page in self._open_pages()), True
         for load in self._trip.pages(self._claim, after=self._claim.cursor):
             self._heartbeat.check()
-            self._trip.store_features(self._claim, self._number, load)
+            self._trip.store_features(self._claim, self._number, load, park=park)
             self._number += 1
             read += 1
-            if read == STAGED_PAGES or self._claim.fragile > 0:
+            if self._claim.fragile > 0 or park is not None:
+                left = self._claim.fragile - max(load.rows, 1)
+                size = self._claim.full_page_rows if left <= 0 else self._claim.page_rows
+                self._pass_on(exhausted=False, fragile=max(0, left), page_rows=size)
+                return
+            if read >= STAGED_PAGES or self._stopping():
+                exhausted = False
                 break
-        exhausted = read < STAGED_PAGES and self._claim.fragile <= 0
-        with self._hub.database.begin() as session:
-            if read:
-                stage, pool = Stage.SCORE.value, self._trip.pool
-                self._hub.ledger.release(session, self._claim, stage=stage, pool=pool, exhausted=exhausted)
-            else:
-                self._hub.ledger.release(session, self._claim, stage=Stage.DONE.value, exhausted=True)
-                finish(self._hub, session, self._claim.run)
+        if read:
+            self._pass_on(exhausted=exhausted)
+        else:
+            self._end_of_read()
+
+    def _pass_on(self, **moved: object) -> None:
+        self._leave(stage=Stage.SCORE.value, pool=self._trip.pool, **moved)
         self._hub.ring([self._trip.pool])
 
-    def _score(self) -> None:
-        with self._hub.database.read() as session:
-            pages = self._hub.ledger.open_pages(session, self._claim)
-        for page in pages:
-            if page.state is PageState.FEATURED:
-                self._heartbeat.check()
-                self._trip.store_predictions(self._claim, page)
-        with self._hub.database.begin() as session:
-            self._hub.ledger.release(session, self._claim, stage=Stage.WRITE.value, pool="default")
-        self._hub.ring(["default"])
-
     def _write(self) -> None:
-        with self._hub.database.read() as session:
-            pages = self._hub.ledger.open_pages(session, self._claim)
+        """Pages that were scored elsewhere: the first commit of each, and the write where it is time for it."""
+        if self._claim.attempt > 1 and self._claim.full_page_rows > 1 and self._again_in_parts():
+            return
+        scored = [page for page in self._open_pages() if page.state is PageState.SCORED]
+        for page in scored:
+            self._heartbeat.check()
+            park = self._park(scored=page.predictions is not None) if page is scored[0] else None
+            intent = self._trip.intend_scored(self._claim, page, park=park)
+            if self._lands():
+                self._trip.land(self._claim, intent)
+        if self._claim.phase == LANDING and self._open_pages():
+            self._leave()  # told to stop in the middle of the landing
+        elif self._claim.exhausted and self._lands():
+            self._end()
+        elif self._claim.exhausted:
+            self._leave(phase=LANDING)
+        else:
+            self._leave(stage=Stage.READ.value, pool="default")
+
+    def _again_in_parts(self) -> bool:
+        """After a claim that failed on scored pages: they are dropped and read again, smaller."""
+        if self._claim.page_rows == 1 or not any(page.state is PageState.SCORED for page in self._open_pages()):
+            return False
+        read_again(self._hub, self._claim, [PageState.SCORED, PageState.FEATURED])
+        return True
+
+
+class Scoring:
+    """One claim of the stage that only scores: needs the ledger, the keys and the model, and no connection."""
+
+    def __init__(self, hub: Installation, claim: Claim, heartbeat: Heartbeat) -> None:
+        self._hub = hub
+        self._claim = claim
+        self._heartbeat = heartbeat
+
+    def carry(self) -> None:
+        """Scores the stored pages and passes the slice on; after a failure they are read again in smaller pages."""
+        hub, claim = self._hub, self._claim
+        if claim.attempt > 1 and claim.page_rows > 1:
+            read_again(hub, claim, [PageState.FEATURED])
+            return
+        with hub.database.read() as session:
+            pages = [p for p in hub.ledger.open_pages(session, claim) if p.state is PageState.FEATURED]
         for page in pages:
             self._heartbeat.check()
-            self._trip.land(self._claim, self._trip.intend_scored(self._claim, page))
-        with self._hub.database.begin() as session:
-            if self._claim.exhausted:
-                self._hub.ledger.release(session, self._claim, stage=Stage.DONE.value)
-                finish(self._hub, session, self._claim.run)
+            if claim.attempt > TRIES_ALONE and page is pages[0]:
+                set_aside(hub, claim, page)
             else:
-                self._hub.ledger.release(session, self._claim, stage=Stage.READ.value, pool="default")
+                score_page(hub, claim, page)
+        with hub.database.begin() as session:
+            hub.ledger.release(session, claim, stage=Stage.WRITE.value, pool="default")
+        hub.ring(["default"])
+
+
+def read_again(hub: Installation, claim: Claim, states: list[PageState]) -> None:
+    """Drops a slice's pages that stand in these states and gives it back to be read in smaller ones."""
+    rows = max(1, claim.page_rows // SHRINK)
+    with hub.database.begin() as session:
+        hub.ledger.drop_pages(session, claim, states)
+        moved = {"page_rows": rows, "fragile": claim.page_rows * STAGED_PAGES, "exhausted": False}
+        hub.ledger.release(session, claim, stage=Stage.READ.value, pool="default", **moved)
+    hub.ring(["default"])
 
 
 class Heartbeat:
@@ -298,11 +417,21 @@ class Heartbeat:
             try:
                 with self._hub.database.begin() as session:
                     self._hub.ledger.beat(session, self._claim, lease)
-            except LostLeaseError as lost:
+                self._look_for_pause()
+            except (LostLeaseError, PausedMappingError) as lost:
                 self._lost = lost
                 return
             except (DBAPIError, DatabaseError) as error:
                 log.warning("heartbeat failed", run=self._claim.run, slice=self._claim.number, why=type(error).__name__)
+
+    def _look_for_pause(self) -> None:
+        with self._hub.database.read() as session:
+            run = self._hub.ledger.run(session, self._claim.run)
+        if run.kind is not RunKind.UNDO and self._hub.mappings.get(run.mapping).paused:
+            raise PausedMappingError(
+                f"mapping {run.mapping} was paused; `hub mappings resume {run.mapping}` lifts it,"
+                f" then `hub runs resume {run.id}` goes on"
+            )
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -311,6 +440,11 @@ class Heartbeat:
     def __exit__(self, *exc: object) -> None:
         self._stop.set()
         self._thread.join()
+
+
+def abandon(database: Database, worker: str) -> int:
+    """Ends the leases of a worker whose process is known to be dead; how many slices it held."""
+    return database.retrying(lambda session: abandon_worker(session, worker))
 
 
 def prefetched(items: Iterator[T], depth: int) -> Iterator[T]:

@@ -64,8 +64,11 @@ class Installation:
         from hub.queue import ring
 
         for pool in pools:
-            if self.database.retrying(lambda s, p=pool: self.ledger.wants_ring(s, p, RING_STALE)):  # type: ignore[misc]
-                ring(self.celery, pool)
+            if not self.database.retrying(lambda s, p=pool: self.ledger.wants_ring(s, p, RING_STALE)):  # type: ignore[misc]
+                continue
+            if not ring(self.celery, pool):
+                # Nobody will hear it: the next ring must not wait for this one.
+                self.database.retrying(lambda s, p=pool: self.ledger.heard(s, p))  # type: ignore[misc]
 
     def pending(self) -> bool:
         """Whether some run can still go on without a person."""

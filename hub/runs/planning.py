@@ -4,19 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
+from itertools import islice
+from zoneinfo import ZoneInfo
 
 import structlog
 from cronsim import CronSim
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from hub.access import Actor
 from hub.audit import Action
-from hub.mappings import Compiled, MappingError, Pipeline, Published
+from hub.connections import ConnectionsError
+from hub.mappings import Compiled, MappingError, MappingsError, Pipeline, Published
+from hub.models import ModelError
 from hub.runs.installation import Installation
 from hub.runs.types import PreflightError, Run, RunError, RunKind, RunPlan, RunState, SliceKind, SlicePlan
-from hub.sdk import CheckReport, ConnectorError, Context, Grant, Selection, Spec
+from hub.sdk import CheckReport, ConnectorError, Context, Grant, Mode, Selection
 
+SCHEDULE = "service:schedule"
+"""Who starts a run whose time has come."""
+ACTIVE = "mapping {0} already has an active run: {1}; cancel it or let it end"
+REPLAYED = frozenset({"rejected", "parked", "conflict", "unknown", "invalid"})
+MOST_NAMED = 20
+MOST_MISSED = 10_000
+"""Ticks counted at most between two looks: a week of minutes."""
 MOST_SLICES = 8
 """Slices of a full run; more only add claims, since a slice is carried page by page."""
 
@@ -40,32 +52,42 @@ def start(hub: Installation, order: Order) -> str:
     PreflightError lists every reason against it, RunError says that another run is active or the mapping is paused.
     """
     published = hub.mappings.get(order.mapping)
-    _refuse_paused(hub, published)
-    compiled = preflight(hub, published)
+    _refuse_paused(published)
+    compiled, excess = _inspect(hub, published)
+    if excess:
+        log.warning("the login may do more than the mapping needs", mapping=order.mapping, excess=excess)
     with hub.database.read() as session:
         now = hub.database.now(session)
+        if (other := hub.ledger.active(session, order.mapping)) is not None:
+            raise RunError(ACTIVE.format(order.mapping, other))
         kind = order.kind or _kind(hub, session, compiled, now)
         since = hub.ledger.last(session, order.mapping, [RunKind.FULL, RunKind.INCREMENTAL])
     if kind is RunKind.INCREMENTAL and (since is None or since.head is None):
         raise RunError(f"mapping {order.mapping} has no earlier full run to continue from; start a full one")
-    slices, head = _slices(hub, compiled, kind, now, since)
+    plan = _plan(hub, order, compiled, kind, now)
+    slices, head = _slices(hub, compiled, plan, since.head if since else None)
     if order.dry and kind is RunKind.FULL:
         # Nothing is stored that would tell the later phases whom the read has counted already.
         slices = [each for each in slices if each.kind is SliceKind.READ]
-    return add_run(hub, replace(_plan(hub, order, compiled, kind, now), head=head), slices)
+    return add_run(hub, replace(plan, head=head), slices, excess_rights=excess)
 
 
 def undo(hub: Installation, run: str, actor: Actor) -> str:
     """Starts the run that puts back what `run` replaced, and pauses the mapping; the id of the new run."""
     with hub.database.read() as session:
         undone = hub.ledger.run(session, run)
-        segments = [each.id for each in hub.log.segments(session, run=run)]
+        unsent = hub.ledger.unsent(session, run)
+        segments = [each.id for each in hub.log.segments(session, run=run) if each.id not in unsent]
         now = hub.database.now(session)
     if not undone.state.final:
         raise RunError(f"run {run} is {undone.state.value}; cancel it before undoing it")
+    if undone.kind is RunKind.UNDO:
+        raise RunError(
+            f"run {run} is itself an undo; to score its records again, `hub mappings resume {undone.mapping}` and"
+            " start a run"
+        )
     if undone.dry or not segments:
         raise RunError(f"run {run} wrote nothing that could be put back")
-    hub.mappings.pause(undone.mapping, actor, f"run {run} was undone")
     plan = RunPlan(
         mapping=undone.mapping,
         version=undone.version,
@@ -77,19 +99,26 @@ def undo(hub: Installation, run: str, actor: Actor) -> str:
         expected=undone.changed,
     )
     slices = [SlicePlan(SliceKind.UNDO, 0, subject=tuple(str(each) for each in reversed(segments)))]
-    return add_run(hub, plan, slices)
+    why = f"run {run} was undone"
+    return add_run(hub, plan, slices, lambda session: hub.mappings.pause(undone.mapping, actor, why, session))
 
 
 def replay(hub: Installation, mapping: str, actor: str, states: tuple[str, ...]) -> str:
     """Starts a run over the records of a mapping that stand rejected, parked and so on; its id."""
     published = hub.mappings.get(mapping)
-    _refuse_paused(hub, published)
+    _refuse_paused(published)
+    if unknown := sorted({*states} - REPLAYED):
+        raise RunError(f"{unknown[0]} is no state to replay; expected some of {', '.join(sorted(REPLAYED))}")
     compiled = preflight(hub, published)
     with hub.database.read() as session:
         now = hub.database.now(session)
     plan = _plan(hub, Order(mapping, actor), compiled, RunKind.REPLAY, now)
     slices = [SlicePlan(SliceKind.DUE, 0, subject=states, page_rows=hub.settings.page_rows)]
-    return add_run(hub, plan, slices)
+
+    def note(session: Session) -> None:
+        hub.record(session, actor, Action.RECORD_REPLAY, f"mapping:{mapping}", states=list(states))
+
+    return add_run(hub, plan, slices, note)
 
 
 def cancel(hub: Installation, run: str, actor: str) -> None:
@@ -104,11 +133,17 @@ def resume(hub: Installation, run: str, actor: str, *, changed_limit: int | None
     """Lets a held run go on, under the mapping as it is published now; `lift` replaces the limit that held it."""
     with hub.database.read() as session:
         held = hub.ledger.run(session, run)
-    compiled = preflight(hub, hub.mappings.get(held.mapping)) if held.kind is not RunKind.UNDO else None
+    if held.state is not RunState.HELD:
+        raise RunError(f"run {run} is {held.state.value}; only a held run can be resumed")
+    published = hub.mappings.get(held.mapping)
+    if held.kind is not RunKind.UNDO:
+        _refuse_paused(published)
+        _refuse_other_source(hub, held, published)
+    compiled = preflight(hub, published) if held.kind is not RunKind.UNDO else None
     with hub.database.begin() as session:
         if not hub.ledger.resume(session, run, changed_limit, raise_limit=lift or changed_limit is not None):
             raise RunError(f"run {run} is {held.state.value}; only a held run can be resumed")
-        if compiled is not None:
+        if compiled is not None and (held.version, held.model) != (compiled.document.digest, compiled.model.digest):
             hub.ledger.set_version(session, run, compiled.document.digest, compiled.model.digest)
         hub.record(session, actor, Action.RUN_RELEASE, run, run=run)
         pools = hub.ledger.pools(session, run)
@@ -117,6 +152,11 @@ def resume(hub: Installation, run: str, actor: str, *, changed_limit: int | None
 
 def preflight(hub: Installation, published: Published) -> Compiled:
     """The mapping compiled against the far sides as they are now. PreflightError names all that stands against it."""
+    return _inspect(hub, published)[0]
+
+
+def _inspect(hub: Installation, published: Published) -> tuple[Compiled, list[str]]:
+    """As `preflight`, with the rights that the logins hold beyond what the mapping needs."""
     try:
         compiled = hub.mappings.compile_published(published, fresh=True)
     except MappingError as error:
@@ -124,6 +164,7 @@ def preflight(hub: Installation, published: Published) -> Compiled:
     except ConnectorError as error:
         raise PreflightError((error.message,)) from error
     problems: list[str] = []
+    excess: list[str] = []
     for connection, grant in compiled.grants.items():
         if hub.connections.get(connection).paused:
             problems.append(f"connection {connection} is paused; `hub connections resume {connection}` lifts it")
@@ -134,25 +175,49 @@ def preflight(hub: Installation, published: Published) -> Compiled:
         except ConnectorError as error:
             problems.append(f"connection {connection}: {error.message}")
             continue
-        lacking = _lacking(hub.connections.catalogue.spec(hub.connections.get(connection).connector), report, grant)
-        problems += [f"connection {connection}: the right {each} is missing" for each in lacking]
+        missing, beyond = needed_rights(grant, report)
+        problems += [f"connection {connection}: the right {each} is missing" for each in missing]
+        excess += [f"{connection}: {each}" for each in beyond]
         if report.budget_left is not None and report.budget_left <= 0:
             problems.append(f"connection {connection}: its budget of calls is used up")
     if problems:
         raise PreflightError(tuple(problems))
-    return compiled
+    more = len(excess) - MOST_NAMED
+    return compiled, [*excess[:MOST_NAMED], *([f"and {more} more"] if more > 0 else [])]
 
 
-def _lacking(spec: Spec, report: CheckReport, grant: Grant) -> list[str]:
-    """The rights that this mapping cannot do without and that are not granted.
+def needed_rights(grant: Grant, report: CheckReport) -> tuple[list[str], list[str]]:
+    """Which rights of a login the grant needs and lacks, and which it has beyond the grant."""
+    missing, excess = [], []
+    for each in report.rights:
+        entity, _, field = each.subject.partition(".")
+        known = {*grant.reads, *grant.writes}
+        if each.subject in known:  # a name with a schema has a dot of its own
+            entity, field = each.subject, ""
+        elif "." in field and (longer := each.subject.rpartition("."))[0] in known:
+            entity, _, field = longer
+        wanted = _wants(grant, each.right, entity, field) if each.subject else None
+        text = f"{each.right} {each.subject}".strip()
+        if not each.granted and wanted is not False:
+            missing.append(text)
+        elif each.granted and wanted is False:
+            excess.append(text)
+    return missing, excess
 
-    A login with no more rights than it needs lacks many on other entities and fields. Whether the fields of the
-    mapping may be written was told by the entities, when the mapping was compiled.
-    """
-    mandatory = {each.name for each in spec.rights if each.mandatory}
-    touched = {"", *grant.reads, *(f"{entity}.{name}" for entity, fields in grant.reads.items() for name in fields)}
-    denied = [each for each in report.rights if not each.granted and each.right in mandatory]
-    return [f"{each.right} {each.subject}".strip() for each in denied if each.subject in touched]
+
+def _wants(grant: Grant, right: str, entity: str, field: str) -> bool:
+    """Whether a grant needs a right on an entity or one of its fields; a right of another name counts as reading."""
+    modes = grant.modes.get(entity, frozenset())
+    verb = right.upper()
+    if verb in {"UPDATE", "WRITE"}:
+        written = grant.writes.get(entity, frozenset())
+        return bool(modes & {Mode.UPDATE, Mode.UPSERT} or (written and not modes)) and (not field or field in written)
+    if verb in {"INSERT", "CREATE"}:
+        return bool(modes & {Mode.UPSERT, Mode.CREATE})
+    if verb in {"DELETE", "ALTER", "DROP"}:
+        return False
+    fields = grant.reads.get(entity, frozenset()) | grant.writes.get(entity, frozenset())
+    return bool(fields) and (not field or field in fields)
 
 
 def differences(hub: Installation, run: str) -> str | None:
@@ -168,6 +233,7 @@ def differences(hub: Installation, run: str) -> str | None:
 
 def finish(hub: Installation, session: Session, run: str) -> None:
     """Ends a run whose last slice is done: its state follows from what became of its records."""
+    hub.ledger.lock_run(session, run)
     if hub.ledger.unfinished(session, run):
         return
     counts = hub.ledger.counts(session, run)
@@ -182,50 +248,90 @@ def finish(hub: Installation, session: Session, run: str) -> None:
     hub.ledger.forget_pages(session, run)
 
 
-def tick(hub: Installation, started: Callable[[str], None] = lambda run: None) -> None:
-    """Starts every run whose time has come; a tick that meets an active run is dropped and counted."""
-    with hub.database.read() as session:
-        now = hub.database.now(session)
+def tick(hub: Installation, now: datetime | None = None) -> list[str]:
+    """Starts every run whose time has come; their ids. A tick that meets a run or a pause is dropped and counted.
+
+    `now` is the database's own clock unless given. A mapping that cannot run keeps no other from it.
+    """
+    if now is None:
+        with hub.database.read() as session:
+            now = hub.database.now(session)
+    started = []
     for published in (each.published for each in hub.mappings.list()):
-        if published is None or published.paused:
+        if published is None:
             continue
-        document = hub.mappings.document(published)
-        if document.run.schedule is None:
-            continue
-        at = _last_tick(document.run.schedule, document.read.timezone, now)
-        with hub.database.begin() as session:
-            known = hub.ledger.last_tick(session, published.mapping)
-            first = known is None and at <= published.published_at
-            busy = hub.ledger.active(session, published.mapping) is not None
-            if not hub.ledger.tick(session, published.mapping, at, dropped=busy and not first) or first or busy:
-                continue
         try:
-            started(start(hub, Order(published.mapping, "schedule")))
-        except (RunError, ConnectorError) as error:
-            log.error("scheduled run not started", mapping=published.mapping, why=str(error))
+            if _tick(hub, published, now):
+                started.append(start(hub, Order(published.mapping, SCHEDULE)))
+        except (RunError, ConnectorError, MappingsError, ConnectionsError, ModelError) as error:
+            log.error("scheduled run not started", mapping=published.mapping, why=str(error))  # noqa: TRY400
+    return started
 
 
-def _last_tick(schedule: str, timezone: str, now: datetime) -> datetime:
-    """The latest moment of a cron schedule that is not after `now`."""
-    from zoneinfo import ZoneInfo
-
-    local = now.astimezone(ZoneInfo(timezone)) + timedelta(seconds=1)
-    return next(CronSim(schedule, local, reverse=True)).astimezone(now.tzinfo)
-
-
-def add_run(hub: Installation, plan: RunPlan, slices: list[SlicePlan]) -> str:
-    """Stores a run with its slices and its audit event, and rings for it; its id."""
+def _tick(hub: Installation, published: Published, now: datetime) -> bool:
+    """Whether a tick of the mapping's schedule is due that nobody acted on, and is not to be dropped."""
+    document = hub.mappings.document(published)
+    if document.run.schedule is None:
+        return False
+    zone = ZoneInfo(document.read.timezone)
+    at = next(CronSim(document.run.schedule, now.astimezone(zone) + timedelta(seconds=1), reverse=True))
+    at = at.astimezone(UTC)
     with hub.database.begin() as session:
-        run = hub.ledger.add(session, plan, slices, pool="default")
-        detail = {"mapping": plan.mapping, "version": plan.version, "kind": plan.kind.value, "dry": plan.dry}
-        action = Action.RUN_UNDO if plan.kind is RunKind.UNDO else Action.RUN_START
-        hub.record(session, plan.actor, action, run, run=run, **detail)
+        known = hub.ledger.last_tick(session, published.mapping)
+        since = max(known[0], published.published_at) if known is not None else published.published_at
+        if at <= since:
+            return False
+        busy = hub.ledger.active(session, published.mapping) is not None
+        meets = published.paused or busy or hub.ledger.active_at(session, published.mapping, at)
+        between = CronSim(document.run.schedule, since.astimezone(zone))
+        missed = sum(1 for each in islice(between, MOST_MISSED) if each.astimezone(UTC) < at) if known else 0
+        if not hub.ledger.tick(session, published.mapping, at, missed + meets):
+            return False
+        if missed or meets:
+            why = "paused" if published.paused else "running" if meets else "missed"
+            subject = f"mapping:{published.mapping}"
+            hub.record(session, SCHEDULE, Action.RUN_SKIP, subject, dropped=missed + meets, why=why)
+    return not meets
+
+
+def add_run(
+    hub: Installation,
+    plan: RunPlan,
+    slices: list[SlicePlan],
+    beside: Callable[[Session], object] = lambda _session: None,
+    **detail: object,
+) -> str:
+    """Stores a run with its slices and its audit event, and rings for it; its id.
+
+    What `beside` does belongs to the same transaction. RunError where the mapping has an active run.
+    """
+    told = {"mapping": plan.mapping, "version": plan.version, "kind": plan.kind.value, "dry": plan.dry}
+    try:
+        with hub.database.begin() as session:
+            run = hub.ledger.add(session, plan, slices, pool="default")
+            action = Action.RUN_UNDO if plan.kind is RunKind.UNDO else Action.RUN_START
+            hub.record(session, plan.actor, action, run, run=run, **told, **{k: v for k, v in detail.items() if v})
+            beside(session)
+    except IntegrityError as error:
+        with hub.database.read() as session:
+            other = hub.ledger.active(session, plan.mapping)
+        if other is None:
+            raise
+        raise RunError(ACTIVE.format(plan.mapping, other)) from error
     hub.ring(["default"])
-    log.info("run started", run=run, **detail)
+    log.info("run started", run=run, **told)
     return run
 
 
-def _refuse_paused(hub: Installation, published: Published) -> None:
+def _refuse_other_source(hub: Installation, held: Run, published: Published) -> None:
+    """A held run goes on where it stopped: under a version that reads something else there is no such place."""
+    before = hub.mappings.document(hub.mappings.version(held.mapping, held.version)).read
+    now = hub.mappings.document(published).read
+    if (before.connection, before.entity, before.changed_by) != (now.connection, now.entity, now.changed_by):
+        raise RunError(f"mapping {held.mapping} reads another entity now; cancel run {held.id} and start a new one")
+
+
+def _refuse_paused(published: Published) -> None:
     if published.paused:
         raise RunError(f"mapping {published.mapping} is paused; `hub mappings resume {published.mapping}` lifts it")
 
@@ -261,35 +367,29 @@ def _plan(hub: Installation, order: Order, compiled: Compiled, kind: RunKind, no
 
 
 def _slices(
-    hub: Installation, compiled: Compiled, kind: RunKind, now: datetime, since: Run | None
+    hub: Installation, compiled: Compiled, plan: RunPlan, since: str | None
 ) -> tuple[list[SlicePlan], str | None]:
     """The slices of a run, and the source's head before it began.
 
     Full: the source in parts, then what is still due, then who is gone. Incremental: what moved, then what is due.
     """
-    document, page_rows = compiled.document, hub.settings.page_rows
+    document, page_rows, kind = compiled.document, hub.settings.page_rows, plan.kind
+    # A part smaller than a page only costs another page.
+    most = MOST_SLICES if plan.expected is None else min(MOST_SLICES, max(1, -(-plan.expected // page_rows)))
     pipeline = Pipeline(compiled)
-    moved = pipeline.selection(now, incremental=True, page_rows=page_rows)
+    moved = pipeline.selection(plan.logical_at, incremental=True, page_rows=page_rows)
     selection = moved if kind is RunKind.INCREMENTAL else replace(moved, changed_by=None)
     with hub.connections.open(document.read.connection, compiled.grants[document.read.connection], Context()) as far:
         source = far.source()
         if source is None:
             raise PreflightError((f"connection {document.read.connection} cannot be read",))
         head = source.head(moved) if document.read.changed_by is not None else None
-        parts = source.split(selection, _parts(since, page_rows)) if kind is RunKind.FULL else [selection]
-    cursor = since.head if since is not None and kind is RunKind.INCREMENTAL else None
-    slices = [_read_slice(part, cursor, page_rows) for part in parts]
+        parts = source.split(selection, most) if kind is RunKind.FULL else [selection]
+    slices = [_read_slice(part, since if kind is RunKind.INCREMENTAL else None, page_rows) for part in parts]
     slices.append(SlicePlan(SliceKind.DUE, 1, page_rows=page_rows))
     if kind is RunKind.FULL:
         slices.append(SlicePlan(SliceKind.ABSENT, 2, page_rows=page_rows))
     return slices, head.to_json() if head else None
-
-
-def _parts(last: Run | None, page_rows: int) -> int:
-    """In how many slices to read: a slice that fills no page costs a connection and two commits for little."""
-    if last is None or last.kind is not RunKind.FULL:
-        return MOST_SLICES
-    return max(1, min(MOST_SLICES, last.counts.read // page_rows))
 
 
 def _read_slice(selection: Selection, cursor: str | None, page_rows: int) -> SlicePlan:

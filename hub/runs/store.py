@@ -10,11 +10,14 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ForeignKeyConstraint, Index, Select, String, Text, and_, delete, func, or_, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, Session, aliased, mapped_column
 
 from hub.database import Base, Blob, Database, JsonDocument, UtcDateTime
 from hub.keys import KeyRing
 from hub.runs.types import (
+    LANDING,
+    Abandoned,
     Claim,
     Counts,
     LostLeaseError,
@@ -35,6 +38,9 @@ from hub.runs.types import (
 _PLACE = {"kind": "place"}
 WINDOW = 1_000
 """Records written over which the share of rejects is judged."""
+
+LEAST_WRITTEN = 100
+"""Until so many records are written, rejects are judged as a share of so many: one bad record of three is no trend."""
 
 
 class RunRow(Base):
@@ -268,17 +274,28 @@ class Ledger:
         row.state, row.reason = RunState.RUNNING.value, None
         if raise_limit:
             row.changed_limit = changed_limit
-        session.execute(update(SliceRow).where(SliceRow.run == run).values(not_before=None, waits=0, attempt=0))
+        # A new epoch, so that a worker that has not noticed the hold cannot go on under what was true before it.
+        fresh = {"not_before": None, "waits": 0, "attempt": 0, "epoch": SliceRow.epoch + 1, "lease_until": None}
+        session.execute(update(SliceRow).where(SliceRow.run == run).values(**fresh))
+        session.execute(update(PageRow).where(PageRow.run == run).values(tries=0))
         return True
 
     def set_version(self, session: Session, run: str, version: str, model: str) -> None:
-        """Carries a held run on under a newer version of its mapping or model."""
+        """Carries a held run on under a newer version of its mapping or model.
+
+        Pages on their way to the model that are not decided yet are read again under it.
+        """
         session.execute(update(RunRow).where(RunRow.id == run).values(version=version, model=model))
+        open_states = [PageState.FEATURED.value, PageState.SCORED.value]
+        session.execute(delete(PageRow).where(PageRow.run == run, PageRow.state.in_(open_states)))
+        between = [Stage.SCORE.value, Stage.WRITE.value]
+        mine = and_(SliceRow.run == run, SliceRow.stage.in_(between), SliceRow.phase != LANDING)
+        session.execute(update(SliceRow).where(mine).values(stage=Stage.READ.value, pool="default", exhausted=False))
 
     # -- slices --------------------------------------------------------------------------------------------------
 
     def claim(self, session: Session, pool: str, worker: str, lease: float, run: str | None = None) -> Claim | None:
-        """Takes the next slice of a pool (of `run`, where named) that nobody holds, with a new epoch; None: there is none.
+        """Takes the next slice of a pool (of `run`, where named) that nobody holds, under a new epoch; None: none left.
 
         The attempt is counted before the work starts, so that a crash is counted too.
         """
@@ -311,7 +328,7 @@ class Ledger:
 
     def advance(self, session: Session, claim: Claim, counts: Counts, **moved: Any) -> None:
         """Moves a slice on after a page: adds counts, sets what moved, and forgets failed attempts."""
-        row = self._held(session, claim)
+        row = self._held(session, claim, settling=True)
         row.counts = dict((Counts.from_json(row.counts) + counts).to_json())  # type: ignore[arg-type]
         row.attempt, row.waits = 1, 0
         for name, value in moved.items():
@@ -339,6 +356,39 @@ class Ledger:
     def forgive(self, session: Session, claim: Claim) -> None:
         """Ends a lease after a failure and leaves the attempt counted."""
         self._touch(session, claim, {"lease_until": None, "worker": None})
+
+    def version(self, session: Session, run: str) -> tuple[str, str]:
+        """The digests of mapping and model under which a run is carried now."""
+        version, model = session.execute(select(RunRow.version, RunRow.model).where(RunRow.id == run)).one()
+        return version, model
+
+    def beside(self, session: Session, run: str) -> bool:
+        """Whether other runs of the same mapping went on at some time while this one does."""
+        mine = session.get_one(RunRow, run)
+        others = select(RunRow.id).where(
+            RunRow.mapping == mine.mapping,
+            RunRow.id != run,
+            or_(RunRow.finished_at.is_(None), RunRow.finished_at >= mine.created_at),
+        )
+        return session.scalar(others.limit(1)) is not None
+
+    def active_at(self, session: Session, mapping: str, at: datetime) -> bool:
+        """Whether a run of the mapping, requests aside, went on at that moment."""
+        query = select(RunRow.id).where(
+            RunRow.mapping == mapping,
+            RunRow.kind != RunKind.REQUEST.value,
+            RunRow.created_at <= at,
+            or_(RunRow.finished_at.is_(None), RunRow.finished_at > at),
+        )
+        return session.scalar(query.limit(1)) is not None
+
+    def more(self, session: Session, pool: str) -> bool:
+        """Whether a slice of the pool waits that nobody holds."""
+        return session.scalar(_claimable(pool, self._database.now(session)).limit(1)) is not None
+
+    def lock_run(self, session: Session, run: str) -> None:
+        """Keeps others from ending the run until the transaction does: of two last slices one must see the other."""
+        session.get_one(RunRow, run, with_for_update=True, populate_existing=True)
 
     def unfinished(self, session: Session, run: str) -> int:
         """Slices of a run that are not done."""
@@ -369,11 +419,16 @@ class Ledger:
         query = select(SliceRow.pool).where(SliceRow.run == run, SliceRow.stage != Stage.DONE.value).distinct()
         return sorted(session.scalars(query))
 
-    def _held(self, session: Session, claim: Claim) -> SliceRow:
-        """The slice under the claim's epoch, in a run that may go on, locked."""
+    def _held(self, session: Session, claim: Claim, *, settling: bool = False) -> SliceRow:
+        """The slice under the claim's epoch, locked, in a run that may go on; `settling` lets its state be any.
+
+        What was sent to a far side is recorded even where the run was ended meanwhile.
+        """
         row = session.get(SliceRow, (claim.run, claim.number), with_for_update=True, populate_existing=True)
         if row is None or row.epoch != claim.epoch:
             raise LostLeaseError(f"slice {claim.number} of run {claim.run} is held by another worker")
+        if settling:
+            return row
         state = session.scalar(select(RunRow.state).where(RunRow.id == claim.run))
         if state != RunState.RUNNING.value:
             raise LostLeaseError(f"run {claim.run} is {state}")
@@ -389,7 +444,7 @@ class Ledger:
 
     def put_page(self, session: Session, claim: Claim, page: PageRecord, seen: bytes | None = None) -> None:
         """Stores a page in its new state, under the claim's fence."""
-        self._held(session, claim)
+        self._held(session, claim, settling=page.state is PageState.WRITTEN)
         session.merge(
             PageRow(
                 run=page.run,
@@ -425,6 +480,32 @@ class Ledger:
         session.flush()
         return row.tries
 
+    def untry_page(self, session: Session, claim: Claim, page: int) -> None:
+        """Takes a counted try back: the far side was away, the page did no harm."""
+        row = session.get_one(PageRow, (claim.run, claim.number, page), populate_existing=True)
+        row.tries = max(0, row.tries - 1)
+
+    def drop_pages(self, session: Session, claim: Claim, states: Sequence[PageState]) -> None:
+        """Forgets the pages of a slice that stand in these states; their records are read again."""
+        self._held(session, claim)
+        mine = and_(PageRow.run == claim.run, PageRow.slice == claim.number)
+        session.execute(delete(PageRow).where(mine, PageRow.state.in_([each.value for each in states])))
+
+    def parked_in_a_row(self, session: Session, claim: Claim, most: int) -> int:
+        """How many of a slice's last pages, up to `most`, held nothing but records that were parked."""
+        query = (
+            select(PageRow.counts)
+            .where(PageRow.run == claim.run, PageRow.slice == claim.number, PageRow.state == PageState.WRITTEN.value)
+            .order_by(PageRow.number.desc())
+            .limit(most)
+        )
+        number = 0
+        for counts in session.scalars(query):
+            if not counts.get("parked") or counts["parked"] != counts.get("read"):
+                break
+            number += 1
+        return number
+
     def page_state(self, session: Session, claim: Claim, page: int) -> PageState | None:
         """How far a page came; None before its first commit."""
         row = session.get(PageRow, (claim.run, claim.number, page), populate_existing=True)
@@ -441,12 +522,50 @@ class Ledger:
         return None if row is None else row.journal
 
     def seen(self, session: Session, run: str) -> list[bytes]:
-        """The key hashes that the pages of a full run stored."""
+        """The key hashes that the pages of a run stored."""
         return list(session.scalars(select(PageRow.seen).where(PageRow.run == run, PageRow.seen.is_not(None))))
+
+    def source_counts(self, session: Session, run: str) -> Counts:
+        """What became of the records that a run read from the source itself."""
+        slices = select(SliceRow.counts).where(SliceRow.run == run, SliceRow.kind == SliceKind.READ.value)
+        return sum((Counts.from_json(each) for each in session.scalars(slices)), Counts())
 
     def forget_pages(self, session: Session, run: str) -> None:
         """Drops the page rows of an ended run; what became of each record stands in the decision log."""
         session.execute(delete(PageRow).where(PageRow.run == run, PageRow.state == PageState.WRITTEN.value))
+
+    def abandoned(self, session: Session, before: datetime, most: int = 50) -> list[Abandoned]:
+        """Pages left behind by runs that ended before then."""
+        query = (
+            select(PageRow, RunRow.actor)
+            .join(RunRow, RunRow.id == PageRow.run)
+            .where(RunRow.finished_at < before)
+            .limit(most)
+        )
+        return [
+            Abandoned(
+                row.run,
+                row.slice,
+                row.number,
+                row.segment if row.state == PageState.DECIDED.value else None,
+                row.tries > 0,
+                actor,
+            )
+            for row, actor in session.execute(query)
+        ]
+
+    def unsent(self, session: Session, run: str) -> set[int]:
+        """The segments of pages whose changes were stored and never sent."""
+        never = and_(PageRow.state == PageState.DECIDED.value, PageRow.tries == 0)
+        found = session.scalars(select(PageRow.segment).where(PageRow.run == run, never))
+        return {each for each in found if each is not None}
+
+    def drop_page(self, session: Session, page: Abandoned) -> bool:
+        """Forgets one page of an ended run; False where somebody else has."""
+        gone = delete(PageRow).where(
+            PageRow.run == page.run, PageRow.slice == page.slice, PageRow.number == page.number
+        )
+        return session.execute(gone).rowcount == 1  # type: ignore[attr-defined, no-any-return]
 
     # -- limits --------------------------------------------------------------------------------------------------
 
@@ -463,10 +582,9 @@ class Ledger:
         while len(window) > 1 and sum(each[0] for each in window[1:]) >= WINDOW:
             window.pop(0)
         row.window = window
-        total = sum(each[0] for each in window)
-        if row.rejected_limit is None or total == 0:
+        if row.rejected_limit is None:
             return None
-        share = sum(each[1] for each in window) / total
+        share = sum(each[1] for each in window) / max(LEAST_WRITTEN, sum(each[0] for each in window))
         return share if share > row.rejected_limit else None
 
     # -- bells and ticks -----------------------------------------------------------------------------------------
@@ -484,15 +602,19 @@ class Ledger:
         """A worker of the pool heard the bell."""
         session.execute(delete(BellRow).where(BellRow.pool == pool))
 
-    def tick(self, session: Session, mapping: str, at: datetime, dropped: bool) -> bool:
-        """Notes a tick; False where somebody else acted on it already."""
+    def tick(self, session: Session, mapping: str, at: datetime, dropped: int) -> bool:
+        """Notes a tick, and how many with it were dropped; False where somebody else acted on it already."""
         row = session.get(TickRow, mapping, with_for_update=True, populate_existing=True)
         if row is None:
-            session.add(TickRow(mapping=mapping, at=at, dropped=int(dropped)))
-        elif row.at >= at:
+            try:
+                with session.begin_nested():
+                    session.add(TickRow(mapping=mapping, at=at, dropped=dropped))
+            except IntegrityError:
+                return False  # the mapping's first tick, noted by another process between our look and our insert
+            return True
+        if row.at >= at:
             return False
-        else:
-            row.at, row.dropped = at, row.dropped + int(dropped)
+        row.at, row.dropped = at, row.dropped + dropped
         session.flush()
         return True
 
@@ -500,6 +622,12 @@ class Ledger:
         """The last tick acted on, and how many were dropped so far."""
         row = session.get(TickRow, mapping)
         return None if row is None else (row.at, row.dropped)
+
+
+def abandon_worker(session: Session, worker: str) -> int:
+    """Ends the leases of a worker that is known to be dead, attempts left counted; how many slices it held."""
+    held = update(SliceRow).where(SliceRow.worker == worker, SliceRow.lease_until.is_not(None))
+    return session.execute(held.values(lease_until=None, worker=None)).rowcount  # type: ignore[attr-defined, no-any-return]
 
 
 def _claimable(pool: str, now: datetime) -> Select[SliceRow]:
@@ -593,6 +721,7 @@ def _claim(row: SliceRow) -> Claim:
         pages=row.pages,
         exhausted=row.exhausted,
         subject=tuple(row.subject),
+        phase=row.phase,
     )
 
 

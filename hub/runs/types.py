@@ -208,6 +208,11 @@ class Claim:
     pages: int
     exhausted: bool
     subject: tuple[str, ...]
+    phase: int = 0
+
+
+LANDING = 10
+"""The phase in which a run that scores everything ahead writes; later than any phase of reading."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +238,18 @@ class Totals:
     states: Mapping[str, int]
     oldest: datetime | None
     records: Mapping[tuple[str, str], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Abandoned:
+    """A page of an ended run whose changes were intended and whose fate nobody recorded."""
+
+    run: str
+    slice: int
+    number: int
+    segment: int | None
+    sent: bool
+    actor: str
 
 
 class RunError(Exception):

@@ -11,18 +11,23 @@ import gc
 import os
 import random
 import signal
-import socket
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import structlog
 from sqlalchemy.exc import DBAPIError
 
 from hub.database import DatabaseError
 from hub.logs import configure
-from hub.runs import Installation, Worker, open_installation, tick
+from hub.runs import Installation, Worker, keep_up, open_installation, tick
 from hub.settings import load_settings
+from hub.worker.naming import worker_name
+
+STOP_SECONDS = 10.0
+"""What a look at the schedules may take to end."""
 
 log = structlog.get_logger(__name__)
 
@@ -47,27 +52,29 @@ def main() -> None:
     with open_installation(settings) as hub:
         gc.collect()
         gc.freeze()  # a full collection over the imported libraries costs 80 ms in the middle of a page
-        _listen(hub, arguments.pool, bell)
-        _loop(hub, arguments.pool, stop, bell, until_idle=arguments.until_idle)
+        with _listening(hub, arguments.pool, bell), _ticking(hub, stop, bell):
+            _loop(hub, arguments.pool, stop, bell, until_idle=arguments.until_idle)
 
 
 def _loop(hub: Installation, pool: str, stop: threading.Event, bell: threading.Event, *, until_idle: bool) -> None:
-    name = f"{socket.gethostname()}/{os.getpid()}/{pool}"
+    name = worker_name(os.getpid(), pool)
     worker = Worker(hub, pool, name, progress=alive, stopping=stop.is_set)
     log.info("worker ready", worker=name)
     while not stop.is_set():
         alive()
         bell.clear()
-        try:
-            tick(hub)
-            hub.log.settle()
+
+        def carry() -> bool:
             while not stop.is_set() and worker.work():
                 alive()
-        except (DBAPIError, DatabaseError) as error:
-            log.warning("the hub's database is away", why=type(error).__name__)
-        else:
-            if until_idle and not hub.pending():
-                return
+            if until_idle:
+                return not hub.pending()
+            if not stop.is_set():
+                keep_up(hub)
+            return False
+
+        if _despite_absence(carry):
+            return
         pause = hub.settings.poll_seconds * random.uniform(0.8, 1.2)  # noqa: S311  (spreads the looks of many workers)
         bell.wait(min(pause, 0.2) if until_idle else pause)
 
@@ -78,16 +85,53 @@ def alive() -> None:
     sys.stdout.flush()
 
 
-def _listen(hub: Installation, pool: str, bell: threading.Event) -> None:
+def _despite_absence(work: Callable[[], bool]) -> bool:
+    """What `work` answers; False where the hub's database is away, which passes."""
+    try:
+        return work()
+    except (DBAPIError, DatabaseError) as error:
+        log.warning("the hub's database is away", why=type(error).__name__)
+        return False
+
+
+@contextmanager
+def _listening(hub: Installation, pool: str, bell: threading.Event) -> Iterator[None]:
+    """While open, a ring for the pool sets the bell. The settings in effect are asserted before the first."""
     if hub.celery is None:
+        yield
         return
     from hub.queue import listen
 
     def rung() -> None:
-        hub.database.retrying(lambda session: hub.ledger.heard(session, pool))
-        bell.set()
+        bell.set()  # first: hearing it must not wait for the database
+        _despite_absence(lambda: hub.database.retrying(lambda session: hub.ledger.heard(session, pool)) is None)
 
-    threading.Thread(target=listen, args=(hub.celery, pool, rung), name="bell", daemon=True).start()
+    with listen(hub.celery, pool, rung):
+        yield
+
+
+@contextmanager
+def _ticking(hub: Installation, stop: threading.Event, bell: threading.Event) -> Iterator[None]:
+    """While open, schedules are looked at from a thread of their own: one long slice must not hold up the others."""
+    over = threading.Event()
+
+    def look() -> bool:
+        if tick(hub):
+            bell.set()
+        return False
+
+    def run() -> None:
+        while not over.is_set() and not stop.is_set():
+            _despite_absence(look)
+            over.wait(hub.settings.poll_seconds * random.uniform(0.8, 1.2))  # noqa: S311  (spreads the looks)
+
+    thread = threading.Thread(target=run, name="schedule", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join(STOP_SECONDS)
 
 
 def _end_with_supervisor() -> None:

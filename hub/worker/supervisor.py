@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -12,14 +13,22 @@ from typing import Self
 
 import psutil
 import structlog
+from sqlalchemy.exc import DBAPIError
 
-from hub.settings import Settings
+from hub.database import Database, DatabaseError
+from hub.runs import abandon
+from hub.settings import Settings, variable
+from hub.worker.naming import worker_name
 
 START_SECONDS = 60.0
 """What a fresh interpreter may take before its first sign of life."""
 
 STOP_SECONDS = 30.0
 """What a worker may take to finish its page when it is told to stop."""
+
+LONGEST_PAUSE = 30.0
+MOST_FAILED_STARTS = 5
+"""Starts in a row that end before the first sign of life, after which `until_idle` gives up."""
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +52,13 @@ class Child:
         for _ in self.process.stdout:
             self.seen, self.started = time.monotonic(), True
 
+    def close(self) -> None:
+        """After the end of the process: the thread and the pipes."""
+        self.reader.join()
+        for pipe in (self.process.stdin, self.process.stdout):
+            assert pipe is not None
+            pipe.close()
+
 
 class Supervisor:
     """Keeps `settings.workers` processes working for one pool, from `__enter__` to `__exit__`."""
@@ -54,7 +70,16 @@ class Supervisor:
         self._children: list[Child] = []
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="supervisor", daemon=True)
+        self._failed_starts = 0
+        self._not_before = 0.0
+        self._missing = 0
+        self._database = Database(settings)
         self.replaced = 0
+
+    @property
+    def pids(self) -> list[int]:
+        """The processes at work now."""
+        return [each.process.pid for each in self._children]
 
     def wait(self, seconds: float | None = None) -> bool:
         """Until every worker is done (only with `until_idle`) or the supervisor is stopped; whether it is."""
@@ -80,13 +105,18 @@ class Supervisor:
         command = [sys.executable, "-m", "hub.worker.child", "--pool", self._pool]
         if self._until_idle:
             command.append("--until-idle")
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)  # noqa: S603
+        environment = {**os.environ, **_variables(self._settings)}
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)  # noqa: S603
         return Child(process, time.monotonic())
 
     def _run(self) -> None:
-        while not self._stop.wait(0.25) and self._children:
+        while not self._stop.wait(0.25) and (self._children or self._missing):
             self._children = [each for each in map(self._look_after, self._children) if each is not None]
+            while self._missing and time.monotonic() >= self._not_before:
+                self._missing -= 1
+                self._children.append(self._start())
         self._end()
+        self._database.close()
 
     def _look_after(self, child: Child) -> Child | None:
         """The child, its replacement, or None where it is done and none is wanted."""
@@ -98,8 +128,24 @@ class Supervisor:
             return None
         level = log.info if child.told is not None else log.error
         level("worker ended", pid=child.process.pid, code=code)
+        child.close()
+        self._free(child)
         self.replaced += 1
-        return self._start()
+        self._failed_starts = 0 if child.started else self._failed_starts + 1
+        if self._until_idle and self._failed_starts >= MOST_FAILED_STARTS:
+            log.error("workers do not start", tries=self._failed_starts)
+            return None
+        pause = min(LONGEST_PAUSE, 0.25 * 2.0**self._failed_starts) if self._failed_starts else 0.0
+        self._not_before = time.monotonic() + pause
+        self._missing += 1
+        return None
+
+    def _free(self, child: Child) -> None:
+        """Ends the leases of a dead process, so that nobody waits for them to run out."""
+        try:
+            abandon(self._database, worker_name(child.process.pid, self._pool))
+        except (DBAPIError, DatabaseError) as error:
+            log.warning("leases run out by themselves", pid=child.process.pid, why=type(error).__name__)
 
     def _judge(self, child: Child) -> None:
         now = time.monotonic()
@@ -127,10 +173,15 @@ class Supervisor:
                 child.process.kill()
                 child.process.wait()
         for child in self._children:
-            child.reader.join()
-            for pipe in (child.process.stdin, child.process.stdout):
-                assert pipe is not None
-                pipe.close()
+            child.close()
+            self._free(child)
+
+
+def _variables(settings: Settings) -> dict[str, str]:
+    """The settings of this process as variables of a child, so that both are told the same."""
+    given = settings.model_dump(mode="json", exclude_none=True)
+    named = {name: value for name, value in given.items() if f"{variable(name)}_FILE" not in os.environ}
+    return {variable(name): str(value) for name, value in named.items()}
 
 
 def _memory_mb(pid: int) -> float:

@@ -114,15 +114,16 @@ class Standing:
                 yield from _nonempty(standing.filter(pl.Series(missing)), fields)
 
     def in_state(
-        self, mapping: str, state: str, fields: Mapping[str, pl.DataType] | None = None
+        self, mapping: str, *states: str, fields: Mapping[str, pl.DataType] | None = None
     ) -> Iterator[pl.DataFrame]:
-        """The records that stand in one state, block by block."""
+        """The records that stand in one of these states, block by block in key order."""
 
         def may_hold(snapshot: Snapshot, at: int) -> bool:
-            return bool(snapshot.blocks[at].states.get(state)) or bool(snapshot.newer(at))
+            held = snapshot.blocks[at].states
+            return any(held.get(state) for state in states) or bool(snapshot.newer(at))
 
         for rows in self._scan(mapping, may_hold):
-            yield from _nonempty(rows.filter(pl.col("state") == state), fields)
+            yield from _nonempty(rows.filter(pl.col("state").is_in(states)), fields)
 
     def key_type(self, mapping: str) -> pl.Struct | None:
         """The type of the keys that stand; None before the first."""
@@ -199,6 +200,10 @@ class Standing:
                 if not left.is_empty():
                     self._write_over(session, mapping, left, each.seq)
         return removed
+
+    def lock(self, session: Session, mapping: str) -> None:
+        """Keeps every other `put` of the mapping waiting until the caller's transaction ends."""
+        store.advance_head(session, mapping)
 
     def clear(self, session: Session, mapping: str) -> None:
         """Forgets every record of a mapping."""

@@ -11,6 +11,7 @@ import polars as pl
 from hub.decisions import HELD, INVALID, LEFT, PARKED, PLANNED, RELEASED, UNCHANGED, Standing
 from hub.mappings import READY, Compiled, CompiledLookup, Facts, Pipeline
 from hub.models import Scorer
+from hub.runs.pages.faults import reach
 from hub.runs.pages.loading import Load
 from hub.runs.types import Counts
 
@@ -108,6 +109,7 @@ class Judge:
 
     def features(self, load: Load) -> Featured:
         """The features of the selected records with their digests."""
+        reach("before score", load.frame["_key"])
         admitted = self._pipeline.admit(load.frame, self._now)
         left = admitted.outside
         deleted = left.filter(pl.col("_deleted").fill_null(value=False))
@@ -136,13 +138,6 @@ class Judge:
             pl.col("_st_state").is_not_null() & ~pl.col("_st_state").is_in([LEFT, "dropped"])
         )
         return Sifted(here.filter(pl.col("_fresh")), stood, Counts(sum(idle.values()), idle))
-
-    def score(self, fresh: pl.DataFrame) -> Scored:
-        """What the model says of the ready records, with reasons for all of them: for a stage of its own."""
-        ready = fresh.filter(pl.col("_state") == READY).select(list(self._compiled.features))
-        shown = self._compiled.reasons
-        outputs = self._scorer().predict(ready)
-        return Scored(outputs, self._scorer().reasons(ready, shown) if shown and ready.height else None)
 
     def judge(self, sifted: Sifted, scored: Scored | None = None, *, park: str | None = None) -> Judged:
         """The decisions of a page. `park` is the reason to set its records aside unscored."""
@@ -189,7 +184,7 @@ class Judge:
     def _key_columns(self, frame: pl.DataFrame) -> pl.DataFrame:
         return frame.select(pl.col("_key").struct.field(name) for name in self._keys)
 
-    def _marked(self, here: pl.DataFrame, forced: bool) -> pl.DataFrame:  # noqa: FBT001
+    def _marked(self, here: pl.DataFrame, forced: bool) -> pl.DataFrame:
         due = pl.col("_st_due").le(self._now).fill_null(value=False) | pl.lit(forced)
         same = (pl.col("_digest") == pl.col("_st_digest")).fill_null(value=False)
         alike = ((pl.col("_state") == INVALID) == (pl.col("_st_state") == INVALID)).fill_null(value=False)
@@ -251,7 +246,7 @@ class Judge:
         replaced = before.select(pl.col(name).alias(f"before.{name}") for name in self._targets)
         frame = self._stored(decided.with_columns(_state=pl.lit(PLANNED))).drop(groups, strict=False)
         extra = changes.select("_clear").with_columns(target.alias("_target"))
-        return pl.concat([frame, written, replaced, extra], how="horizontal")
+        return pl.concat([frame.drop("_target", strict=False), written, replaced, extra], how="horizontal")
 
     def _leaving(self, lost: pl.DataFrame) -> pl.DataFrame:
         """Records that stand and are selected no more: cleared where the mapping says so, else only noted."""
@@ -302,7 +297,7 @@ class Judge:
             for name in names
             if name in frame.columns
         ]
-        passed: list[str] = [name for name in ("_because", "_reasons") if name in frame.columns]
+        passed: list[str] = [name for name in ("_because", "_reasons", "_target") if name in frame.columns]
         passed += [name for name in frame.columns if name.startswith("set.")]
         previous = pl.struct(pl.col("_st_segment").alias("segment"), pl.col("_st_row").alias("row"))
         known = pl.when(pl.col("_st_segment").is_not_null()).then(previous).alias("_previous")

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 import polars as pl
 
-from hub.decisions import APPLIED, CONFLICT, PARKED, PLANNED, REJECTED, UNCHANGED, UNKNOWN
+from hub.decisions import APPLIED, CONFLICT, LEFT, PARKED, PLANNED, REJECTED, UNCHANGED, UNKNOWN
 from hub.sdk import Changes, Destination, Journal, Mode, Results
 
 MOST_ATTEMPTS = 5
@@ -140,8 +140,10 @@ def standing_after(
     `stood` is where they stood before, row by row; `results` has `row` (of the decision) and the far side's answer.
     """
     frame = decisions.with_row_index("row").with_columns(pl.col("row").cast(pl.UInt32))
-    before = stood.select(pl.col("values").alias("_values"), "attempts", "written_at", "digest")
-    frame = pl.concat([frame, before.rename({"digest": "_old_digest"})], how="horizontal")
+    before = stood.select(pl.col("values").alias("_values"), "attempts", "written_at")
+    known = pl.struct(pl.col("segment"), pl.col("row").cast(pl.UInt32))
+    pointer = stood.select(_stood=pl.when(pl.col("segment").is_not_null()).then(known))
+    frame = pl.concat([frame, before, pointer], how="horizontal")
     if results is not None:
         answers = results.select(pl.col("row").cast(pl.UInt32), pl.col("state").alias("_answer"))
         frame = frame.join(answers, on="row", how="left", maintain_order="left")
@@ -169,18 +171,24 @@ def shown_after(decisions: pl.DataFrame, stood: pl.DataFrame, segment: int, now:
 
 
 def _columns(frame: pl.DataFrame, stood: pl.DataFrame, segment: int, terms: Terms, now: datetime) -> pl.DataFrame:
+    # Another run decided this record between our look and now: whose write came last is not known, so it is due again.
+    crossed = pl.lit(value=not terms.undo) & pl.col("_stood").ne_missing(pl.col("_previous"))
     failed = pl.col("_answer").is_in([CONFLICT, REJECTED, UNKNOWN])
     attempts = pl.when(failed).then(pl.col("attempts").fill_null(0) + 1).otherwise(0)
     parked = failed & (attempts >= MOST_ATTEMPTS)
     landed = pl.col("_answer").is_in([APPLIED, UNCHANGED, "undone"])
+    # A clear that landed for a record that left: it has left, and the next run has nothing more to do.
+    cleared = (pl.col("_state") == PLANNED) & pl.col("_digest").is_null() & landed & pl.lit(value=not terms.undo)
     state = (
         pl.when(parked)
         .then(pl.lit(PARKED))
+        .when(cleared)
+        .then(pl.lit(LEFT))
         .when(pl.col("_state") == PLANNED)
         .then(pl.col("_answer").fill_null(UNKNOWN))
         .otherwise(pl.col("_state"))
     )
-    values = pl.when(landed).then(_values(frame, terms)).otherwise(pl.col("_values"))
+    values = pl.when(landed & ~crossed).then(_values(frame, terms)).when(~crossed).then(pl.col("_values"))
     retry = pl.lit(FIRST_RETRY) * (2.0 ** (attempts - 1))
     expiry = pl.lit(now + terms.expires) if terms.expires is not None else pl.lit(None)
     soon = pl.lit(now + timedelta(microseconds=1))
@@ -190,17 +198,26 @@ def _columns(frame: pl.DataFrame, stood: pl.DataFrame, segment: int, terms: Term
         .then(pl.lit(None))
         .when(pl.col("_answer") == REJECTED)
         .then(pl.lit(now) + retry)
-        .when(failed)
+        .when(failed | crossed)
         .then(soon)
+        .when(cleared)
+        .then(pl.lit(None))
         .when(pl.col("_state").is_in([PLANNED, UNCHANGED]))
         .then(expiry)
         .otherwise(pl.lit(None))
     )
-    why = pl.when(failed).then(pl.col("_answer")).when(due.is_not_null()).then(pl.lit("expired"))
+    why = (
+        pl.when(failed)
+        .then(pl.col("_answer"))
+        .when(crossed)
+        .then(pl.lit(CONFLICT))
+        .when(due.is_not_null())
+        .then(pl.lit("expired"))
+    )
     settled = frame.with_columns(state=state, values=values, _due=due.cast(moment), _why=why, _attempts=attempts)
     return settled.select(
         "_key",
-        pl.col("_digest").alias("digest"),
+        pl.when(~crossed).then(pl.col("_digest")).alias("digest"),
         "state",
         "values",
         pl.col("_version").alias("version"),
@@ -225,14 +242,6 @@ def _values(frame: pl.DataFrame, terms: Terms) -> pl.Expr:
         return pl.when(cleared).then(None).otherwise(pl.coalesce(written, prior)).alias(name)
 
     return pl.struct(held(name) for name in terms.fields)
-
-
-def counted(results: Results, parked: int = 0) -> dict[str, int]:
-    """Results by state."""
-    by = {state: number for state, number in results.frame["state"].value_counts().iter_rows()}  # noqa: C416
-    if parked:
-        by[PARKED] = parked
-    return by
 
 
 def rows_of(decisions: pl.DataFrame) -> pl.Series:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import chain
 
 import numpy as np
 import polars as pl
 
-from hub.decisions import Standing
+from hub.decisions import Standing, key_hash, key_text
 from hub.mappings import Compiled, Pipeline
 from hub.runs.types import Claim, Run, SliceKind
 from hub.sdk import Cursor, Selection, Source
@@ -44,37 +43,48 @@ class Loader:
         self._run = run
         self._standing = standing
 
-    def pages(self, source: Source, claim: Claim, after: str | None, seen: list[bytes]) -> Iterator[Load]:
-        """The pages of a slice that are still to do. `seen` are the key hashes of a full run's pages."""
+    def pages(self, source: Source, claim: Claim, after: str | None, seen: np.ndarray) -> Iterator[Load]:
+        """The pages of a slice that are still to do. `seen` are the key hashes that the run met before."""
         if claim.kind is SliceKind.READ:
             return self._read(source, claim, after)
         if claim.kind is SliceKind.DUE:
-            return self._due(source, claim)
-        return self._absent(source, claim, seen)
+            return self._due(source, claim, after, seen)
+        absent = self._standing.unseen(self._run.mapping, seen)
+        return self._standing_pages(source, claim, after, absent, forced=False)
 
     def _read(self, source: Source, claim: Claim, after: str | None) -> Iterator[Load]:
         assert claim.selection is not None
-        selection = replace(Selection.from_json(claim.selection), page_rows=claim.page_rows)
+        planned = Selection.from_json(claim.selection)
+        # The fields and the filter are those of the mapping as the run is carried now: a resumed run may have a newer.
+        now = self._pipeline.selection(self._run.logical_at, incremental=True, page_rows=claim.page_rows)
+        selection = replace(now, part=planned.part, changed_by=planned.changed_by)
         cursor = Cursor.from_json(after) if after is not None else None
         for page in source.read(selection, after=cursor):
             yield Load(page.frame, self._no_keys(), page.cursor.to_json())
 
-    def _due(self, source: Source, claim: Claim) -> Iterator[Load]:
+    def _due(self, source: Source, claim: Claim, after: str | None, seen: np.ndarray) -> Iterator[Load]:
         mapping = self._run.mapping
         standing = (
-            chain.from_iterable(self._standing.in_state(mapping, state) for state in claim.subject)
+            self._standing.in_state(mapping, *claim.subject)
             if claim.subject
             else self._standing.due(mapping, self._run.logical_at)
         )
-        for frame in standing:
-            for part in frame["_key"].struct.unnest().iter_slices(claim.page_rows):
-                yield self.fetch(source, part, forced=True)
+        fresh = (each.filter(~np.isin(key_hash(each["_key"]), seen)) for each in standing) if seen.size else standing
+        return self._standing_pages(source, claim, after, fresh, forced=True)
 
-    def _absent(self, source: Source, claim: Claim, seen: list[bytes]) -> Iterator[Load]:
-        hashes = np.frombuffer(b"".join(seen), dtype=np.uint64)
-        for frame in self._standing.unseen(self._run.mapping, hashes):
-            for part in frame["_key"].struct.unnest().iter_slices(claim.page_rows):
-                yield self.fetch(source, part, forced=False)
+    def _standing_pages(
+        self, source: Source, claim: Claim, after: str | None, standing: Iterable[pl.DataFrame], *, forced: bool
+    ) -> Iterator[Load]:
+        """Records that stand, fetched by key. They come in key order, so the last one is where a page ends.
+
+        Without that a record that stays as it was, say rejected again, would come again after every restart.
+        """
+        for frame in standing:
+            texts = key_text(frame["_key"])
+            left = frame if after is None else frame.filter(texts > after)
+            for part in left["_key"].to_frame().iter_slices(claim.page_rows):
+                load = self.fetch(source, part["_key"].struct.unnest(), forced=forced)
+                yield replace(load, cursor=key_text(part["_key"])[-1])
 
     def fetch(self, source: Source, keys: pl.DataFrame, *, forced: bool) -> Load:
         """The records of these keys as they stand now, whether selected or not."""

@@ -3,33 +3,35 @@
 from __future__ import annotations
 
 import base64
-import io
 import json
-import struct
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
+
 import numpy as np
 import polars as pl
 from sqlalchemy.orm import Session
 
 from hub.audit import Action, Outcome
 from hub.connections import GuardedConnection, GuardedSource
-from hub.decisions import Prepared, Segment, SegmentFacts, View, key_hash
+from hub.decisions import PARKED, PLANNED, Prepared, Segment, SegmentFacts, View, key_hash
 from hub.mappings import Compiled, CompiledLookup, Facts, Pipeline
 from hub.mappings.expressions import to_filter
 from hub.models import Scorer
 from hub.runs.installation import Installation
-from hub.runs.pages.judging import Featured, Judge, Judged, Scored, completed
+from hub.runs.pages.faults import reach
 from hub.runs.pages.inline import inline
+from hub.runs.pages.judging import Featured, Judge, Judged, Scored, completed
 from hub.runs.pages.landing import Terms, changes_of, read_back, rows_of, send, shown_after, standing_after, unanswered
 from hub.runs.pages.loading import Load, Loader
+from hub.runs.pages.parking import Parking
+from hub.runs.pages.staging import seal, unseal
 from hub.runs.pages.undoing import undo_segment
 from hub.runs.types import Claim, Counts, PageRecord, PageState, Run, RunError, RunKind, RunState, SliceKind
-from hub.sdk import Changes, Context, Results, Selection
+from hub.sdk import Changes, Context, Results, Selection, UnavailableError, UnexpectedError
 
 MOST_TRIES = 3
 """Times a page's stored changes are written again before their fate is called unknown."""
@@ -72,6 +74,7 @@ class Trip:
         self._flying = np.empty(0, dtype=np.uint64)
         facts = Facts(run.logical_at, compiled.model.name, compiled.model.number, compiled.document.digest)
         readers = (self._read_lookup, self._read_targets, self._read_target_keys)
+        self._parking = Parking(compiled, hub.standing)
         self._judge = Judge(compiled, self._pipeline, lambda: self._scorer, hub.standing, facts, readers)
 
     @property
@@ -125,13 +128,28 @@ class Trip:
         """The pages of a slice that are still to do."""
         if claim.kind is SliceKind.UNDO:
             return self._segments(claim, after)
-        seen: list[bytes] = []
-        if claim.kind is SliceKind.ABSENT:
-            with self._hub.database.read() as session:
-                seen = self._hub.ledger.seen(session, self.run.id)
         if claim.kind is SliceKind.NAMED:
-            return iter([self._named(claim)])
-        return self._loader.pages(self._source("read"), claim, after, seen)
+            return self._reached(self._named(claim, after))
+        return self._reached(self._loader.pages(self._source("read"), claim, after, self._seen(claim)))
+
+    def _seen(self, claim: Claim) -> np.ndarray:
+        """The key hashes of what the run read from the source, where a slice must not meet those records again."""
+        if claim.kind is not SliceKind.ABSENT and not (claim.kind is SliceKind.DUE and self.run.ahead):
+            return np.empty(0, dtype=np.uint64)
+        with self._hub.database.read() as session:
+            hashes = np.frombuffer(b"".join(self._hub.ledger.seen(session, self.run.id)), dtype=np.uint64)
+            read = self._hub.ledger.source_counts(session, self.run.id).read
+        if hashes.size < read:
+            raise UnexpectedError(f"run {self.run.id} no longer knows which records it read; start a new full run")
+        return hashes
+
+    @staticmethod
+    def _reached(loads: Iterator[Load]) -> Iterator[Load]:
+        reach("before read")
+        for load in loads:
+            reach("after read", load.frame["_key"])
+            yield load
+            reach("before read")
 
     def _source(self, role: str) -> GuardedSource:
         name = self._compiled.document.read.connection
@@ -151,15 +169,17 @@ class Trip:
         """The records of these keys as they stand now, in their order as far as they exist."""
         return self._loader.fetch(self._source("read"), keys, forced=True)
 
-    def _named(self, claim: Claim) -> Load:
+    def _named(self, claim: Claim, after: str | None) -> Iterator[Load]:
         """The records a request named, as they stand now, with the values it gave instead of those read."""
         (sealed,) = claim.subject
         records = json.loads(self._hub.keys.open(base64.b64decode(sealed), {"kind": "request"}))
-        given = inline(self._compiled.source, self._compiled.fields, records)
-        load = self.fetch(given.get_column("_key").struct.unnest())
-        named = {name for each in records for name in each}
-        values = given.select("_key", *(name for name in self._compiled.fields if name in named))
-        return replace(load, frame=load.frame.update(values, on="_key"))
+        for start in range(int(after or 0), len(records), claim.page_rows):
+            part = records[start : start + claim.page_rows]
+            given = inline(self._compiled.source, self._compiled.fields, part)
+            load = self.fetch(given.get_column("_key").struct.unnest())
+            named = {name for each in part for name in each}
+            values = given.select("_key", *(name for name in self._compiled.fields if name in named))
+            yield replace(load, frame=load.frame.update(values, on="_key"), cursor=str(start + len(part)))
 
     def _segments(self, claim: Claim, after: str | None) -> Iterator[Load]:
         done = int(after) if after is not None else 0
@@ -217,14 +237,21 @@ class Trip:
         """
         if load.segment is not None:
             return self._intend_undo(claim, number, load)
-        featured = self._judge.features(load)
-        seen = self._await_overlap(featured, after)
+        hashes = self._await_overlap(load, after)
+        open_, parked = self._parking.without_parked(load)
+        featured = self._judge.features(open_) if park is None else self._parking.featured(open_)
         judged = self._judge.judge(self._judge.sift(featured), park=park)
-        keep = claim.kind is SliceKind.READ and self.run.kind is RunKind.FULL and not self.run.dry
-        return self._store(claim, number, judged, load, seen.tobytes() if keep else None)
+        judged = replace(judged, counts=judged.counts + parked)
+        reach("after score", load.frame["_key"])
+        return self._store(claim, number, judged, load, self._kept(claim, hashes))
 
-    def _await_overlap(self, featured: Featured, after: Future[None] | None) -> np.ndarray:
-        hashes = key_hash(featured.frame["_key"])
+    def _kept(self, claim: Claim, hashes: np.ndarray) -> bytes | None:
+        """What a page remembers of its keys: a full run finds by them who is gone, one ahead of itself what is done."""
+        full = self.run.kind is RunKind.FULL
+        return hashes.tobytes() if claim.kind is SliceKind.READ and (full or self.run.ahead) else None
+
+    def _await_overlap(self, load: Load, after: Future[None] | None) -> np.ndarray:
+        hashes = np.concatenate([key_hash(load.frame["_key"]), key_hash(load.gone.to_struct("_key"))])
         if after is not None and np.intersect1d(hashes, self._flying).size:
             after.result()
         self._flying = hashes
@@ -247,6 +274,7 @@ class Trip:
             return Intent(number, load, cursor, decisions.clear(), counts, None, seen, rows)
         if not decisions.height and not self.run.ahead:
             return Intent(number, load, cursor, decisions, judged.counts, None, seen, rows)
+        reach("before first commit", decisions["_key"])
         segment = (
             self._hub.log.write(self._facts(claim.run, claim.number, number), decisions) if decisions.height else None
         )
@@ -274,6 +302,7 @@ class Trip:
                 self._record_write(session, Action.WRITE_INTENT, segment, Outcome.STARTED, {"planned": judged.planned})
 
         self._hub.database.retrying(commit)
+        reach("after first commit", decisions["_key"])
         return Intent(number, load, cursor, decisions, judged.counts, page.segment, None, rows)
 
     def recall(self, page: PageRecord) -> Intent:
@@ -285,16 +314,25 @@ class Trip:
 
     def land(self, claim: Claim, intent: Intent, *, repeated: bool = False) -> None:
         """Writes a page's changes and stores the results: the second commit."""
-        results: Results | None = None
-        changes = changes_of(intent.decisions, self.terms) if intent.segment is not None else None
-        if changes is not None:
-            results = self._write(claim, intent, changes, repeated=repeated)
+        results = self._answered(claim, intent, repeated=repeated)
         stand = None
         if intent.segment is not None and intent.decisions.height:
             stand = self._stand(intent.decisions, intent.segment, results)
+        reach("before second commit", intent.decisions.get_column("_key", default=None))
         self._hub.database.retrying(lambda s: self._settle(s, claim, intent, results, stand), repeatable=True)
+        reach("after second commit", intent.decisions.get_column("_key", default=None))
         if results is not None:
             self._judge_rejects(claim, results)
+
+    def _answered(self, claim: Claim, intent: Intent, *, repeated: bool) -> Results | None:
+        """What the far side answers to the changes of a page; None where it intends none."""
+        if intent.segment is None:
+            return None
+        planned = int((intent.decisions["_state"] == PLANNED).sum())
+        if planned and not {*self.terms.columns.values()} <= {*intent.decisions.columns}:
+            return unanswered(planned, "the mapping's target fields changed before this was written")
+        changes = changes_of(intent.decisions, self.terms)
+        return None if changes is None else self._write(claim, intent, changes, repeated=repeated)
 
     def _write(self, claim: Claim, intent: Intent, changes: Changes, *, repeated: bool) -> Results:
         hub, lease = self._hub, self._hub.settings.lease_seconds
@@ -309,7 +347,13 @@ class Trip:
         destination = connection.destination()
         if destination is None:
             raise RunError(f"connection {self._compiled.document.write.connection} cannot be written")
-        results = send(destination, changes, PageJournal(hub, claim, intent.number))
+        reach("before write", changes.frame["_key"])
+        try:
+            results = send(destination, changes, PageJournal(hub, claim, intent.number))
+        except UnavailableError:
+            hub.database.retrying(lambda s: hub.ledger.untry_page(s, claim, intent.number))
+            raise
+        reach("after write", changes.frame["_key"])
         if (results.frame["state"] == "unknown").any():
             results = self._read_back(connection, changes, results)
             again = (results.frame["state"] == "unknown").arg_true()
@@ -340,6 +384,10 @@ class Trip:
         hub = self._hub
         if hub.ledger.page_state(session, claim, intent.number) is PageState.WRITTEN:
             return
+        if stand is not None and intent.segment is not None and hub.ledger.beside(session, claim.run):
+            # Another run may have decided the same records since: looked at again, with every other put kept waiting.
+            hub.standing.lock(session, self.run.mapping)
+            stand = self._stand(intent.decisions, intent.segment, results)
         counts = intent.counts
         if results is not None:
             counts = counts.but(dict(results.frame["state"].value_counts().iter_rows()))
@@ -347,6 +395,8 @@ class Trip:
             hub.log.record_results(session, intent.segment, _by_row(intent.decisions, results))
             by_state = dict(results.frame["state"].value_counts().iter_rows())
             self._record_write(session, Action.WRITE_OUTCOME, intent.segment, Outcome.DONE, by_state)
+        if stand is not None:
+            self._record_parked(session, claim, stand)
         if intent.segment is None and not self.run.ahead:
             self._record_read(session, claim, intent.number, counts.read)
         page = PageRecord(
@@ -374,6 +424,16 @@ class Trip:
         fields = self._compiled.target.schema(self.terms.fields)
         return self._hub.standing.view(self.run.mapping, decisions["_key"], fields)
 
+    def _record_parked(self, session: Session, claim: Claim, stand: tuple[View, Prepared | None]) -> None:
+        """One event where records of a page were set aside now."""
+        _, prepared = stand
+        if prepared is None:
+            return
+        parked = prepared.updates["state"] == PARKED
+        if parked.any():
+            number = int(parked.sum())
+            self._hub.record(session, self.run.actor, Action.RECORD_PARK, claim.run, run=claim.run, records=number)
+
     def _judge_rejects(self, claim: Claim, results: Results) -> None:
         rejected = int((results.frame["state"] == "rejected").sum())
         with self._hub.database.begin() as session:
@@ -385,10 +445,11 @@ class Trip:
 
     # -- stages of their own -------------------------------------------------------------------------------------
 
-    def store_features(self, claim: Claim, number: int, load: Load) -> None:
+    def store_features(self, claim: Claim, number: int, load: Load, *, park: str | None = None) -> None:
         """Reads and sifts a page for a model that another pool scores."""
-        featured = self._judge.features(load)
-        seen = key_hash(featured.frame["_key"])
+        hashes = self._await_overlap(load, None)
+        open_, parked = self._parking.without_parked(load)
+        featured = self._judge.features(open_) if park is None else self._parking.featured(open_)
         sifted = self._judge.sift(featured)
         fresh = sifted.fresh.select(featured.frame.columns)
         lost = sifted.lost
@@ -402,39 +463,29 @@ class Trip:
             state=PageState.FEATURED,
             segment=None,
             cursor=load.cursor,
-            counts=sifted.idle,
-            features=self._seal(claim, number, "features", [fresh, outside, gone]),
+            counts=sifted.idle + parked,
+            features=seal(self._hub.keys, claim, number, "features", [fresh, outside, gone, self._shown()]),
         )
-        keep = claim.kind is SliceKind.READ and self.run.kind is RunKind.FULL and not self.run.dry
-        stored = seen.tobytes() if keep else None
+        stored = self._kept(claim, hashes)
         self._hub.database.retrying(lambda s: self._hub.ledger.put_page(s, claim, page, stored))
 
-    def store_predictions(self, claim: Claim, page: PageRecord) -> None:
-        """Scores a stored page; needs no connection to any far side."""
-        fresh, *_ = self._unseal(claim, page.number, "features", page.features)
-        scored = self._judge.score(fresh)
-        frames = [scored.outputs, *([scored.reasons.to_frame("_reasons")] if scored.reasons is not None else [])]
-        sealed = self._seal(claim, page.number, "predictions", frames)
-        done = replace(page, state=PageState.SCORED, predictions=sealed)
-        self._hub.database.retrying(lambda s: self._hub.ledger.put_page(s, claim, done))
+    def _shown(self) -> pl.DataFrame:
+        """What the pool that scores must know of the mapping: how many reasons it shows."""
+        return pl.DataFrame({"reasons": [self._compiled.reasons]})
 
-    def intend_scored(self, claim: Claim, page: PageRecord) -> Intent:
-        """The first commit of a page that another pool scored."""
-        fresh, outside, gone = self._unseal(claim, page.number, "features", page.features)
-        outputs, *reasons = self._unseal(claim, page.number, "predictions", page.predictions)
+    def intend_scored(self, claim: Claim, page: PageRecord, *, park: str | None = None) -> Intent:
+        """The first commit of a page that another pool scored. Without predictions its records are parked."""
+        keys = self._hub.keys
+        fresh, outside, gone, _ = unseal(keys, claim, page.number, "features", page.features)
+        scored = None
+        if page.predictions is not None:
+            outputs, *reasons = unseal(keys, claim, page.number, "predictions", page.predictions)
+            scored = Scored(outputs, reasons[0].to_series() if reasons else None)
         sifted = self._judge.sift(Featured(fresh, outside, gone, forced=True))
-        scored = Scored(outputs, reasons[0].to_series() if reasons else None)
-        judged = self._judge.judge(sifted, scored)
+        judged = self._judge.judge(sifted, scored, park=park)
         judged = replace(judged, counts=judged.counts + page.counts)
         load = Load(pl.DataFrame(), gone, page.cursor)
         return self._store(claim, page.number, judged, load, None)
-
-    def _seal(self, claim: Claim, number: int, kind: str, frames: Sequence[pl.DataFrame]) -> bytes:
-        return self._hub.keys.seal(_pack(frames), _identity(claim, number, kind))
-
-    def _unseal(self, claim: Claim, number: int, kind: str, sealed: bytes | None) -> list[pl.DataFrame]:
-        assert sealed is not None
-        return _unpack(self._hub.keys.open(sealed, _identity(claim, number, kind)))
 
     # -- the far sides -------------------------------------------------------------------------------------------
 
@@ -482,13 +533,19 @@ class Trip:
         return pl.concat([empty, *(page.frame.select(wanted) for page in source.lookup(selection, keys))])
 
     def _read_target_keys(self, pointers: pl.DataFrame) -> pl.Series:
-        """The target keys that the decisions at (segment, row) were written to, in order."""
-        frames = {
-            segment: self._hub.log.frame(segment, ["_target"])["_target"]
-            for segment in pointers["_st_segment"].unique().to_list()
-        }
-        picked = [frames[segment].gather([row]) for segment, row in pointers.iter_rows()]
-        return pl.concat(picked).alias("_target")
+        """The target keys that the decisions at (segment, row) were written to, or the nearest one before each."""
+        frames: dict[int, pl.DataFrame] = {}
+        found = []
+        for segment, row in pointers.iter_rows():
+            at: tuple[int, int] | None = (segment, row)
+            target = None
+            while at is not None and target is None:
+                if at[0] not in frames:
+                    frames[at[0]] = self._hub.log.frame(at[0], ["_target", "_previous"])
+                target, previous = frames[at[0]].row(at[1])
+                at = (previous["segment"], previous["row"]) if previous is not None else None
+            found.append(target)
+        return pl.Series("_target", found, self._compiled.target.key_dtype())
 
     # -- the trail -----------------------------------------------------------------------------------------------
 
@@ -554,30 +611,9 @@ def open_trip(hub: Installation, run: str) -> Trip:
     with hub.database.read() as session:
         found = hub.ledger.run(session, run)
     published = hub.mappings.version(found.mapping, found.version)
-    return Trip(hub, found, hub.mappings.compile_published(published))
+    model = hub.registry.get(hub.mappings.document(published).model.name, found.model)
+    return Trip(hub, found, hub.mappings.compile_published(published, model=model))
 
 
 def _by_row(decisions: pl.DataFrame, results: Results) -> pl.DataFrame:
     return results.frame.with_columns(row=rows_of(decisions))
-
-
-def _identity(claim: Claim, number: int, kind: str) -> dict[str, str]:
-    return {"kind": kind, "run": claim.run, "slice": str(claim.number), "page": str(number)}
-
-
-def _pack(frames: Sequence[pl.DataFrame]) -> bytes:
-    parts = []
-    for frame in frames:
-        buffer = io.BytesIO()
-        frame.write_ipc(buffer, compression="zstd")
-        parts.append(struct.pack(">Q", buffer.tell()) + buffer.getvalue())
-    return b"".join(parts)
-
-
-def _unpack(packed: bytes) -> list[pl.DataFrame]:
-    frames, at = [], 0
-    while at < len(packed):
-        (size,) = struct.unpack_from(">Q", packed, at)
-        frames.append(pl.read_ipc(io.BytesIO(packed[at + 8 : at + 8 + size])))
-        at += 8 + size
-    return frames

@@ -1,4 +1,4 @@
-"""Decides what an undo writes: for each record that a page wrote, the values it replaced, on condition it still holds."""
+"""Decides what an undo writes: for each record that a page wrote the values it replaced, where nobody edited since."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ def undo_segment(log: DecisionLog, segment: int, run: str, targets: Sequence[tup
         frame.with_row_index("row")
         .with_columns(pl.col("row").cast(results.schema["row"]))
         .join(results, on="row", how="left")
-        .filter((pl.col("_state") == PLANNED) & pl.col("_result").is_in([APPLIED, UNKNOWN]))
+        # Without a result the write may have landed all the same: the condition below tells.
+        .filter((pl.col("_state") == PLANNED) & pl.col("_result").fill_null(UNKNOWN).is_in([APPLIED, UNKNOWN]))
     )
     cleared = pl.col("_clear").fill_null([])
     fields = [name for _, name in targets]

@@ -1,0 +1,153 @@
+"""A record that fails is found and set aside, the rest pass; a fault that is not theirs stops everything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from hub.audit import Action
+from hub.runs import RunKind, RunState, Worker, replay
+from hub.runs.pages.faults import POINTS
+from hub.sdk import UnavailableError
+from tests.hub.runs.site import ME, Site
+from tests.hub.runs.test_standing import by
+
+Make = Callable[..., Site]
+
+
+def test_a_record_whose_page_fails_is_found_by_bisecting_and_parked(
+    make_site: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = make_site(40, page_rows=40)
+    monkeypatch.setenv("HUB_FAULT", "raise:before score@000013")
+    run = site.run()
+    assert (run.state, by(run)) == (RunState.DONE_WITH_REJECTS, {"applied": 39, "parked": 1})
+    assert site.standing("000013")["state"] == "parked"
+    [event] = site.events(Action.RECORD_PARK)
+    assert event.event.detail["records"] == 1
+    again = site.run()  # it is not tried again as it is: the fault is armed still
+    assert (by(again), len(site.events(Action.RECORD_PARK))) == ({"skipped": 39, "parked": 1}, 1)
+    monkeypatch.delenv("HUB_FAULT")
+    assert by(site.carry(replay(site.hub, "risk", str(ME), ("parked",)))) == {"applied": 1}
+
+
+def test_a_fault_of_all_records_holds_the_run_and_does_not_park_them_all(
+    make_site: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = make_site(30, page_rows=2)
+    monkeypatch.setenv("HUB_FAULT", "raise:after score")
+    held = site.run()
+    assert held.state is RunState.HELD
+    assert by(held) == {}
+
+
+def test_ten_records_parked_in_a_row_are_a_fault_of_something_else(
+    make_site: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = make_site(14, page_rows=1)
+    from hub.mappings import Pipeline
+
+    def fail(*_: object) -> None:
+        raise ArithmeticError("a secret value")
+
+    monkeypatch.setattr(Pipeline, "decide", fail)
+    held = site.run()
+    assert held.state is RunState.HELD
+    assert by(held) == {"parked": 10}
+    assert "the fault is not theirs" in (held.reason or "")
+
+
+def test_a_far_side_that_is_away_costs_no_tries_and_no_parked_record(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hub.connections.guard import GuardedDestination
+
+    write, calls = GuardedDestination.write, []
+
+    def away(self: GuardedDestination, changes: object, **more: object) -> object:
+        calls.append(changes)
+        if len(calls) <= 6:
+            raise UnavailableError("the far side restarts", retry_after=0.0)
+        return write(self, changes, **more)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(GuardedDestination, "write", away)
+    run = site.run()
+    assert (run.state, by(run)) == (RunState.DONE, {"applied": 20})
+
+
+def test_an_answer_that_never_comes_is_read_back_before_anything_is_sent_again(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hub.connections.guard import GuardedDestination
+    from hub.runs.pages.landing import unanswered
+
+    write, sent = GuardedDestination.write, []
+
+    def lose_the_answer(self: GuardedDestination, changes: object, **more: object) -> object:
+        sent.append(changes)
+        write(self, changes, **more)  # type: ignore[arg-type]
+        return unanswered(len(changes), "timed out")  # type: ignore[arg-type]
+
+    monkeypatch.setattr(GuardedDestination, "write", lose_the_answer)
+    run = site.run()
+    assert (run.state, by(run)) == (RunState.DONE, {"applied": 20})
+    assert len(sent) == 3  # one call a page, none repeated
+    assert site.writes() == 20
+
+
+def test_a_model_with_a_pool_is_scored_without_credentials_and_scores_the_same(make_site: Make) -> None:
+    light, heavy = make_site(30), make_site(30, parts={"use": "'3'"})
+    light.run()
+    run = heavy.order()
+    scorer = Worker(heavy.hub, "gpu", "gpu/1")
+    opened: list[str] = []
+    open_, entities = heavy.hub.connections.open, heavy.hub.connections.entities
+    while True:
+        moved = heavy.worker().work(run)
+        heavy.hub.connections.open = lambda name, *_a, **_k: opened.append(name)  # type: ignore[assignment,method-assign]
+        heavy.hub.connections.entities = lambda name, *_a: opened.append(name)  # type: ignore[assignment,method-assign]
+        scored = scorer.work(run)
+        heavy.hub.connections.open, heavy.hub.connections.entities = open_, entities  # type: ignore[method-assign]
+        if not moved and not scored:
+            break
+    ended = heavy.look(run)
+    assert (ended.state, by(ended), opened) == (RunState.DONE, {"applied": 30}, [])
+    assert heavy.scores() == light.scores()
+    again = heavy.order(RunKind.FULL)
+    while heavy.worker().work(again) or scorer.work(again):
+        pass
+    assert by(heavy.look(again)) == {"skipped": 30}
+
+
+def test_a_record_that_fails_in_the_pool_is_parked_and_the_rest_pass(
+    make_site: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = make_site(20, parts={"use": "'3'"}, page_rows=10)
+    monkeypatch.setenv("HUB_FAULT", "raise:after score@000013")
+    run, scorer, light = site.order(), Worker(site.hub, "gpu", "gpu/1"), site.worker()
+    for _ in range(400):
+        if not light.work(run) and not scorer.work(run):
+            break
+    ended = site.look(run)
+    assert (ended.state, by(ended)) == (RunState.DONE_WITH_REJECTS, {"applied": 19, "parked": 1})
+
+
+def test_a_staged_run_ahead_writes_nothing_before_all_is_scored(make_site: Make) -> None:
+    site = make_site(100, parts={"use": "'3'", "run": "  ahead: true\n"})
+    run, scorer, light = site.order(), Worker(site.hub, "gpu", "gpu/1"), site.worker()
+    while True:
+        scored = scorer.work(run)
+        with site.hub.database.read() as session:
+            [state] = {site.hub.ledger.slices(session, run)}
+        if not light.work(run) and not scored:
+            break
+        assert state[0] == 0 or site.writes() == 100
+    assert by(site.look(run)) == {"applied": 100}
+
+
+def test_every_point_has_one_name() -> None:
+    assert len(set(POINTS)) == len(POINTS) == 14
+    text = "".join(path.read_text() for path in Path("hub/runs").rglob("*.py"))
+    assert [point for point in POINTS if f'reach("{point}"' not in text] == []
