@@ -135,7 +135,9 @@ def _ticking(hub: Installation, stop: threading.Event, bell: threading.Event) ->
 
 
 def _end_with_supervisor() -> None:
-    sys.stdin.buffer.read()
+    # Past Python's own buffer: its lock, held by this thread for ever, would abort the interpreter's regular end.
+    while os.read(sys.stdin.fileno(), 1024):
+        pass
     os._exit(0)
 
 
