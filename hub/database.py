@@ -6,9 +6,10 @@ import json
 import os
 import random
 import sqlite3
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
@@ -150,6 +151,9 @@ class Database:
             raise DatabaseError(f"the hub keeps its state in SQLite or PostgreSQL, not {self.url.get_backend_name()}")
         self.engine = _sqlite_engine(self.url) if self.sqlite else _postgresql_engine(self.url)
         self.sessions = sessionmaker(self.engine, expire_on_commit=False, info={"hub.database": self})
+        # SQLite's one writer: others wait by sleeping up to a tenth of a second at a time, in no order. Threads of one
+        # process queue here instead.
+        self._turn = threading.RLock() if self.sqlite else nullcontext()
         self._readers = sessionmaker(_reading(self.engine), expire_on_commit=False, info={"hub.database": self})
 
     @property
@@ -160,7 +164,7 @@ class Database:
     @contextmanager
     def begin(self) -> Iterator[Session]:
         """One writing transaction. On SQLite it takes the write lock at once, so it never fails half-way."""
-        with self.sessions.begin() as session:
+        with self._turn, self.sessions.begin() as session:
             yield session
 
     @contextmanager
@@ -192,7 +196,7 @@ class Database:
         for attempt in range(1, attempts + 1):
             committing = False
             try:
-                with self.sessions() as session:
+                with self._turn, self.sessions() as session:
                     result = work(session)
                     committing = True
                     session.commit()

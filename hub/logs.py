@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 import sys
 import traceback
-from collections.abc import Iterator
-from pathlib import Path
+from typing import Any
 
 import structlog
 
 from hub.settings import Settings
+
+_OURS = ("hub.", "connectors.")
+_WITHHELD = "(message withheld: it may hold a value of a record)"
+_LONGEST_CHAIN = 10
 
 
 def configure(settings: Settings, *, process: str) -> None:
@@ -26,7 +29,7 @@ def configure(settings: Settings, *, process: str) -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            _trace,
+            structlog.processors.ExceptionRenderer(traced),
             _one_line,
             renderer,
         ],
@@ -35,29 +38,33 @@ def configure(settings: Settings, *, process: str) -> None:
         cache_logger_on_first_use=True,
     )
     structlog.contextvars.bind_contextvars(process=process)
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s %(message)s")
+    ours = logging.StreamHandler(sys.stderr)
+    ours.setFormatter(_Library("%(levelname)s %(name)s %(message)s"))
+    logging.basicConfig(level=logging.WARNING, handlers=[ours])
+    sys.excepthook = lambda kind, error, trace: print(traced((kind, error, trace)), file=sys.stderr)  # noqa: T201
 
 
-def _trace(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:
-    """Where an exception came from, without its message: a library may quote the record it stumbled over."""
-    error = event.pop("exc_info", None)
-    if error is True:
-        error = sys.exc_info()[1]
-    if isinstance(error, tuple):
-        error = error[1]
-    if isinstance(error, BaseException):
-        event["exception"] = " < ".join(_described(error))
-    return event
+def traced(exc_info: structlog.typing.ExcInfo) -> str:
+    """A traceback in which only our own errors speak.
+
+    What a library says of a failure often holds the value that made it fail, and that may be a record's.
+    """
+    parts: list[str] = []
+    error: BaseException | None = exc_info[1]
+    while error is not None and len(parts) < _LONGEST_CHAIN:
+        kind = type(error)
+        said = f": {error}" if kind.__module__.startswith(_OURS) else f" {_WITHHELD}"
+        where = "".join(traceback.format_tb(error.__traceback__))
+        parts.append(f"Traceback (most recent call last):\n{where}{kind.__module__}.{kind.__qualname__}{said}")
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    return "\n\nwhich led to:\n\n".join(reversed(parts))
 
 
-def _described(error: BaseException) -> Iterator[str]:
-    """The exception and those behind it: its type, then module and line of each frame, innermost first."""
-    seen: BaseException | None = error
-    while seen is not None:
-        frames = traceback.extract_tb(seen.__traceback__)
-        places = (f"{Path(each.filename).stem}.{each.name}:{each.lineno}" for each in reversed(frames[-8:]))
-        yield f"{type(seen).__name__} at {' from '.join(places) or '(nowhere)'}"
-        seen = seen.__cause__ or (None if seen.__suppress_context__ else seen.__context__)
+class _Library(logging.Formatter):
+    """For what libraries log with a traceback."""
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802 - the name the standard library calls
+        return traced(ei)
 
 
 def _one_line(_logger: object, _method: str, event: structlog.typing.EventDict) -> structlog.typing.EventDict:

@@ -29,6 +29,11 @@ def checked(client: Client, relation: Relation, changes: Changes) -> tuple[pl.Da
             pl.struct(field=pl.lit(None, pl.String), reason=pl.lit("the key is incomplete"))
         )
     ]
+    for i, name in enumerate(entity.key):
+        impossible = client.impossible(pl.col(f"k{i}"), relation.meta(name))
+        if impossible is not None:
+            told = pl.struct(field=pl.lit(name), reason=pl.lit("no record can have this key"))
+            faults.append(pl.when(impossible).then(told))
     values, before = [], []
     for i, name in enumerate(fields):
         column = relation.meta(name)

@@ -210,9 +210,28 @@ class Client(ABC):
     def taken(self, expression: Expression, column: Column) -> Expression:
         """A column of a rowset as the type of the table's column."""
 
+    def keyed(self, expression: Expression, column: Column) -> Expression:
+        """The table's side of a comparison with a rowset."""
+        return expression
+
+    def sought(self, expression: Expression, column: Column) -> Expression:
+        """The rowset's side of a comparison, so that the table's index serves. It may find more than is meant."""
+        return self.taken(expression, column)
+
+    def impossible(self, wanted: pl.Expr, column: Column) -> pl.Expr | None:
+        """Where no record can hold the value, so that asking for it would only be an error."""
+        if column.field.type is FieldType.UUID:
+            return ~wanted.str.contains(r"^[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}$")
+        if column.field.values:
+            return ~wanted.is_in(list(column.field.values))
+        return self.unstorable(wanted, column)
+
     def matched(self, left: Expression, right: Expression, column: Column) -> Expression:
-        """Whether a key of the table is that of a rowset."""
-        return left == self.taken(right, column)
+        """Whether a key of the table is that of a rowset, byte for byte where it is a text.
+
+        A collation may take two keys for one, and two records may differ by no more than that.
+        """
+        return self.keyed(left, column) == self.sought(right, column)
 
     def same(self, left: Expression, right: Expression, column: Column) -> Expression:
         """Whether two values of a column are the same, null included."""

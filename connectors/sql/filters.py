@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from uuid import UUID
+
 import sqlalchemy as sa
 
 from connectors.sql.client import Client, Expression
 from connectors.sql.tables import Relation
-from hub.sdk import AllOf, AnyOf, Compare, Filter, Operator, UnexpectedError
+from hub.sdk import AllOf, AnyOf, Compare, FieldType, Filter, Operator, UnexpectedError, Value
 
 
 def condition(client: Client, relation: Relation, tree: Filter) -> Expression:
@@ -27,6 +29,8 @@ def _compare(client: Client, relation: Relation, tree: Compare) -> Expression:
     if tree.operator is Operator.NOT_NULL:
         return plain.is_not(None)
     left = client.compared(plain, meta)
+    if meta.field.type is FieldType.UUID:
+        tree = _uuids(tree)
     if tree.operator in (Operator.IN, Operator.NOT_IN):
         assert isinstance(tree.value, tuple)
         if any(each is None for each in tree.value) and tree.operator is Operator.NOT_IN:
@@ -44,3 +48,16 @@ def _compare(client: Client, relation: Relation, tree: Compare) -> Expression:
     if tree.operator in (Operator.LT, Operator.LE):
         return left < right if tree.operator is Operator.LT else left <= right
     return left > right if tree.operator is Operator.GT else left >= right
+
+
+def _uuids(tree: Compare) -> Compare:
+    """The comparison as IN, without the texts that are no UUID: no record can equal those."""
+    listed = tree.value if isinstance(tree.value, tuple) else (tree.value,)
+    return Compare(tree.field, Operator.IN, tuple(each for each in listed if _is_uuid(each)))
+
+
+def _is_uuid(value: Value) -> bool:
+    try:
+        return isinstance(value, str) and UUID(value) is not None
+    except ValueError:
+        return False

@@ -18,13 +18,13 @@ from pymysql.converters import conversions
 from sqlalchemy.dialects import mysql
 from sqlalchemy.sql.functions import Function
 
-from connectors.sql.client import EQUALITY, NULLS, Client, ContentionError, Expression, LostError, Parameter, text_of
+from connectors.sql.catalogues.mariadb import CATALOGUE, COLUMNS, INDEXES, described
+from connectors.sql.client import Client, ContentionError, Expression, LostError, Parameter, text_of
 from connectors.sql.tables import Column, Table, raw_frame
 from hub.sdk import (
     CheckReport,
     Field,
     FieldType,
-    Operator,
     RejectedError,
     UnauthorizedError,
     UnavailableError,
@@ -32,20 +32,6 @@ from hub.sdk import (
     Value,
 )
 
-_TYPES: Mapping[str, FieldType] = {
-    **dict.fromkeys(("tinyint", "smallint", "mediumint", "int", "bigint", "year", "bit"), FieldType.INTEGER),
-    "decimal": FieldType.DECIMAL,
-    "float": FieldType.REAL,
-    "double": FieldType.REAL,
-    **dict.fromkeys(("char", "varchar", "tinytext", "text", "mediumtext", "longtext", "enum"), FieldType.TEXT),
-    **dict.fromkeys(("binary", "varbinary", "tinyblob", "blob", "mediumblob", "longblob"), FieldType.BYTES),
-    "date": FieldType.DATE,
-    "time": FieldType.TIME,
-    "datetime": FieldType.TIMESTAMP,
-    "timestamp": FieldType.INSTANT,
-    "uuid": FieldType.UUID,
-}
-_BITS = {"tinyint": 8, "smallint": 16, "mediumint": 24, "int": 32, "bigint": 64}
 # A row of a batch travels as JSON; each value in a type that brings it whole.
 _CARRIED = {FieldType.INTEGER: "BIGINT", FieldType.REAL: "DOUBLE", FieldType.BOOLEAN: "TINYINT"}
 _CASTS = {
@@ -62,27 +48,6 @@ _SESSION = (
     "max_statement_time = {statement}, innodb_lock_wait_timeout = {lock}, lock_wait_timeout = {lock}, "
     "tx_isolation = 'READ-COMMITTED'"
 )
-_CATALOGUE = """
-SELECT c.TABLE_SCHEMA, c.TABLE_NAME, t.TABLE_TYPE LIKE '%VIEW%', COALESCE(v.IS_UPDATABLE, 'YES'), c.COLUMN_NAME,
-       c.DATA_TYPE, c.COLUMN_TYPE, c.IS_NULLABLE, c.COLUMN_DEFAULT IS NOT NULL OR c.EXTRA LIKE '%auto_increment%',
-       c.CHARACTER_MAXIMUM_LENGTH, c.NUMERIC_PRECISION, c.NUMERIC_SCALE, c.DATETIME_PRECISION, c.CHARACTER_SET_NAME,
-       c.COLLATION_NAME, c.IS_GENERATED, c.PRIVILEGES, c.COLUMN_COMMENT,
-       EXISTS (SELECT 1 FROM information_schema.CHECK_CONSTRAINTS k WHERE k.CONSTRAINT_SCHEMA = c.TABLE_SCHEMA
-         AND k.TABLE_NAME = c.TABLE_NAME AND k.CONSTRAINT_NAME = c.COLUMN_NAME AND k.CHECK_CLAUSE LIKE 'json_valid(%')
-  FROM information_schema.COLUMNS c
-  JOIN information_schema.TABLES t ON t.TABLE_SCHEMA = c.TABLE_SCHEMA AND t.TABLE_NAME = c.TABLE_NAME
-  LEFT JOIN information_schema.VIEWS v ON v.TABLE_SCHEMA = c.TABLE_SCHEMA AND v.TABLE_NAME = c.TABLE_NAME
- WHERE c.TABLE_SCHEMA IN :schemas
- ORDER BY c.TABLE_SCHEMA, c.TABLE_NAME, c.ORDINAL_POSITION
-"""
-_INDEXES = """
-SELECT TABLE_SCHEMA, TABLE_NAME, INDEX_NAME, COLUMN_NAME FROM information_schema.STATISTICS
- WHERE TABLE_SCHEMA IN :schemas AND NON_UNIQUE = 0 ORDER BY TABLE_SCHEMA, TABLE_NAME, INDEX_NAME, SEQ_IN_INDEX
-"""
-_COLUMNS = (
-    "schema", "table", "view", "updatable", "name", "type", "native", "nullable", "defaulted", "length", "precision",
-    "scale", "digits", "charset", "collation", "generated", "rights", "title", "json",
-)  # fmt: skip
 
 
 class MariaClient(Client):
@@ -184,19 +149,19 @@ class MariaClient(Client):
 
     def tables(self) -> list[Table]:
         schemas: sa.BindParameter[Any] = sa.bindparam("schemas", self._schemas, expanding=True)
-        columns = self.rows(sa.text(_CATALOGUE).bindparams(schemas)).rows()
-        rows = pl.DataFrame(columns, schema=dict.fromkeys(_COLUMNS, pl.String), orient="row")
+        columns = self.rows(sa.text(CATALOGUE).bindparams(schemas)).rows()
+        rows = pl.DataFrame(columns, schema=dict.fromkeys(COLUMNS, pl.String), orient="row")
         indexes: dict[tuple[str, str], dict[str, list[str]]] = {}
-        for schema, table, index, column in self.rows(sa.text(_INDEXES).bindparams(schemas)).rows():
+        for schema, table, index, column in self.rows(sa.text(INDEXES).bindparams(schemas)).rows():
             indexes.setdefault((schema, table), {}).setdefault(index, []).append(column)
         groups = rows.partition_by("schema", "table", maintain_order=True, as_dict=True)
-        return [_table(group, indexes.get((str(names[0]), str(names[1])), {})) for names, group in groups.items()]
+        return [described(group, indexes.get((str(names[0]), str(names[1])), {})) for names, group in groups.items()]
 
     def rowset(self, frame: pl.DataFrame, columns: Mapping[str, Column | None]) -> sa.FromClause:
         made, kinds = [], []
         for name, dtype in frame.schema.items():
             column = columns.get(name)
-            kind = _carried(column, dtype)
+            kind = _carried(column, dtype, frame[name])
             plain = dtype.is_integer() or dtype == pl.Float64
             value = text_of(column.field, name) if column is not None and not plain else pl.col(name)
             made.append(pl.col(name).cast(pl.Int8) if dtype == pl.Boolean else value.alias(name))
@@ -259,7 +224,7 @@ class MariaClient(Client):
         if column.field.type is not FieldType.TEXT:
             return expression
         if declared:
-            return sa.func.convert(expression.op("USING")(sa.literal_column("utf8mb4"))).collate("utf8mb4_nopad_bin")
+            return _bytes(expression)
         return _cast(expression, "CHAR") if column.field.values else expression
 
     def version(self, expression: Expression) -> Expression:
@@ -278,12 +243,18 @@ class MariaClient(Client):
             return _cast(expression, _CASTS[kind])
         return sa.func.unhex(expression) if kind is FieldType.BYTES else expression
 
+    def sought(self, expression: Expression, column: Column) -> Expression:
+        """Texts in the column's own collation, so that its index serves; `matched` tells case apart."""
+        if column.field.type is not FieldType.TEXT or not column.charset:
+            return self.taken(expression, column)
+        text = sa.func.convert(expression.op("USING")(sa.literal_column(column.charset)))
+        return text.collate(str(column.collation))
+
     def matched(self, left: Expression, right: Expression, column: Column) -> Expression:
-        """Compares texts in the column's own collation, so that its index serves; case is told apart afterwards."""
-        if column.field.type is FieldType.TEXT and column.charset:
-            right = sa.func.convert(self.taken(right, column).op("USING")(sa.literal_column(column.charset)))
-            return left == right.collate(str(column.collation))
-        return left == self.taken(right, column)
+        found = super().matched(left, right, column)
+        if column.field.type is not FieldType.TEXT or not column.charset:
+            return found
+        return sa.and_(found, _bytes(left) == _bytes(right))
 
     def fitted(self, wanted: pl.Expr, column: Column) -> pl.Expr:
         if column.native == "float":
@@ -327,12 +298,18 @@ _REASONS = {
 }
 
 
+def _bytes(text: Expression) -> Expression:
+    """A text that is ordered and compared by its characters alone, trailing blanks included."""
+    converted: Expression = sa.func.convert(text.op("USING")(sa.literal_column("utf8mb4")))
+    return converted.collate("utf8mb4_nopad_bin")
+
+
 def _cast(expression: Expression, kind: str) -> Expression:
     """CAST to a type of the fixed words above: SQLAlchemy leaves out a CAST to most types of this product."""
     return Function("CAST", expression.op("AS")(sa.literal_column(kind)))
 
 
-def _carried(column: Column | None, dtype: pl.DataType) -> str:
+def _carried(column: Column | None, dtype: pl.DataType, values: pl.Series) -> str:
     if column is None:
         return "TINYINT" if dtype == pl.Boolean else "BIGINT" if dtype.is_integer() else "VARCHAR(64)"
     field = column.field
@@ -342,77 +319,6 @@ def _carried(column: Column | None, dtype: pl.DataType) -> str:
         return _CARRIED[field.type]
     if field.type in _CASTS or field.type is FieldType.UUID:
         return "VARCHAR(64)"
-    size = (field.length or 10**9) * (2 if field.type is FieldType.BYTES else 1)
+    sizes = 2 * values.bin.size() if field.type is FieldType.BYTES else values.str.len_chars()
+    size = max(1, int(sizes.cast(pl.Int64).max() or 0))  # type: ignore[arg-type]
     return f"VARCHAR({size}) CHARACTER SET utf8mb4" if size <= 1000 else "LONGTEXT CHARACTER SET utf8mb4"
-
-
-def _table(group: pl.DataFrame, indexes: Mapping[str, Sequence[str]]) -> Table:
-    rows = group.to_dicts()
-    return Table(
-        schema=rows[0]["schema"],
-        name=rows[0]["table"],
-        columns=tuple(_column(row) for row in rows if "select" in row["rights"]),
-        primary=tuple(indexes.get("PRIMARY", ())),
-        unique=tuple(frozenset(each) for each in indexes.values()),
-        view=rows[0]["view"] == "1",
-    )
-
-
-def _column(row: Mapping[str, str | None]) -> Column:
-    name, native = str(row["type"]), str(row["native"])
-    kind, known = _TYPES.get(name, FieldType.TEXT), name in _TYPES
-    unsigned = "unsigned" in native
-    precision, scale = (int(row["precision"] or 0), int(row["scale"] or 0)) if name == "decimal" else (None, None)
-    if native == "tinyint(1)" or native == "bit(1)":
-        kind = FieldType.BOOLEAN
-    elif name == "bigint" and unsigned:
-        kind, precision, scale = FieldType.DECIMAL, 20, 0
-    elif row["json"] == "1":
-        kind = FieldType.JSON
-    bits = _BITS.get(name) if kind is FieldType.INTEGER else None
-    closed = row["updatable"] != "YES" or row["generated"] == "ALWAYS" or not known
-    rights = str(row["rights"]).split(",")
-    field = Field(
-        name=str(row["name"]),
-        type=kind,
-        nullable=row["nullable"] == "YES",
-        writable="update" in rights and not closed,
-        title=str(row["title"] or ""),
-        length=_length(row, kind),
-        precision=None if precision is None else min(precision, 38),
-        scale=scale,
-        values=_values(native) if name == "enum" else (),
-        operators=_operators(kind),
-    )
-    return Column(
-        field=field,
-        native="float" if name == "float" else native,
-        family=name if known else "other",
-        insertable="insert" in rights and not closed,
-        defaulted=row["defaulted"] == "1",
-        exact=kind is not FieldType.TEXT,
-        digits=int(row["digits"] or 0) if kind in _CASTS and kind is not FieldType.DATE else 6,
-        low=None if bits is None else 0 if unsigned else -(2 ** (bits - 1)),
-        high=None if bits is None else 2**bits - 1 if unsigned else 2 ** (bits - 1) - 1,
-        charset=row["charset"],
-        collation=row["collation"],
-    )
-
-
-def _length(row: Mapping[str, str | None], kind: FieldType) -> int | None:
-    length = int(row["length"] or 0)
-    if kind not in (FieldType.TEXT, FieldType.BYTES) or row["type"] == "enum" or not length or length >= 2**31:
-        return None
-    return length
-
-
-def _values(native: str) -> tuple[str, ...]:
-    return tuple(each.replace("''", "'") for each in re.findall(r"'((?:[^']|'')*)'", native))
-
-
-def _operators(kind: FieldType) -> frozenset[Operator]:
-    if kind is FieldType.JSON:
-        return NULLS
-    if kind in (FieldType.TEXT, FieldType.UUID, FieldType.BYTES, FieldType.BOOLEAN):
-        return EQUALITY
-    return frozenset(Operator)

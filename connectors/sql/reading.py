@@ -48,7 +48,7 @@ class SqlSource:
         """Pages of the records that equal some row of `match`; keys beyond the limit go in further reads."""
         relation = self._relation(selection)
         query = Query.of(self._client, relation, replace(selection, changed_by=None))
-        wanted = match.cast(dict(relation.entity.schema(match.columns)), strict=False).drop_nulls()  # type: ignore[arg-type]
+        wanted = query.possible(match)
         for chunk in wanted.iter_slices(self._limits.lookup_keys):
             with self._client.matches(*query.rows_of(chunk)) as rowset:
                 yield from query.matching(chunk, rowset).pages(None)
@@ -64,17 +64,16 @@ class SqlSource:
         return [replace(selection, part={"after": low, "until": high}) for low, high in pairwise(edges)]
 
     def head(self, selection: Selection) -> Cursor | None:
-        """The last (changed_by, key) that stands, or a stamp earlier by what a transaction in flight may take."""
+        """The last stamp that stands, itself included, or earlier by what a transaction in flight may take."""
         if selection.changed_by is None:
             return None
         query = Query.of(self._client, self._relation(selection), selection)
         last = replace(query, keys=(selection.changed_by, *query.keys)).last_marks()
         if last is None:
             return None
-        meta = query.relation.meta(selection.changed_by)
-        if meta.field.type not in MOMENTS or not self._client.config.late_seconds:
-            return Cursor({"at": last})
-        return Cursor({"from": self._client.earlier(last[0], self._client.config.late_seconds)})
+        late = self._client.config.late_seconds
+        moment = query.relation.meta(selection.changed_by).field.type in MOMENTS
+        return Cursor({"from": self._client.earlier(last[0], late) if late and moment else last[0]})
 
     def _relation(self, selection: Selection) -> Relation:
         relation = self._relations().get(selection.entity)
@@ -106,6 +105,19 @@ class Query:
         """The query of a selection in the order of the key."""
         return cls(client, relation, selection, relation.entity.key)
 
+    def possible(self, match: pl.DataFrame) -> pl.DataFrame:
+        """The rows that some record can equal, in the types of the fields; a value that a cast would change is none."""
+        kept = match
+        for name in match.columns:
+            meta = self.relation.meta(name)
+            value = pl.col(name).cast(meta.field.dtype, strict=False)
+            if match.schema[name] != meta.field.dtype:
+                kept = kept.filter(value.cast(match.schema[name], strict=False) == pl.col(name))
+            kept = kept.with_columns(value).drop_nulls(name)
+            impossible = self.client.impossible(pl.col(name), meta)
+            kept = kept if impossible is None else kept.filter(~impossible)
+        return kept
+
     def rows_of(self, match: pl.DataFrame) -> tuple[pl.DataFrame, dict[str, Column | None]]:
         """What a lookup looks for, under names of our own, and the columns it stands for."""
         names = {name: f"m{i}" for i, name in enumerate(match.columns)}
@@ -114,14 +126,15 @@ class Query:
     def matching(self, match: pl.DataFrame, rowset: sa.FromClause) -> Query:
         """The same, only records that equal some row."""
         metas = [self.relation.meta(name) for name in match.columns]
-        taken = [self.client.taken(rowset.c[f"m{i}"], meta) for i, meta in enumerate(metas)]
-        left = [self.relation.column(name) for name in match.columns]
-        found = (left[0] if len(left) == 1 else sa.tuple_(*left)).in_(sa.select(*taken).select_from(rowset))
+        sought = [self.client.sought(rowset.c[f"m{i}"], meta) for i, meta in enumerate(metas)]
+        left = [self.client.keyed(self.relation.column(meta.name), meta) for meta in metas]
+        found = (left[0] if len(left) == 1 else sa.tuple_(*left)).in_(sa.select(*sought).select_from(rowset))
         return replace(self, extra=found, match=match)
 
     def pages(self, marks: list[str] | None, also: Mapping[str, bool] | None = None) -> Iterator[Page]:
-        """Pages from behind the marks on. A declared key that is not unique stops the read."""
+        """Pages from behind the marks on. A key that is not unique, or null, stops the read."""
         size = max(1, self.selection.page_rows)
+        self._check_null(marks)
         while not self.client.context.cancelled():
             raw = self.client.rows(self._statement(marks, size + 1))
             if raw.height == 0:
@@ -199,14 +212,30 @@ class Query:
         places = [self.client.place(mark, self.relation.meta(name)) for mark, name in zip(marks, keys, strict=True)]
         return self.client.after(self._ordered(keys), places)
 
+    def _check_null(self, marks: list[str] | None) -> None:
+        """A record without a key has no place in the order: it would be left out of later pages without a word."""
+        entity = self.relation.entity
+        nullable = [self.relation.column(name) for name in entity.key if entity.by_name[name].nullable]
+        part = self.selection.part or {}
+        if not nullable or part.get("after") is not None:
+            return
+        whole = replace(self, selection=replace(self.selection, part=None))
+        found = [*whole._conditions(), sa.or_(*(each.is_(None) for each in nullable))]
+        if marks is not None and self.keys != entity.key:
+            stamp = self.keys[0]
+            found.append(self.relation.column(stamp) >= self.client.place(marks[0], self.relation.meta(stamp)))
+        first: sa.Select[Any] = (
+            sa.select(sa.literal_column("1")).select_from(self.relation.source).where(*found).limit(1)
+        )
+        if self.client.rows(first).height:
+            raise UnexpectedError(
+                f"{entity.name}: the key ({', '.join(entity.key)}) of a record holds null; declare another"
+            )
+
     def _check_unique(self, raw: pl.DataFrame) -> None:
         if not self.relation.declared:
             return
         marks = self._marked()
-        if raw.select(pl.any_horizontal(pl.col(marks).is_null())).to_series().any():
-            raise UnexpectedError(
-                f"{self.relation.entity.name}: the declared key {self.keys} holds null; declare another"
-            )
         if raw.select(pl.struct(marks).is_duplicated().any()).item():
             raise UnexpectedError(
                 f"{self.relation.entity.name}: the declared key {self.keys} is not unique; declare another"

@@ -25,7 +25,8 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.sql.elements import ClauseElement
 
-from connectors.sql.client import EQUALITY, NULLS, Client, ContentionError, Expression, Parameter, record, text_of
+from connectors.sql.catalogues.sqlite import CATALOGUE, described
+from connectors.sql.client import Client, ContentionError, Expression, Parameter, record, text_of
 from connectors.sql.config import SqlConfig
 from connectors.sql.tables import Column, Table
 from hub.sdk import (
@@ -33,7 +34,6 @@ from hub.sdk import (
     Context,
     Field,
     FieldType,
-    Operator,
     RejectedError,
     UnauthorizedError,
     UnavailableError,
@@ -42,44 +42,7 @@ from hub.sdk import (
 )
 
 _BATCH_ROWS = 200_000
-_CATALOGUE = """
-SELECT m.name AS "table", m.type AS type, x.name AS name, x.type AS native, x."notnull" AS required, x.pk AS place,
-       x.hidden AS hidden, x.dflt_value IS NOT NULL AS defaulted, m.sql LIKE '%WITHOUT ROWID%' AS rowless,
-       (SELECT group_concat(u, char(30))
-          FROM (SELECT (SELECT group_concat(i.name, char(31)) FROM pragma_index_info(l.name) i) AS u
-                  FROM pragma_index_list(m.name) l WHERE l."unique" AND NOT l.partial)) AS uniques
-  FROM sqlite_master m JOIN pragma_table_xinfo(m.name) x
- WHERE m.type IN ('table', 'view') AND m.name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND x.hidden <> 1
- ORDER BY m.name, x.cid
-"""
-_WORDS: Sequence[tuple[str, FieldType]] = (
-    ("BOOL", FieldType.BOOLEAN),
-    ("UUID", FieldType.UUID),
-    ("GUID", FieldType.UUID),
-    ("TIMESTAMPTZ", FieldType.INSTANT),
-    ("WITH TIME ZONE", FieldType.INSTANT),
-    ("TIMESTAMP", FieldType.TIMESTAMP),
-    ("DATETIME", FieldType.TIMESTAMP),
-    ("DATE", FieldType.DATE),
-    ("TIME", FieldType.TIME),
-    ("JSON", FieldType.JSON),
-    ("INT", FieldType.INTEGER),
-    ("CHAR", FieldType.TEXT),
-    ("CLOB", FieldType.TEXT),
-    ("TEXT", FieldType.TEXT),
-    ("STRING", FieldType.TEXT),
-    ("BLOB", FieldType.BYTES),
-    ("BINARY", FieldType.BYTES),
-    ("REAL", FieldType.REAL),
-    ("FLOA", FieldType.REAL),
-    ("DOUB", FieldType.REAL),
-    ("DEC", FieldType.DECIMAL),
-    ("NUMERIC", FieldType.DECIMAL),
-    ("NUMBER", FieldType.DECIMAL),
-    ("MONEY", FieldType.DECIMAL),
-)
 _TEXTUAL = frozenset({FieldType.TEXT, FieldType.UUID, FieldType.JSON})
-_MOMENTS = frozenset({FieldType.DATE, FieldType.TIME, FieldType.TIMESTAMP, FieldType.INSTANT})
 _FORMATS = {
     FieldType.DATE: "%Y-%m-%d",
     FieldType.TIMESTAMP: "%Y-%m-%d %H:%M:%S%.f",
@@ -143,10 +106,10 @@ class SqliteClient(Client):
         return CheckReport(identity="(file access)", product=f"SQLite {version}")
 
     def tables(self) -> list[Table]:
-        found = self.rows(sa.text(_CATALOGUE))
+        found = self.rows(sa.text(CATALOGUE))
         if not found.height:
             return []
-        return [_table(group) for group in found.partition_by("table", maintain_order=True)]
+        return [described(group) for group in found.partition_by("table", maintain_order=True)]
 
     def rowset(self, frame: pl.DataFrame, columns: Mapping[str, Column | None]) -> sa.FromClause:
         return self._ingested("hub_rows", frame, columns)
@@ -255,6 +218,25 @@ class SqliteClient(Client):
     def taken(self, expression: Expression, column: Column) -> Expression:
         return expression
 
+    def keyed(self, expression: Expression, column: Column) -> Expression:
+        """One text for one moment, however it was written; an instant has to stand in UTC."""
+        if column.field.type not in (FieldType.TIMESTAMP, FieldType.INSTANT, FieldType.TIME):
+            return expression
+        text = sa.func.replace(sa.func.replace(expression, _word("T"), _word(" ")), _word("+00:00"), _word(""))
+        text = sa.func.rtrim(text, _word("Z"))
+        cut = sa.func.rtrim(sa.func.rtrim(text, _word("0")), _word("."))
+        return sa.case((sa.func.instr(text, _word(".")) > sa.literal_column("0"), cut), else_=text)
+
+    def sought(self, expression: Expression, column: Column) -> Expression:
+        return self.keyed(expression, column)
+
+    def matched(self, left: Expression, right: Expression, column: Column) -> Expression:
+        found = super().matched(left, right, column)
+        if column.field.type not in _TEXTUAL:
+            return found
+        # A column without a declared type holds the number 1 beside the text '1', which compare as equal.
+        return sa.and_(found, left.collate("BINARY") == right, sa.func.typeof(left) == _word("text"))
+
     def unstorable(self, wanted: pl.Expr, column: Column) -> pl.Expr | None:
         if column.field.type is FieldType.REAL:
             return wanted.is_nan()
@@ -285,6 +267,10 @@ class SqliteClient(Client):
         return kinds.get(field.type, field.type.value.upper())
 
 
+def _word(text: str) -> Expression:
+    return sa.literal_column(f"'{text}'")
+
+
 def _among(expression: Expression, *words: str) -> Expression:
     return expression.in_([sa.literal_column(f"'{word}'") for word in words])
 
@@ -309,7 +295,10 @@ def _stored(column: Column, name: str) -> pl.Expr:
     if kind is FieldType.INSTANT:
         return (text_of(column.field, name) + "+00:00").alias(name)
     if kind is FieldType.TIMESTAMP:
-        return pl.col(name).dt.strftime("%Y-%m-%d %H:%M:%S%.6f").alias(name)
+        # Whole seconds as SQLite's own functions write them, so that a value put back is the same text again.
+        whole = pl.col(name).dt.strftime("%Y-%m-%d %H:%M:%S")
+        exact = pl.col(name).dt.strftime("%Y-%m-%d %H:%M:%S%.6f")
+        return pl.when(pl.col(name).dt.microsecond() == 0).then(whole).otherwise(exact).alias(name)
     if kind in (FieldType.DATE, FieldType.TIME, FieldType.DECIMAL):
         return text_of(column.field, name).alias(name)
     return pl.col(name).cast(pl.Int64) if kind is FieldType.BOOLEAN else pl.col(name)
@@ -341,7 +330,7 @@ def _mended(table: pa.Table) -> pl.DataFrame:
 
 
 def _translated(text: str) -> Exception:
-    if "locked" in text or "busy" in text:
+    if re.search(r"(database|table|schema) is (locked|busy)", text):
         return ContentionError("another writer holds the file")
     found = re.search(r"(UNIQUE|NOT NULL|FOREIGN KEY) constraint failed(?:: [^,\n]*\.([^.,\n]+))?", text)
     if found:
@@ -359,50 +348,3 @@ def _translated(text: str) -> Exception:
     if "no such" in text:
         return UnexpectedError("a table or column is gone since it was described")
     return UnexpectedError("the database refused the statement", detail=text.split(":")[0])
-
-
-def _table(group: pl.DataFrame) -> Table:
-    rows = group.to_dicts()
-    view = rows[0]["type"] == "view"
-    placed = sorted((row["place"], row["name"]) for row in rows if row["place"])
-    primary = tuple(name for _, name in placed)
-    uniques = [frozenset(each.split("\x1f")) for each in (rows[0]["uniques"] or "").split("\x1e") if each]
-    rowid = len(primary) == 1 and not rows[0]["rowless"] and _native(rows, primary[0]).upper() == "INTEGER"
-    columns = tuple(
-        _column(row, view=view, required=(rowid or bool(rows[0]["rowless"])) and bool(row["place"])) for row in rows
-    )
-    return Table(None, rows[0]["table"], columns, primary, (*uniques, frozenset(primary)), view)
-
-
-def _native(rows: Sequence[Mapping[str, Any]], name: str) -> str:
-    return str(next(row["native"] for row in rows if row["name"] == name))
-
-
-def _column(row: Mapping[str, Any], *, view: bool, required: bool) -> Column:
-    native = str(row["native"] or "")
-    upper = native.upper()
-    kind = next((kind for word, kind in _WORDS if word in upper), FieldType.TEXT)
-    sizes = [int(each) for each in re.findall(r"\d+", upper.partition("(")[2])]
-    writable = not view and row["hidden"] == 0 and upper != ""
-    field = Field(
-        name=row["name"],
-        type=kind,
-        nullable=not (row["required"] or required),
-        writable=writable,
-        length=sizes[0] if sizes and kind in (FieldType.TEXT, FieldType.BYTES) else None,
-        precision=sizes[0] if sizes and kind is FieldType.DECIMAL and sizes[0] <= 38 else None,
-        scale=(sizes[1:] or [0])[0] if sizes and kind is FieldType.DECIMAL and sizes[0] <= 38 else None,
-        operators=_operators(kind),
-    )
-    low, high = (-(2**63), 2**63 - 1) if kind is FieldType.INTEGER else (None, None)
-    return Column(field, native, native, writable, bool(row["defaulted"]), low=low, high=high)
-
-
-def _operators(kind: FieldType) -> frozenset[Operator]:
-    if kind is FieldType.JSON:
-        return NULLS
-    if kind is FieldType.UUID:
-        return EQUALITY
-    if kind in _MOMENTS or kind is FieldType.DECIMAL:
-        return NULLS
-    return frozenset(Operator)

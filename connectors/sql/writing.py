@@ -15,7 +15,7 @@ from connectors.sql.checks import checked
 from connectors.sql.client import Client, ContentionError, Expression, UnknownOutcomeError
 from connectors.sql.reading import Query
 from connectors.sql.tables import Relation
-from hub.sdk import Changes, Journal, Limits, Mode, RejectedError, Results, Selection, UnexpectedError
+from hub.sdk import Changes, Journal, Limits, Mode, RejectedError, Results, Selection, UnavailableError, UnexpectedError
 from hub.sdk.types import APPLIED, CONFLICT, REJECTED, RESULT_SCHEMA, UNKNOWN
 
 _TRIES = 6
@@ -41,11 +41,19 @@ class SqlDestination:
         if not batch.height:
             return _results(len(changes), answers)
         rounds = batch.with_columns(twin=twin).partition_by("twin", maintain_order=True, include_key=False)
+        sent = False
         for each in rounds:
             for part in each.iter_slices(self._rows_a_call(each)):
                 if self._client.context.cancelled():
                     break
-                answers.append(self._settled(Batch(self._client, relation, changes.mode, changes.fields, part)))
+                try:
+                    answers.append(self._settled(Batch(self._client, relation, changes.mode, changes.fields, part)))
+                except UnavailableError:
+                    if not sent:
+                        raise
+                    # What was written before has its answers; the rest is looked up by whoever asked.
+                    return _results(len(changes), answers)
+                sent = True
         return _results(len(changes), answers)
 
     def _rows_a_call(self, rows: pl.DataFrame) -> int:
@@ -179,10 +187,11 @@ class Batch:
     def _matched(self, rowset: sa.FromClause, *, side: bool = False) -> Expression:
         home = self.relation.side if side else self.relation.table
         assert home is not None
-        metas = [(home.column(name), self.relation.meta(name)) for name in self.relation.entity.key]
-        return sa.and_(
-            *(self.client.matched(column, rowset.c[f"k{i}"], meta) for i, (column, meta) in enumerate(metas))
-        )
+        parts = []
+        for i, name in enumerate(self.relation.entity.key):
+            meta = self.relation.meta(name)
+            parts.append(self.client.matched(home.column(name), rowset.c[f"k{i}"], meta))
+        return sa.and_(*parts)
 
     def _wanted(self, rowset: sa.FromClause, i: int) -> Expression:
         meta = self.relation.meta(self.fields[i])

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+import signal
+import threading
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import anyio.to_thread
 import structlog
@@ -84,6 +86,19 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, told: Callable[[int], None]) -> None:
         super().__init__(config)
         self._told = told
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """As uvicorn's own, but the signal ends here: raised again it would end the process before its workers do."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {each: signal.signal(each, self.handle_exit) for each in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for each, kept in before.items():
+                signal.signal(each, kept)
 
     async def startup(self, *args: object, **more: object) -> None:
         await super().startup(*args, **more)  # type: ignore[arg-type]

@@ -36,7 +36,11 @@ def create(
             name, owner=owner, scopes=[known[each] for each in scope], mappings=mapping or None, days=days, actor=me()
         )
     answer = {**_row(made), "key": secret.reveal()}
-    emit(answer, as_json, lambda: print(f"{answer['key']}\nIt is not shown again. It ends on {made.expires_at:%Y-%m-%d}."))
+    emit(
+        answer,
+        as_json,
+        lambda: print(f"{answer['key']}\nIt is not shown again. It ends on {made.expires_at:%Y-%m-%d}."),
+    )
 
 
 @token.command("list", epilog="Example: hub access token list")

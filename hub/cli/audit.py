@@ -43,7 +43,11 @@ def list_(
         for each in found
     ]
     rows = [(e["at"], e["actor"], e["action"], e["subject"], e["outcome"], e["detail"]) for e in answer]
-    emit(answer, as_json, lambda: table(["at", "actor", "action", "subject", "outcome", "detail"], rows, empty="no events"))
+    emit(
+        answer,
+        as_json,
+        lambda: table(["at", "actor", "action", "subject", "outcome", "detail"], rows, empty="no events"),
+    )
 
 
 @app.command(epilog="Example: hub audit verify")
@@ -57,6 +61,10 @@ def verify(as_json: AsJson = False) -> None:
             outcome = Outcome.DONE if verdict.ok else Outcome.FAILED
             hub.record(session, str(me()), Action.AUDIT_VERIFY, "audit", outcome=outcome, events=verdict.events)
     answer = {"events": verdict.events, "writers": verdict.writers, "ok": verdict.ok, "fault": verdict.fault}
-    emit(answer, as_json, lambda: facts({**answer, "ok": "nothing is missing, nothing was altered" if verdict.ok else ""}))
+    emit(
+        answer,
+        as_json,
+        lambda: facts({**answer, "ok": "nothing is missing, nothing was altered" if verdict.ok else ""}),
+    )
     if not verdict.ok:
         raise typer.Exit(1)

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from hub.cli.output import AsJson, emit, facts, me, opened, room, table
+from hub.cli.output import AsJson, RefusedError, emit, facts, me, opened, room, table
 
 app = room("Configured systems: add, look at, check, pause, remove.")
 
 Name = Annotated[str, typer.Argument(help="A connection.")]
 
 
-@app.command(epilog="Example: hub connections add clinic sql dialect=sqlite path=clinic.db --secret password=env:HUB_SECRET_DB")
+@app.command(
+    epilog="Example: hub connections add clinic sql dialect=sqlite path=clinic.db --secret password=env:HUB_SECRET_DB"
+)
 def add(
     name: Annotated[str, typer.Argument(help="What to call it: lower-case letters, digits and _.")],
     connector: Annotated[str, typer.Argument(help="The kind of system; `hub connectors list` shows them.")],
@@ -36,7 +39,9 @@ def list_(as_json: AsJson = False) -> None:
     """Lists the connections."""
     with opened() as hub:
         found = hub.connections.list()
-    answer = [{"name": c.name, "connector": c.connector, "paused": c.paused, "settings": dict(c.settings)} for c in found]
+    answer = [
+        {"name": c.name, "connector": c.connector, "paused": c.paused, "settings": dict(c.settings)} for c in found
+    ]
     rows = [(each["name"], each["connector"], "paused" if each["paused"] else "") for each in answer]
     emit(answer, as_json, lambda: table(["name", "connector", ""], rows, empty="no connections; hub connections add"))
 
@@ -75,7 +80,8 @@ def entities(
         found = hub.connections.entities(name)
     chosen = [each for each in found if entity is None or each.name == entity]
     if entity is not None and not chosen:
-        raise typer.BadParameter(f"connection {name} shows no entity {entity}")
+        names = ", ".join(e.name for e in found[:20]) or "none"
+        raise RefusedError(f"connection {name} shows no entity {entity}; it shows {names}")
     answer = [
         {
             "name": e.name,
@@ -83,7 +89,13 @@ def entities(
             "changed_by": list(e.changed_by),
             "modes": sorted(e.modes),
             "fields": [
-                {"name": f.name, "type": f.type.value, "nullable": f.nullable, "writable": f.writable, "length": f.length}
+                {
+                    "name": f.name,
+                    "type": f.type.value,
+                    "nullable": f.nullable,
+                    "writable": f.writable,
+                    "length": f.length,
+                }
                 for f in e.fields
             ],
         }
@@ -99,6 +111,52 @@ def entities(
             table(["field", "type", "nullable", "writable", "length"], rows, empty="it has no fields")
 
     emit(answer, as_json, text)
+
+
+@app.command(epilog="Example: hub connections provision clinic PATIENT --mapping mappings/patient_risk")
+def provision(
+    name: Name,
+    entity: Annotated[str, typer.Argument(help="The entity that shall get score fields.")],
+    mapping: Annotated[Path, typer.Option(help="The document that writes them, or its folder.", exists=True)],
+    as_json: AsJson = False,
+) -> None:
+    """Makes the fields that a mapping writes and the far side lacks, where the connection may."""
+    from hub.audit import Action
+    from hub.cli.mappings import document_text
+    from hub.sdk import Grant
+
+    with opened() as hub:
+        document, fields = hub.mappings.missing_fields(document_text(mapping))
+        write = document.write
+        if (write.connection, write.entity) != (name, entity):
+            raise RefusedError(f"{mapping} writes {write.entity} of {write.connection}, not {entity} of {name}")
+        names = [each.name for each in fields]
+        if fields:
+            with hub.connections.open(name, Grant(writes={entity: frozenset(names)})) as far:
+                role = far.provisioner()
+                if role is None:
+                    raise RefusedError(f"connection {name} may not make fields; ask for {', '.join(names)} over there")
+                role.provision(entity, fields)
+            with hub.database.begin() as session:
+                told = {"entity": entity, "fields": names}
+                hub.record(session, str(me()), Action.CONNECTION_PROVISION, f"connection:{name}", **told)
+    answer = {"entity": entity, "made": [{"name": each.name, "type": each.type.value} for each in fields]}
+    done = f"{entity} has {', '.join(names)} now" if names else f"{entity} has every field already; nothing was made"
+    emit(answer, as_json, lambda: print(done))
+
+
+@app.command(epilog="Example: hub connections secret erp password=env:HUB_SECRET_ERP")
+def secret(
+    name: Name,
+    secrets: Annotated[list[str], typer.Argument(help="name, to be asked for; or name=env:VARIABLE, name=file:PATH.")],
+    as_json: AsJson = False,
+) -> None:
+    """Stores a new version of a connection's secrets, after a password was changed over there."""
+    with opened() as hub:
+        given = _secrets(secrets)
+        hub.connections.put_secrets(name, given, me())
+        answer = {"name": name, "secrets": sorted(given)}
+        emit(answer, as_json, lambda: print(f"stored; `hub connections check {name}` tries it"))
 
 
 @app.command(epilog="Example: hub connections pause clinic")
@@ -127,7 +185,7 @@ def remove(name: Name, as_json: AsJson = False) -> None:
             if each.published is not None and name in hub.mappings.document(each.published).connections
         ]
         if used:
-            raise typer.BadParameter(f"connection {name} is used by the published mappings {', '.join(used)}")
+            raise RefusedError(f"connection {name} is used by the published mappings {', '.join(used)}")
         hub.connections.remove(name, me())
         emit({"name": name, "removed": True}, as_json, lambda: print(f"connection {name} is removed"))
 

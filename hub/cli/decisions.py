@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hub.cli.output import AsJson, emit, facts, me, opened, room, shown, table
+from hub.cli.output import AsJson, RefusedError, emit, facts, me, opened, room, shown, table
 
 if TYPE_CHECKING:
     from hub.decisions import Receipt
@@ -34,7 +34,7 @@ def show(
         name = mapping_of(hub, mapping)
         found = look_up(hub, name, key_of(hub, name, key), str(me()), limit)
     if found is None:
-        raise typer.BadParameter(f"mapping {name} has never met the record {key}")
+        raise RefusedError(f"mapping {name} has never met the record {key}")
     emit(receipt_json(found), as_json, lambda: _print(found))
 
 
@@ -45,7 +45,7 @@ def held(mapping: Mapping, as_json: AsJson = False) -> None:
 
     with opened() as hub:
         rows = []
-        for frame in held(hub.standing, mapping):
+        for frame in held(hub.standing, mapping_of(hub, mapping)):
             for row in frame.iter_rows(named=True):
                 decided = hub.log.frame(row["segment"]).row(row["row"], named=True)
                 outputs = {name[2:]: value for name, value in decided.items() if name.startswith(("o.", "d."))}
@@ -61,6 +61,7 @@ def release(mapping: Mapping, key: Key, as_json: AsJson = False) -> None:
     from hub.decisions import release
 
     with opened() as hub:
+        mapping = mapping_of(hub, mapping)
         keys = _series(hub, mapping, key)
         with hub.database.begin() as session:
             release(session, hub.standing, mapping, keys, hub.database.now(session))
@@ -76,6 +77,7 @@ def drop(mapping: Mapping, key: Key, as_json: AsJson = False) -> None:
     from hub.decisions import drop
 
     with opened() as hub:
+        mapping = mapping_of(hub, mapping)
         keys = _series(hub, mapping, key)
         with hub.database.begin() as session:
             drop(session, hub.standing, mapping, keys)
@@ -90,6 +92,7 @@ def verify(mapping: Mapping, as_json: AsJson = False) -> None:
     from hub.decisions import IntegrityError
 
     with opened() as hub:
+        mapping = mapping_of(hub, mapping)
         with hub.database.read() as session:
             segments = hub.log.segments(session, mapping=mapping)
         faults = []
@@ -120,7 +123,7 @@ def mapping_of(hub: Installation, name: str) -> str:
             if (read.connection, read.entity) == (connection, entity):
                 found.append(each.mapping)
     if len(found) != 1:
-        raise typer.BadParameter(f"{len(found)} published mappings read {name}; name the mapping")
+        raise RefusedError(f"{len(found)} published mappings read {name}; name the mapping")
     return found[0]
 
 
@@ -128,7 +131,7 @@ def key_of(hub: Installation, mapping: str, text: str) -> dict[str, Any]:
     """A key as typed, by field: the key's own names come from what stands."""
     kind = hub.standing.key_type(mapping)
     if kind is None:
-        raise typer.BadParameter(f"mapping {mapping} has not met any record yet")
+        raise RefusedError(f"mapping {mapping} has not met any record yet")
     names = [each.name for each in kind.fields]
     if len(names) == 1:
         return {names[0]: text.removeprefix(f"{names[0]}=")}
@@ -168,11 +171,11 @@ def _print(found: Receipt) -> None:
 
 
 def _series(hub: Installation, mapping: str, key: str) -> Any:
-    from hub.decisions import key_series
+    from hub.decisions.receipts import key_series
 
     made = key_series(hub.standing, mapping, key_of(hub, mapping, key))
     if made is None:
-        raise typer.BadParameter(f"mapping {mapping} has not met any record yet")
+        raise RefusedError(f"mapping {mapping} has not met any record yet")
     return made
 
 

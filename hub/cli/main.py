@@ -8,7 +8,8 @@ from collections.abc import Iterator, Sequence
 
 import typer
 
-from hub.cli import access, audit, connections, connectors, decisions, demo, mappings, models, processes, runs
+from hub.cli import access, audit, connections, connectors, decisions, demo, keys, mappings, models, processes, runs
+from hub.cli.output import RefusedError
 
 app = typer.Typer(
     name="hub",
@@ -18,7 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for room in (connectors, connections, models, mappings, runs, decisions, audit, access):
+for room in (connectors, connections, models, mappings, runs, decisions, audit, access, keys):
     app.add_typer(room.app, name=room.__name__.rpartition(".")[2])
 processes.add_to(app)
 demo.add_to(app)
@@ -55,6 +56,7 @@ def _sentences(error: Exception) -> list[str] | None:
     from hub.decisions import DecisionError
     from hub.keys import KeyringError
     from hub.mappings import MappingError, MappingsError
+    from hub.migrations import MigrationError
     from hub.models import ModelError
     from hub.runs import PreflightError, RunError
     from hub.sdk import ConnectorError
@@ -66,7 +68,17 @@ def _sentences(error: Exception) -> list[str] | None:
         return list(error.problems)
     if isinstance(error, ConnectorError):
         return [error.message]
-    kinds = (AccessError, AuditError, ConnectionsError, DatabaseError, DecisionError, KeyringError, MappingsError)
+    kinds = (
+        RefusedError,
+        MigrationError,
+        AccessError,
+        AuditError,
+        ConnectionsError,
+        DatabaseError,
+        DecisionError,
+        KeyringError,
+        MappingsError,
+    )
     if isinstance(error, (*kinds, ModelError, RunError, SettingsError)):
         return [str(error)]
     return None

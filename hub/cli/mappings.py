@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hub.cli.output import AsJson, emit, me, opened, read_text, room, shown, table
+from hub.cli.output import AsJson, RefusedError, emit, me, opened, read_text, room, shown, table
 from hub.decisions.plain import plain
+
+if TYPE_CHECKING:
+    from hub.mappings import Standing
 
 app = room("Mappings: documents that say what to read, score and write.")
 
@@ -76,23 +79,48 @@ def submit(file: File, as_json: AsJson = False) -> None:
 
 
 @app.command(epilog="Example: hub mappings approve patient_risk 5f1c…")
-def approve(name: Name, digest: Annotated[str, typer.Argument(help="The version's digest.")], as_json: AsJson = False) -> None:
+def approve(
+    name: Name, digest: Annotated[str, typer.Argument(help="The version's digest.")], as_json: AsJson = False
+) -> None:
     """Approves a version that somebody else handed in."""
     with opened() as hub:
         hub.mappings.approve(name, digest, me())
-        emit({"mapping": name, "digest": digest}, as_json, lambda: print(f"version {digest[:12]} of {name} is approved"))
+        emit(
+            {"mapping": name, "digest": digest}, as_json, lambda: print(f"version {digest[:12]} of {name} is approved")
+        )
 
 
 @app.command("list", epilog="Example: hub mappings list")
 def list_(as_json: AsJson = False) -> None:
     """Lists the mappings and where they stand."""
-    from dataclasses import asdict
-
     with opened() as hub:
-        found = [{**asdict(each), "records": hub.standing.states(each.mapping)} for each in hub.mappings.list()]
-    rows = [tuple(each.values()) for each in found]
-    columns = list(found[0]) if found else []
+        found = [_standing(each, hub.standing.states(each.mapping)) for each in hub.mappings.list()]
+    rows = [(m["mapping"], m["number"], m["state"], m["published_by"], m["paused"], m["records"]) for m in found]
+    columns = ["mapping", "version", "latest is", "published by", "paused", "records"]
     emit(found, as_json, lambda: table(columns, rows, empty="no mappings; hub mappings publish"))
+
+
+@app.command(epilog="Example: hub mappings show patient_risk --version 1 > earlier.yaml")
+def show(
+    name: Name,
+    version: Annotated[int | None, typer.Option(min=1, help="An earlier version; publish its text to go back.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Prints the document of a published version, and who published it when."""
+    with opened() as hub:
+        found = {each.number: each for each in hub.mappings.versions(name)}
+        wanted = version if version is not None else hub.mappings.get(name).number
+        if wanted not in found:
+            raise RefusedError(f"mapping {name} has no version {wanted}; it has {', '.join(map(str, found)) or 'none'}")
+        chosen = found[wanted]
+    answer = {
+        "mapping": name,
+        "number": chosen.number,
+        "digest": chosen.digest,
+        "published_at": chosen.published_at,
+        "text": chosen.text,
+    }
+    emit(answer, as_json, lambda: print(chosen.text, end=""))
 
 
 @app.command(epilog="Example: hub mappings grant mappings/patient_risk")
@@ -100,7 +128,7 @@ def grant(file: File, as_json: AsJson = False) -> None:
     """Shows the exact fields a document may read and write, and what to grant for them at the far side."""
     with opened() as hub:
         compiled = hub.mappings.check(document_text(file), me())
-        answer = {}
+        answer: dict[str, Any] = {}
         for connection, each in compiled.grants.items():
             with hub.connections.open(connection, each) as far:
                 answer[connection] = {"grant": each.to_json(), "plan": far.plan()}
@@ -109,7 +137,7 @@ def grant(file: File, as_json: AsJson = False) -> None:
         for connection, each in answer.items():
             print(f"connection {connection}")
             for verb in ("reads", "writes"):
-                for entity, fields in each["grant"][verb].items():  # type: ignore[index, call-overload, union-attr]
+                for entity, fields in each["grant"][verb].items():
                     print(f"  {verb} {entity}: {shown(fields)}")
             print(f"  to grant there:\n{each['plan']}")
 
@@ -186,6 +214,21 @@ def resume(name: Name, as_json: AsJson = False) -> None:
     with opened() as hub:
         hub.mappings.resume(name, me())
         emit({"mapping": name, "paused": False}, as_json, lambda: print(f"mapping {name} may run again"))
+
+
+def _standing(each: Standing, records: dict[str, int]) -> dict[str, Any]:
+    version = each.published
+    return {
+        "mapping": each.mapping,
+        "number": version.number if version is not None else None,
+        "digest": version.digest if version is not None else None,
+        "published_by": version.published_by if version is not None else None,
+        "published_at": version.published_at if version is not None else None,
+        "paused": (version.pause_reason or "yes") if version is not None and version.paused else None,
+        "newest_digest": each.newest_digest,
+        "state": str(each.newest_state),
+        "records": records,
+    }
 
 
 def _decision(row: dict[str, Any]) -> dict[str, Any]:

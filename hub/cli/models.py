@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hub.cli.output import AsJson, emit, facts, me, opened, room, table
+from hub.cli.output import AsJson, RefusedError, emit, facts, me, opened, room, table
 
 if TYPE_CHECKING:
     from hub.models import ModelVersion
@@ -22,7 +22,9 @@ Name = Annotated[str, typer.Argument(help="A model.")]
 def register(
     name: Name,
     file: Annotated[Path, typer.Argument(help="An .onnx or .skops file.", exists=True, dir_okay=False)],
-    sample: Annotated[Path, typer.Option(help="Rows of the model's inputs: CSV or Parquet.", exists=True, dir_okay=False)],
+    sample: Annotated[
+        Path, typer.Option(help="Rows of the model's inputs: CSV or Parquet.", exists=True, dir_okay=False)
+    ],
     owner: Annotated[str, typer.Option(help="Who answers for the model.")],
     metric: Annotated[list[str] | None, typer.Option(help="name=number, as measured in training.")] = None,
     note: Annotated[str, typer.Option(help="How it was trained.")] = "",
@@ -113,7 +115,10 @@ def _tell(version: ModelVersion, as_json: bool) -> None:
     def text() -> None:
         facts(_row(version))
         signature = version.signature
-        rows = [(i.name, i.type.value, i.minimum, i.maximum, len(i.categories) or None, i.nullable) for i in signature.inputs]
+        rows = [
+            (i.name, i.type.value, i.minimum, i.maximum, len(i.categories) or None, i.nullable)
+            for i in signature.inputs
+        ]
         table(["input", "type", "least", "most", "categories", "may be missing"], rows, empty="it takes no inputs")
         table(["output", "type"], [(n, t.value) for n, t in signature.outputs().items()], empty="it gives no outputs")
 
@@ -144,7 +149,7 @@ def _rows(path: Path) -> Any:
     try:
         return pl.read_parquet(path) if path.suffix == ".parquet" else pl.read_csv(path, infer_schema_length=None)
     except pl.exceptions.PolarsError as error:
-        raise typer.BadParameter(f"{path} holds no table: {str(error).splitlines()[0]}") from None
+        raise RefusedError(f"{path} holds no table: {str(error).splitlines()[0]}") from None
 
 
 def _metrics(given: list[str]) -> dict[str, float]:

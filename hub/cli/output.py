@@ -18,11 +18,17 @@ from hub.decisions.plain import plain
 
 if TYPE_CHECKING:
     from hub.access import Actor
+    from hub.database import Database
     from hub.runs import Installation
+    from hub.settings import Settings
 
 _heard: ContextVar[list[Any] | None] = ContextVar("heard", default=None)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
+
+
+class RefusedError(Exception):
+    """What was asked for is not possible as things stand; the message says why and what to do."""
 
 
 def room(about: str) -> typer.Typer:
@@ -33,20 +39,32 @@ def room(about: str) -> typer.Typer:
 @contextmanager
 def opened(*, quiet: bool = True) -> Iterator[Installation]:
     """The hub that the settings describe, its database migrated where it is embedded."""
-    from hub.database import Database
     from hub.logs import configure
-    from hub.migrations import upgrade
     from hub.runs import open_installation
     from hub.settings import load_settings
 
     settings = load_settings()
     configure(settings.model_copy(update={"log_level": "error"}) if quiet else settings, process="hub")
-    database = Database(settings)
-    database.check()
-    if database.sqlite:
-        upgrade(database)
-    with open_installation(settings, database) as hub:
+    with open_installation(settings, ready_database(settings)) as hub:
         yield hub
+
+
+def ready_database(settings: Settings) -> Database:
+    """The hub's own database, answering and at this version: migrated here where it is embedded, else refused."""
+    from hub.database import Database
+    from hub.migrations import current, newest, upgrade
+
+    database = Database(settings)
+    try:
+        database.check()
+        if database.sqlite:
+            upgrade(database)
+        elif current(database) != newest():
+            raise RefusedError("the hub's database is not at this version; `hub migrate` brings it there")
+    except BaseException:
+        database.close()
+        raise
+    return database
 
 
 def me() -> Actor:
@@ -124,6 +142,6 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except UnicodeDecodeError:
-        raise typer.BadParameter(f"{path} is not a text file in UTF-8") from None
+        raise RefusedError(f"{path} is not a text file in UTF-8") from None
     except OSError as error:
-        raise typer.BadParameter(f"{path}: {error.strerror}") from None
+        raise RefusedError(f"{path}: {error.strerror}") from None

@@ -19,7 +19,7 @@ from hub.connections import Connections
 from hub.database import Database
 from hub.keys import KeyRing
 from hub.mappings import store
-from hub.mappings.check import compile_mapping
+from hub.mappings.check import compile_mapping, missing_fields
 from hub.mappings.document import read_document
 from hub.mappings.nearest import near
 from hub.mappings.publication import bind, check_approval, published_of, refuse_alteration
@@ -36,7 +36,7 @@ from hub.mappings.types import (
     Watermark,
 )
 from hub.models import ModelVersion, Registry
-from hub.sdk import Cursor, Entity, Json
+from hub.sdk import Cursor, Entity, Field, Json
 
 Who: TypeAlias = Actor | str
 """Who acts; text is an actor as the trail writes it (`human:anna`), say the one a run was started by."""
@@ -75,6 +75,11 @@ class Mappings:
             raise
         self._tell(actor, Action.MAPPING_CHECK, document)
         return compiled
+
+    def missing_fields(self, text: str) -> tuple[Document, tuple[Field, ...]]:
+        """The document, and the fields it writes that its target lacks, as a connection would make them."""
+        document = read_document(text)
+        return document, missing_fields(document, self._connections.entities, self._registry.get)
 
     def submit(self, text: str, actor: Who) -> Compiled:
         """Hands a checked version in for approval; `actor` is its author from now on."""

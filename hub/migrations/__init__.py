@@ -3,6 +3,6 @@
 Owns the revisions and the way to the newest one. Refuses a database that a newer hub has already changed.
 """
 
-from hub.migrations.upgrade import MigrationError, current, upgrade
+from hub.migrations.upgrade import MigrationError, current, newest, upgrade
 
-__all__ = ["MigrationError", "current", "upgrade"]
+__all__ = ["MigrationError", "current", "newest", "upgrade"]

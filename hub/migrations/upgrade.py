@@ -55,6 +55,16 @@ def current(database: Database) -> str | None:
         return MigrationContext.configure(connection).get_current_revision()
 
 
+def newest() -> str:
+    """The revision that this version of the hub works with."""
+    from alembic.script import ScriptDirectory
+
+    with as_file(files(__package__)) as folder:
+        head = ScriptDirectory(folder).get_current_head()
+    assert head is not None
+    return head
+
+
 def _hold_others_back(connection: Connection) -> None:
     """SQLite holds the write lock from the start of the transaction; PostgreSQL is asked for a lock of this name."""
     if connection.dialect.name == "postgresql":

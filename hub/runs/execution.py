@@ -23,7 +23,7 @@ from hub.models import ModelError
 from hub.runs.installation import Installation
 from hub.runs.pages import LimitError, Trip, open_trip, reach, score_page, set_aside
 from hub.runs.planning import differences, finish
-from hub.runs.store import Ledger
+from hub.runs.store import abandon_worker
 from hub.runs.types import (
     LANDING,
     Claim,
@@ -84,7 +84,8 @@ class Worker:
             return False
         reach("after claim")
         self._wake_others()
-        log.info("slice claimed", run=claim.run, slice=claim.number, stage=claim.stage, attempt=claim.attempt)
+        told = {"run": claim.run, "slice": claim.number, "stage": claim.stage, "attempt": claim.attempt}
+        log.info("slice claimed", worker=self._name, **told)
         try:
             with Heartbeat(self._hub, claim, self._progress) as heartbeat:
                 self._carry(claim, heartbeat)
@@ -443,7 +444,7 @@ class Heartbeat:
 
 def abandon(database: Database, worker: str) -> int:
     """Ends the leases of a worker whose process is known to be dead; how many slices it held."""
-    return database.retrying(lambda session: Ledger(database).abandon(session, worker))
+    return database.retrying(lambda session: abandon_worker(session, worker))
 
 
 def prefetched(items: Iterator[T], depth: int) -> Iterator[T]:

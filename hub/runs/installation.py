@@ -58,10 +58,11 @@ class Installation:
 
     def ring(self, pools: Iterable[str]) -> None:
         """Rings the bell of each pool once. Losing it costs latency only, so a broker that is down is no error."""
-        from hub.queue import ring
-
         if self.celery is None:
             return
+        # Celery takes a second to import, and an embedded hub has no bell.
+        from hub.queue import ring
+
         for pool in pools:
             if not self.database.retrying(lambda s, p=pool: self.ledger.wants_ring(s, p, RING_STALE)):  # type: ignore[misc]
                 continue
@@ -120,5 +121,5 @@ def open_installation(settings: Settings, database: Database | None = None) -> I
         mappings=Mappings(database, keys, audit, connections, registry, production=settings.production),
         log=DecisionLog(database, keys, settings.segments),
         standing=Standing(database, keys),
-        ledger=Ledger(database),
+        ledger=Ledger(database, keys),
     )

@@ -66,6 +66,9 @@ def start(hub: Installation, order: Order) -> str:
         raise RunError(f"mapping {order.mapping} has no earlier full run to continue from; start a full one")
     plan = _plan(hub, order, compiled, kind, now)
     slices, head = _slices(hub, compiled, plan, since.head if since else None)
+    if order.dry and kind is RunKind.FULL:
+        # Nothing is stored that would tell the later phases whom the read has counted already.
+        slices = [each for each in slices if each.kind is SliceKind.READ]
     return add_run(hub, replace(plan, head=head), slices, excess_rights=excess)
 
 

@@ -7,22 +7,28 @@ import json
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
+import structlog
 
 from hub.access import Actor
 from hub.decisions import Segment
 from hub.mappings import Compiled, PausedMappingError
 from hub.runs.execution import Worker
 from hub.runs.installation import Installation
-from hub.runs.pages import Load, Trip, inline
+from hub.runs.pages import Featured, Load, Trip, inline
 from hub.runs.planning import add_run
 from hub.runs.types import BadRequestError, Counts, Run, RunError, RunKind, RunPlan, RunState, SliceKind, SlicePlan
 
 MOST_RECORDS = 1_000
 """Records in one request."""
+MOST_LATE = 16
+"""Requests under a deadline worked on at once; those that wait longer than it get the fallback's answer."""
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +51,7 @@ def preview(hub: Installation, text: str, actor: Actor, limit: int = 10) -> Answ
     compiled = hub.mappings.check(text, actor)
     trip = Trip(hub, _passing_run(hub, compiled, str(actor)), compiled)
     with trip.travelling():
-        rows = trip.decide(trip.first_page(limit))
+        rows = trip.decide(trip.feature(trip.first_page(limit)))
     hub.mappings.note_preview(text, actor, {"records": rows.height})
     return Answer(rows, compiled, rows["_key"])
 
@@ -57,6 +63,7 @@ class Scoring:
         self._hub = hub
         self._trips: dict[str, Trip] = {}
         self._lock = threading.Lock()
+        self._beside = ThreadPoolExecutor(MOST_LATE, "answer")
 
     def score(self, mapping: str, records: Sequence[Mapping[str, Any]], actor: str) -> Answer:
         """Decisions on records given inline, durable before this returns; nothing is written to the far side."""
@@ -81,7 +88,7 @@ class Scoring:
     def score_and_write(
         self, mapping: str, records: Sequence[Mapping[str, Any]], actor: str, what: str = "records"
     ) -> Answer:
-        """Scores the records with these keys and writes them back, by its own run; given values win over read ones.
+        """Scores the records with these keys and writes them back, by a run of its own; values given win.
 
         The run is carried in this process; should that die, a worker takes over. RunError where it takes too long.
         """
@@ -125,10 +132,30 @@ class Scoring:
         with self._hub.database.read() as session:
             now = self._hub.database.now(session)
         asked = trip.at(now, actor)
-        with asked.travelling():
-            rows = asked.decide(load(asked))
+        rows = self._decided(asked, keys, load)
         segment = asked.remember(rows)
         return Answer(rows, asked.compiled, keys, () if segment is None else (segment,))
+
+    def _decided(self, asked: Trip, keys: pl.Series, load: Callable[[Trip], Load]) -> pl.DataFrame:
+        """The model's answer or, where the mapping has a deadline and it passes first, the fallback's."""
+        deadline = asked.compiled.document.run.deadline
+        known: list[Featured] = []
+
+        def answer(seconds: float | None) -> pl.DataFrame:
+            with asked.travelling(seconds):
+                known.append(asked.feature(load(asked)))
+                return asked.decide(known[0])
+
+        if deadline is None:
+            return answer(None)
+        answering = self._beside.submit(answer, deadline.total_seconds())
+        try:
+            return answering.result(deadline.total_seconds())
+        except TimeoutError:
+            answering.cancel()
+            log.warning("deadline passed", mapping=asked.run.mapping, featured=bool(known))
+            # A trip of its own: the late one may still be at work in the other thread.
+            return asked.at(asked.run.logical_at, asked.run.actor).decide_late(known[0] if known else keys)
 
     def _trip(self, mapping: str) -> Trip:
         published = self._hub.mappings.get(mapping)

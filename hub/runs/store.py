@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import secrets
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,6 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, Session, aliased, mapped_column
 
 from hub.database import Base, Blob, Database, JsonDocument, UtcDateTime
+from hub.keys import KeyRing
 from hub.runs.types import (
     LANDING,
     Abandoned,
@@ -32,6 +35,7 @@ from hub.runs.types import (
     UnknownRunError,
 )
 
+_PLACE = {"kind": "place"}
 WINDOW = 1_000
 """Records written over which the share of rejects is judged."""
 
@@ -139,8 +143,19 @@ class TickRow(Base):
 class Ledger:
     """All queries of the ledger; the caller owns the transaction."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, keys: KeyRing) -> None:
         self._database = database
+        self._keys = keys
+
+    def _seal(self, place: str | None) -> str | None:
+        """Where a read stands names a record by its key, so it is not kept in clear."""
+        return None if place is None else base64.b64encode(self._keys.seal(place.encode(), _PLACE)).decode()
+
+    def _open(self, sealed: str | None) -> str | None:
+        return None if sealed is None else self._keys.open(base64.b64decode(sealed), _PLACE).decode()
+
+    def _sealed(self, plan: SlicePlan) -> SlicePlan:
+        return replace(plan, selection=self._seal(plan.selection), cursor=self._seal(plan.cursor))
 
     # -- runs ----------------------------------------------------------------------------------------------------
 
@@ -157,7 +172,7 @@ class Ledger:
                 mapping=plan.mapping,
                 version=plan.version,
                 model=plan.model,
-                head=plan.head,
+                head=self._seal(plan.head),
                 kind=plan.kind.value,
                 state=RunState.QUEUED.value,
                 active=None if plan.kind is RunKind.REQUEST else plan.mapping,
@@ -175,7 +190,7 @@ class Ledger:
             )
         )
         session.flush()
-        session.add_all(_slice_row(run, number, each, pool) for number, each in enumerate(slices))
+        session.add_all(_slice_row(run, number, self._sealed(each), pool) for number, each in enumerate(slices))
         session.flush()
         return run
 
@@ -184,14 +199,16 @@ class Ledger:
         row = session.get(RunRow, run)
         if row is None:
             raise UnknownRunError(f"there is no run {run}; `hub runs list` shows them")
-        return _run(row, self.counts(session, run))
+        found = _run(row, self.counts(session, run))
+        return replace(found, head=self._open(found.head))
 
     def runs(self, session: Session, mapping: str | None = None, limit: int = 50) -> list[Run]:
         """The latest runs, newest first."""
         query = select(RunRow).order_by(RunRow.created_at.desc(), RunRow.id.desc()).limit(limit)
         if mapping is not None:
             query = query.where(RunRow.mapping == mapping)
-        return [_run(row, self.counts(session, row.id)) for row in session.scalars(query)]
+        found = [_run(row, self.counts(session, row.id)) for row in session.scalars(query)]
+        return [replace(each, head=self._open(each.head)) for each in found]
 
     def active(self, session: Session, mapping: str) -> str | None:
         """The id of the mapping's run that is not final."""
@@ -210,7 +227,10 @@ class Ledger:
             .order_by(RunRow.created_at.desc(), RunRow.id.desc())
             .limit(1)
         )
-        return None if row is None else _run(row, self.counts(session, row.id))
+        if row is None:
+            return None
+        found = _run(row, self.counts(session, row.id))
+        return replace(found, head=self._open(found.head))
 
     def counts(self, session: Session, run: str) -> Counts:
         """Records by outcome over all slices of a run."""
@@ -227,7 +247,8 @@ class Ledger:
 
     def totals(self, session: Session, now: datetime) -> Totals:
         """Runs by state, the oldest that waits, and the records of the runs of the last day by outcome."""
-        states = dict(session.execute(select(RunRow.state, func.count()).group_by(RunRow.state)).all())
+        counted = session.execute(select(RunRow.state, func.count()).group_by(RunRow.state))
+        states = {row[0]: row[1] for row in counted}
         recent = select(RunRow.mapping, SliceRow.counts).join(SliceRow, SliceRow.run == RunRow.id)
         records: dict[tuple[str, str], int] = {}
         for mapping, counts in session.execute(recent.where(RunRow.created_at > now - timedelta(days=1))):
@@ -293,7 +314,8 @@ class Ledger:
         started = update(RunRow).where(RunRow.id == row.run, RunRow.state == RunState.QUEUED.value)
         session.execute(started.values(state=RunState.RUNNING.value, started_at=now))
         session.flush()
-        return _claim(row)
+        found = _claim(row)
+        return replace(found, selection=self._open(found.selection), cursor=self._open(found.cursor))
 
     def beat(self, session: Session, claim: Claim, lease: float) -> datetime:
         """Extends the lease; its new end. LostLeaseError where the slice is no longer ours or its run was ended."""
@@ -310,7 +332,7 @@ class Ledger:
         row.counts = dict((Counts.from_json(row.counts) + counts).to_json())  # type: ignore[arg-type]
         row.attempt, row.waits = 1, 0
         for name, value in moved.items():
-            setattr(row, name, value)
+            setattr(row, name, self._seal(value) if name == "cursor" else value)
         session.flush()
 
     def release(self, session: Session, claim: Claim, **moved: Any) -> None:
@@ -334,11 +356,6 @@ class Ledger:
     def forgive(self, session: Session, claim: Claim) -> None:
         """Ends a lease after a failure and leaves the attempt counted."""
         self._touch(session, claim, {"lease_until": None, "worker": None})
-
-    def abandon(self, session: Session, worker: str) -> int:
-        """Ends the leases of a worker that is known to be dead, attempts left counted; how many slices it held."""
-        held = update(SliceRow).where(SliceRow.worker == worker, SliceRow.lease_until.is_not(None))
-        return session.execute(held.values(lease_until=None, worker=None)).rowcount  # type: ignore[attr-defined, no-any-return]
 
     def version(self, session: Session, run: str) -> tuple[str, str]:
         """The digests of mapping and model under which a run is carried now."""
@@ -387,6 +404,16 @@ class Ledger:
         """Since when the oldest run that nobody works on has been waiting."""
         return session.scalar(select(func.min(RunRow.created_at)).where(RunRow.state == RunState.QUEUED.value))
 
+    def waiting_since(self, session: Session, pool: str) -> datetime | None:
+        """Since when the oldest run that nobody works on has had work for this pool."""
+        mine = select(SliceRow.run).where(SliceRow.pool == pool, SliceRow.run == RunRow.id).exists()
+        return session.scalar(select(func.min(RunRow.created_at)).where(RunRow.state == RunState.QUEUED.value, mine))
+
+    def holders(self, session: Session) -> list[str]:
+        """The workers that hold a slice under a lease that has not run out."""
+        held = SliceRow.lease_until > self._database.now(session)
+        return sorted(session.scalars(select(SliceRow.worker).where(held, SliceRow.worker.is_not(None)).distinct()))
+
     def pools(self, session: Session, run: str) -> list[str]:
         """The pools that the unfinished slices of a run wait for."""
         query = select(SliceRow.pool).where(SliceRow.run == run, SliceRow.stage != Stage.DONE.value).distinct()
@@ -425,7 +452,7 @@ class Ledger:
                 number=page.number,
                 state=page.state.value,
                 segment=page.segment,
-                cursor=page.cursor,
+                cursor=self._seal(page.cursor),
                 counts=dict(page.counts.to_json()),
                 features=page.features,
                 predictions=page.predictions,
@@ -442,7 +469,8 @@ class Ledger:
             .where(PageRow.run == claim.run, PageRow.slice == claim.number, PageRow.state != PageState.WRITTEN.value)
             .order_by(PageRow.number)
         )
-        return [_page(row) for row in session.scalars(query)]
+        found = [_page(row) for row in session.scalars(query)]
+        return [replace(each, cursor=self._open(each.cursor)) for each in found]
 
     def try_page(self, session: Session, claim: Claim, page: int) -> int:
         """Counts one more try at writing a page whose changes are stored; how many that makes."""
@@ -594,6 +622,12 @@ class Ledger:
         """The last tick acted on, and how many were dropped so far."""
         row = session.get(TickRow, mapping)
         return None if row is None else (row.at, row.dropped)
+
+
+def abandon_worker(session: Session, worker: str) -> int:
+    """Ends the leases of a worker that is known to be dead, attempts left counted; how many slices it held."""
+    held = update(SliceRow).where(SliceRow.worker == worker, SliceRow.lease_until.is_not(None))
+    return session.execute(held.values(lease_until=None, worker=None)).rowcount  # type: ignore[attr-defined, no-any-return]
 
 
 def _claimable(pool: str, now: datetime) -> Select[SliceRow]:

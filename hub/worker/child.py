@@ -135,8 +135,8 @@ def _ticking(hub: Installation, stop: threading.Event, bell: threading.Event) ->
 
 
 def _end_with_supervisor() -> None:
-    # Past Python's own buffer: its lock, held by this thread for ever, would abort the interpreter's regular end.
-    while os.read(sys.stdin.fileno(), 1024):
+    # Not through sys.stdin: its lock, held by this thread, would end the interpreter with a fatal error.
+    while os.read(0, 1024):
         pass
     os._exit(0)
 

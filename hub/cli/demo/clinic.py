@@ -90,7 +90,7 @@ def build(path: str) -> dict[str, int]:
 
 
 def _patient(place: int) -> Row:
-    """Text codes, two sentinels for an unknown birth date, a clinic of test patients, some scores of an older system."""
+    """Text codes, two sentinels for an unknown birth date, a clinic of test patients, some older scores."""
     born = (date(1938, 3, 1) + timedelta(days=(place * 7919) % 17_000)).isoformat()
     if place % 37 == 1:
         born = "1900-01-01" if place % 2 else "9999-12-31"

@@ -1,4 +1,4 @@
-"""The demo's steps: each is a command that a user would type, carried out for real, and what must be true afterwards."""
+"""The demo's steps: commands that a user would type, carried out for real, and what must be true after each."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -18,6 +20,8 @@ from hub.cli.output import listening, table
 CLINIC = "clinic.db"
 MODEL = "fna_malignancy"
 MAPPING = "patient_risk"
+WORKER_SECONDS = 60.0
+"""What the worker may take to end after it was told to."""
 
 
 class DemoError(Exception):
@@ -60,6 +64,18 @@ class Story:
             raise DemoError(done.stderr.strip().splitlines()[-1] if done.stderr else f"{module} failed")
         return json.loads(done.stdout)
 
+    @contextmanager
+    def worker(self) -> Iterator[None]:
+        """`hub worker` beside the steps of this block, ended as an operating system ends it."""
+        print("$ hub worker &", flush=True)
+        began = time.monotonic()
+        process = subprocess.Popen([sys.executable, "-m", "hub.cli", "worker"], stdin=subprocess.DEVNULL)
+        try:
+            yield
+        finally:
+            process.terminate()
+            self._note("hub worker", process.wait(WORKER_SECONDS), began)
+
     def claim(self, sentence: str, holds: bool) -> None:
         """States what must be true now."""
         print(f"{'✓' if holds else '✗'} {sentence}", flush=True)
@@ -90,18 +106,26 @@ def tell(home: Path, *, lasting: bool) -> dict[str, Any]:
 
 def _tell(story: Story) -> None:
     clinic = _connect(story)
-    trained = _register(story)
-    _publish(story)
-    before = story.process("clinic", "dump", CLINIC)
-    first = _run(story, clinic, trained["probabilities"])
-    _run_again(story, clinic)
-    _explain(story)
-    _undo(story, clinic, first, before)
+    with story.worker():
+        trained = _register(story)
+        _publish(story)
+        before = story.process("clinic", "dump", CLINIC)
+        first = _run(story, clinic, trained["probabilities"])
+        _run_again(story, clinic)
+        _explain(story)
+        _undo(story, clinic, first, before)
+    story.claim("the worker ended in order when it was told to", story.steps[-1]["commands"][-1]["exit_code"] == 0)
     _verify(story)
 
 
+def _carry(story: Story, line: str) -> Any:
+    """Starts a run and watches it to its end."""
+    run = story.hub(f"runs {line}")["run"]
+    return story.hub(f"runs watch {run}")
+
+
 def _connect(story: Story) -> dict[str, int]:
-    story.step("A clinic with a legacy database, in SQLite, and the hub's connection to it")
+    story.step("A clinic with a legacy database, the hub's connection to it, and a worker to carry runs")
     clinic: dict[str, int] = story.process("clinic", "build", CLINIC)
     print(f"{CLINIC}: {clinic['patients']} patients in PATIENT, their cytology in FNA_RESULT")
     changed_by = shlex.quote(json.dumps({"changed_by": {"PATIENT": ["LAST_UPD"]}})[1:-1].replace('"changed_by": ', ""))
@@ -128,6 +152,11 @@ def _publish(story: Story) -> None:
     story.step("The mapping: what to read, which features, which model, what to write back")
     with as_file(files("mappings") / MAPPING) as shipped:
         shutil.copytree(shipped, MAPPING)
+    document = Path(MAPPING) / "mapping.yaml"
+    lines = document.read_text(encoding="utf-8").splitlines(keepends=True)
+    # A tick of the clock in the middle of the demo would start a run of its own.
+    document.write_text("".join(each for each in lines if not each.startswith("  schedule:")), encoding="utf-8")
+    print(f"{MAPPING}/mapping.yaml: as shipped, but without its schedule, since we start the runs")
     checked = story.hub(f"mappings check {MAPPING}")
     story.claim("the document fits the clinic and the model, and its examples come out", checked["examples"] > 0)
     shown = story.hub(f"mappings preview {MAPPING} --records 3")
@@ -137,11 +166,13 @@ def _publish(story: Story) -> None:
 
 
 def _run(story: Story, clinic: dict[str, int], probabilities: dict[str, float]) -> str:
-    story.step("A run, carried by a supervised worker process")
-    run = story.hub(f"runs start {MAPPING} --wait")
+    story.step("A run, carried by a worker process that `hub worker` supervises")
+    run = _carry(story, f"start {MAPPING}")
     counts = run["counts"]
     selected = clinic["scored"] + clinic["held"]
-    story.claim(f"{selected} patients are read: test patients and children are not selected", counts["read"] == selected)
+    story.claim(
+        f"{selected} patients are read: test patients and children are not selected", counts["read"] == selected
+    )
     story.claim(f"{clinic['scored']} scores are written", counts.get("applied") == clinic["scored"])
     story.claim(f"{clinic['held']} without a final aspirate wait for a person", counts.get("held") == clinic["held"])
     story.claim("every record is explained", run["adds_up"] and run["state"] == "done")
@@ -158,7 +189,7 @@ def _run(story: Story, clinic: dict[str, int], probabilities: dict[str, float]) 
 def _run_again(story: Story, clinic: dict[str, int]) -> None:
     story.step("The same run again: nothing is written twice")
     before = story.process("clinic", "dump", CLINIC)
-    run = story.hub(f"runs start {MAPPING} --full --wait")
+    run = _carry(story, f"start {MAPPING} --full")
     counts = run["counts"]
     story.claim(f"{clinic['scored']} records are skipped", counts.get("skipped") == clinic["scored"])
     untouched = story.process("clinic", "dump", CLINIC) == before
@@ -177,7 +208,7 @@ def _explain(story: Story) -> None:
 
 def _undo(story: Story, clinic: dict[str, int], run: str, before: Any) -> None:
     story.step("Taking it back")
-    undone = story.hub(f"runs undo {run} --wait")
+    undone = _carry(story, f"undo {run}")
     story.claim(f"{clinic['scored']} records are put back", undone["counts"].get("applied") == clinic["scored"])
     same = story.process("clinic", "dump", CLINIC) == before
     story.claim(f"every value is as before, {clinic['scored_before']} older scores too, to the byte", same)

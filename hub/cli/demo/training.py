@@ -1,4 +1,4 @@
-"""Trains the demo's model as a data scientist would, outside the hub: `python -m hub.cli.demo.training MODEL SAMPLE`."""
+"""Trains the demo's model as a data scientist would, outside of the hub; run as a process of its own."""
 
 from __future__ import annotations
 

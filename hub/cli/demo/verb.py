@@ -66,7 +66,7 @@ def _place(folder: Path | None) -> Iterator[Path]:
 def _alone(home: Path) -> Iterator[None]:
     """Nothing of the user's own hub counts meanwhile: neither its HUB_ variables nor its hub.toml."""
     before, kept = Path.cwd(), {name: os.environ.pop(name) for name in list(os.environ) if name.startswith("HUB_")}
-    os.environ.update({"HUB_HOME": str(home / ".hub"), "HUB_LOG_LEVEL": "error"})
+    os.environ.update({"HUB_HOME": str(home / ".hub"), "HUB_LOG_LEVEL": "error", "HUB_POLL_SECONDS": "0.2"})
     os.chdir(home)
     try:
         yield

@@ -110,7 +110,7 @@ class Standing:
         for rows in self._scan(mapping):
             standing = rows.filter(pl.col("state") != LEFT)
             if not standing.is_empty():
-                missing = ~np.isin(key_hash(standing[KEY]), known)
+                missing = ~_among(key_hash(standing[KEY]), known)
                 yield from _nonempty(standing.filter(pl.Series(missing)), fields)
 
     def in_state(
@@ -396,6 +396,14 @@ class Standing:
         assert row.sealed is not None
         rows = blocks.unpacked(self._keys.open(row.sealed, _identity("standing_row", mapping, row.seq)))
         return Over(row.seq, rows, rows[TEXT][0], rows[TEXT][-1])
+
+
+def _among(hashes: NDArray[np.uint64], known: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Which of the hashes are known; `known` is sorted. np.isin would sort all that is known anew for every block."""
+    if not len(known):
+        return np.zeros(len(hashes), np.bool_)
+    places = np.minimum(np.searchsorted(known, hashes), len(known) - 1)
+    return np.asarray(known[places] == hashes, np.bool_)
 
 
 def _nonempty(rows: pl.DataFrame, fields: Mapping[str, pl.DataType] | None) -> Iterator[pl.DataFrame]:

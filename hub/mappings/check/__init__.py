@@ -3,6 +3,6 @@
 Owns what can be said before any record is read: names, types, keys, rights, lineage. Refuses to read records.
 """
 
-from hub.mappings.check.compiling import compile_mapping
+from hub.mappings.check.compiling import compile_mapping, missing_fields
 
-__all__ = ["compile_mapping"]
+__all__ = ["compile_mapping", "missing_fields"]

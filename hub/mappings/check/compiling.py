@@ -20,7 +20,10 @@ from hub.mappings.check.targets import (
 from hub.mappings.expressions import Expression
 from hub.mappings.types import Compiled, Document, Taken
 from hub.models import ModelVersion
-from hub.sdk import Entity
+from hub.sdk import Entity, Field, FieldType
+
+TEXT_LENGTH = 254
+"""Characters of a text field made for a mapping; reasons are cut to it."""
 
 
 def compile_mapping(document: Document, entities: Entities, model: Models, taken: Taken | None = None) -> Compiled:
@@ -49,6 +52,33 @@ def compile_mapping(document: Document, entities: Entities, model: Models, taken
     assert target is not None
     assert version is not None
     return _compiled(document, reading, reading.source, lookups, features, results, target, key, version)
+
+
+def missing_fields(document: Document, entities: Entities, model: Models) -> tuple[Field, ...]:
+    """The target fields that the document writes and the target does not have, as they would have to be made.
+
+    MappingError where the document is wrong in something else than that.
+    """
+    findings = Findings(document)
+    systems = Systems(findings, entities)
+    version = find_model(findings, model)
+    reading = compile_read(findings, systems)
+    compile_lookups(findings, systems, reading.scope)
+    results = compile_results(findings, compile_features(findings, reading.scope, version), version)
+    write = document.write
+    target = reading.source if writes_in_place(document) else systems.entity(("write",), write.connection, write.entity)
+    findings.raise_any()
+    assert target is not None
+    made = {**results.set, **results.with_}
+    return tuple(_field(name, each) for name, each in made.items() if name not in target.by_name)
+
+
+def _field(name: str, expression: Expression) -> Field:
+    made = expression.type
+    if made.kind is FieldType.DECIMAL:
+        return Field(name, made.kind, writable=True, precision=made.digits[0], scale=made.digits[1])
+    kind = made.kind or FieldType.TEXT
+    return Field(name, kind, writable=True, length=TEXT_LENGTH if kind is FieldType.TEXT else None)
 
 
 def _looked_at(

@@ -26,11 +26,13 @@ def draw_grants(
         _add(grants, each.lookup.connection, Grant(reads={each.entity.name: wanted}))
     written = frozenset({*write.set, *write.with_})
     keyed = frozenset(target.key) if write.mode is not Mode.UPDATE else frozenset()
+    # Whatever was made by a score can be updated by the hub: undo puts back, and a record that leaves is cleared.
+    modes = frozenset({write.mode, Mode.UPDATE})
     target_grant = Grant(
         # The values replaced are read before the write, for undo and for knowing what is unchanged.
         reads={target.name: written | frozenset(target.key)},
         writes={target.name: written | keyed},
-        modes={target.name: frozenset({write.mode})},
+        modes={target.name: modes},
     )
     _add(grants, write.connection, target_grant)
     return grants

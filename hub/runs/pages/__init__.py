@@ -2,8 +2,9 @@
 
 from hub.runs.pages.faults import reach
 from hub.runs.pages.inline import inline
+from hub.runs.pages.judging import Featured
 from hub.runs.pages.loading import Load
 from hub.runs.pages.staging import score_page, set_aside
 from hub.runs.pages.trip import LimitError, Trip, open_trip
 
-__all__ = ["LimitError", "Load", "Trip", "inline", "open_trip", "reach", "score_page", "set_aside"]
+__all__ = ["Featured", "LimitError", "Load", "Trip", "inline", "open_trip", "reach", "score_page", "set_aside"]

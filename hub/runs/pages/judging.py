@@ -159,6 +159,28 @@ class Judge:
             by[outcome] = by.get(outcome, 0) + number
         return Judged(decisions, Counts(sum(by.values()) + planned, by), planned)
 
+    def blank(self, keys: pl.Series) -> Featured:
+        """Records of which nothing but the key is known: every feature null, and ready."""
+        compiled = self._compiled
+        schema = {**compiled.source.page_schema(compiled.fields)}
+        for lookup in compiled.lookups:
+            schema |= {name: each.dtype for name, each in lookup.columns.items()}
+        ready = (pl.lit(READY).alias("_state"), pl.lit(None, pl.String).alias("_reason"))
+        frame = pl.DataFrame(schema=schema).clear(len(keys)).with_columns(keys.alias("_key"), *ready)
+        featured = self._pipeline.features(frame, self._now).with_columns(ready)
+        featured = featured.with_columns(self._pipeline.digest(featured).alias("_digest"))
+        none = self._key_columns(featured.clear())
+        return Featured(featured, none, none, forced=True)
+
+    def judge_late(self, featured: Featured) -> pl.DataFrame:
+        """The decisions of the mapping's fallback alone, the model not having answered in time."""
+        fresh = self.sift(featured).fresh
+        ready = pl.col("_state") == READY
+        decided = self._pipeline.decide_late(fresh.filter(ready), self._now)
+        planned = pl.when(ready).then(pl.lit(PLANNED)).otherwise(pl.col("_state")).alias("_state")
+        parts = [self._stored(fresh.filter(~ready)), self._stored(decided.with_columns(planned))]
+        return pl.concat([each for each in parts if each.height] or parts[:1], how="diagonal_relaxed")
+
     def _key_columns(self, frame: pl.DataFrame) -> pl.DataFrame:
         return frame.select(pl.col("_key").struct.field(name) for name in self._keys)
 
@@ -237,6 +259,13 @@ class Judge:
         ) & pl.col("_st_values").is_not_null()
         reachable = ~pl.col("_gone") if self._compiled.in_place else pl.lit(value=True)
         clears = lost.select((wanted & reachable).alias("clears"))["clears"]
+        target = held = None
+        if clears.any() and not self._compiled.in_place:
+            target = self._read_rows(lost.select("_st_segment", "_st_row"))
+            held = self._read_targets(target.struct.unnest(), self._targets)
+            # What somebody removed, or emptied, needs no clearing.
+            full = pl.col("_there").is_null() | pl.any_horizontal(pl.col(self._targets).is_not_null())
+            clears &= held.select(full.alias("clears"))["clears"]
         frame = lost.select(
             _key=pl.struct(self._keys),
             _state=pl.when(clears).then(pl.lit(PLANNED)).otherwise(pl.lit(LEFT)),
@@ -247,9 +276,13 @@ class Judge:
         if not clears.any():
             return frame
         values = lost["_st_values"].struct.unnest()
-        held = values.select(pl.col(name).alias(f"before.{name}") for name in self._targets)
-        target = frame["_key"] if self._compiled.in_place else self._read_rows(lost.select("_st_segment", "_st_row"))
-        return pl.concat([frame.with_columns(target.alias("_target")), held], how="horizontal")
+        if held is not None:
+            values = held
+        before = values.select(pl.col(name).alias(f"before.{name}") for name in self._targets)
+        return pl.concat(
+            [frame.with_columns((frame["_key"] if target is None else target).alias("_target")), before],
+            how="horizontal",
+        )
 
     def _stored(self, frame: pl.DataFrame) -> pl.DataFrame:
         """The columns of the decision log that a judged frame fills, under their names there."""

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 import polars as pl
 
 from hub.decisions import APPLIED, CONFLICT, LEFT, PARKED, PLANNED, REJECTED, UNCHANGED, UNKNOWN
-from hub.sdk import Changes, Mode, Results
+from hub.sdk import Changes, Destination, Journal, Mode, Results
 
 MOST_ATTEMPTS = 5
 """Writes of one record in a row that fail before it is parked."""
@@ -56,6 +56,38 @@ def changes_of(decisions: pl.DataFrame, terms: Terms) -> Changes | None:
     )
     mode = Mode.UPDATE if terms.undo else terms.mode
     return Changes(terms.entity, mode, terms.fields, frame)
+
+
+def send(destination: Destination, changes: Changes, journal: Journal) -> Results:
+    """One result per change, in order. A record is never made in order to be emptied: clears go as updates.
+
+    They note no handle, since a clear that is repeated finds nothing left to do.
+    """
+    if changes.mode is Mode.UPDATE:
+        return destination.write(changes, journal=journal)
+    clears = changes.frame["_clear"].list.len() == len(changes.fields)
+    parts = [
+        (clears, Mode.UPDATE, NoJournal()),
+        (~clears, changes.mode, journal),
+    ]
+    answers = []
+    for chosen, mode, kept in parts:
+        if chosen.any():
+            part = Changes(changes.entity, mode, changes.fields, changes.frame.filter(chosen))
+            frame = destination.write(part, journal=kept).frame
+            answers.append(frame.with_columns(_n=chosen.arg_true()))
+    return Results(pl.concat(answers).sort("_n").drop("_n"))
+
+
+class NoJournal:
+    """For a write whose repetition does no harm."""
+
+    def note(self, handle: str) -> None:
+        """Forgets it."""
+
+    def last(self) -> str | None:
+        """There is none."""
+        return None
 
 
 def read_back(changes: Changes, results: Results, found: pl.DataFrame) -> Results:

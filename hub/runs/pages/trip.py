@@ -25,7 +25,7 @@ from hub.runs.installation import Installation
 from hub.runs.pages.faults import reach
 from hub.runs.pages.inline import inline
 from hub.runs.pages.judging import Featured, Judge, Judged, Scored, completed
-from hub.runs.pages.landing import Terms, changes_of, read_back, rows_of, shown_after, standing_after, unanswered
+from hub.runs.pages.landing import Terms, changes_of, read_back, rows_of, send, shown_after, standing_after, unanswered
 from hub.runs.pages.loading import Load, Loader
 from hub.runs.pages.parking import Parking
 from hub.runs.pages.staging import seal, unseal
@@ -70,6 +70,7 @@ class Trip:
         self._loader = Loader(compiled, self._pipeline, run, hub.standing)
         self._open: dict[tuple[str, str], tuple[GuardedConnection, Context]] = {}
         self._stack = ExitStack()
+        self._patience: float | None = None
         self._flying = np.empty(0, dtype=np.uint64)
         facts = Facts(run.logical_at, compiled.model.name, compiled.model.number, compiled.document.digest)
         readers = (self._read_lookup, self._read_targets, self._read_target_keys)
@@ -115,10 +116,10 @@ class Trip:
         )
 
     @contextmanager
-    def travelling(self) -> Iterator[None]:
-        """While open, the trip may use its connections."""
+    def travelling(self, seconds: float | None = None) -> Iterator[None]:
+        """While open, the trip may use its connections; with `seconds`, no call on them goes on for longer."""
         with ExitStack() as stack:
-            self._stack, self._open = stack, {}
+            self._stack, self._open, self._patience = stack, {}, seconds
             yield
 
     # -- loading -------------------------------------------------------------------------------------------------
@@ -189,10 +190,17 @@ class Trip:
 
     # -- on the spot ---------------------------------------------------------------------------------------------
 
-    def decide(self, load: Load) -> pl.DataFrame:
-        """The decisions on some records, whatever their standing; nothing is stored."""
-        featured = replace(self._judge.features(load), forced=True)
+    def feature(self, load: Load) -> Featured:
+        """The features of some records that are due whatever their standing."""
+        return replace(self._judge.features(load), forced=True)
+
+    def decide(self, featured: Featured) -> pl.DataFrame:
+        """The decisions on some records; nothing is stored."""
         return self._judge.judge(self._judge.sift(featured)).decisions
+
+    def decide_late(self, featured: Featured | pl.Series) -> pl.DataFrame:
+        """What the mapping's fallback decides without the model, of these features or, without any, of these keys."""
+        return self._judge.judge_late(self._judge.blank(featured) if isinstance(featured, pl.Series) else featured)
 
     def remember(self, decisions: pl.DataFrame) -> Segment | None:
         """Stores decisions made on the spot, durable when this returns; nothing is written back.
@@ -341,7 +349,7 @@ class Trip:
             raise RunError(f"connection {self._compiled.document.write.connection} cannot be written")
         reach("before write", changes.frame["_key"])
         try:
-            results = destination.write(changes, journal=PageJournal(hub, claim, intent.number))
+            results = send(destination, changes, PageJournal(hub, claim, intent.number))
         except UnavailableError:
             hub.database.retrying(lambda s: hub.ledger.untry_page(s, claim, intent.number))
             raise
@@ -351,7 +359,7 @@ class Trip:
             again = (results.frame["state"] == "unknown").arg_true()
             if len(again) and not repeated:
                 rest = Changes(changes.entity, changes.mode, changes.fields, changes.frame[again])
-                second = destination.write(rest, journal=PageJournal(hub, claim, intent.number))
+                second = send(destination, rest, PageJournal(hub, claim, intent.number))
                 frame = results.frame.with_row_index("_n").update(
                     second.frame.with_columns(_n=again.cast(pl.UInt32)), on="_n", include_nulls=True
                 )
@@ -488,6 +496,7 @@ class Trip:
             opened = self._stack.enter_context(self._hub.connections.open(name, self._compiled.grants[name], made))
             self._open[(name, role)] = (opened, made)
         connection, context = self._open[(name, role)]
+        seconds = self._patience if seconds is None else seconds
         context.deadline = None if seconds is None else context.clock.monotonic() + seconds
         return connection
 
@@ -503,11 +512,17 @@ class Trip:
             yield page.frame
 
     def _read_targets(self, keys: pl.DataFrame, fields: Sequence[str]) -> pl.DataFrame:
-        """What the target records hold now, aligned with `keys`; nulls where there is none or no way to read it."""
+        """What the target records hold now, aligned with `keys`, and `_there`; all null where there is none to read.
+
+        `_there` is null alone where the target cannot be read at all.
+        """
         connection = self._connection(self._compiled.document.write.connection, "targets")
+        readable = connection.source() is not None
         empty = pl.DataFrame(schema=self._compiled.target.schema((*keys.columns, *fields)))
-        found = self._lookup_targets(connection, keys.unique(), fields) if connection.source() is not None else empty
-        return keys.join(found, on=keys.columns, how="left", maintain_order="left", nulls_equal=True)
+        found = self._lookup_targets(connection, keys.unique(), fields) if readable else empty
+        found = found.with_columns(_there=pl.lit(value=True))
+        both = keys.join(found, on=keys.columns, how="left", maintain_order="left", nulls_equal=True)
+        return both.with_columns(pl.col("_there").fill_null(False if readable else None))
 
     def _lookup_targets(self, connection: GuardedConnection, keys: pl.DataFrame, fields: Sequence[str]) -> pl.DataFrame:
         source = connection.source()

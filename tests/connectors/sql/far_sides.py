@@ -141,7 +141,12 @@ class SqliteHarness(Harness):
         elif fault is Fault.BUSY:
             path = self._locked()
         return SqlConfig(
-            dialect="sqlite", path=str(path), provision=True, lock_seconds=1, changed_by={TABLE: ("changed_at",)}
+            dialect="sqlite",
+            path=str(path),
+            provision=True,
+            lock_seconds=1,
+            late_seconds=0,
+            changed_by={TABLE: ("changed_at",)},
         )
 
     def _locked(self) -> Path:
@@ -328,6 +333,7 @@ class PostgresHarness(ServerHarness):
             tls="off",
             schemas=(self.place,),
             provision=True,
+            late_seconds=0,
             changed_by={TABLE: ("changed_at",)},
         )
 
@@ -403,9 +409,9 @@ _POSTGRESQL_TABLE = (
     "create type {0}.bands as enum ('Hot', 'Warm', 'Cold')",
     (
         'create table {0}.{1} ("Klinik" varchar(12) not null, number integer not null, changed_at timestamptz, '
-        'name text, age bigint check (age <> 66666), owed numeric(38, 9), "risk %" double precision, smoker boolean, born date, '
-        "wakes time, seen timestamp, admitted timestamptz, scan bytea, uid uuid, extra jsonb, band {0}.bands not null, "
-        'note varchar(60), touched integer default 0, primary key ("Klinik", number))'
+        'name text, age bigint check (age <> 66666), owed numeric(38, 9), "risk %" double precision, smoker boolean, '
+        "born date, wakes time, seen timestamp, admitted timestamptz, scan bytea, uid uuid, extra jsonb, "
+        'band {0}.bands not null, note varchar(60), touched integer default 0, primary key ("Klinik", number))'
     ),
     (
         "create function {0}.touch() returns trigger language plpgsql as $$ begin new.touched = old.touched + 1; "
@@ -481,6 +487,7 @@ class MariaHarness(ServerHarness):
             password=Secret(SECRET),
             tls="off",
             provision=True,
+            late_seconds=0,
             changed_by={TABLE: ("changed_at",)},
         )
 

@@ -88,9 +88,10 @@ def test_the_head_is_where_the_next_incremental_read_starts(world: World) -> Non
     with world.open(late_seconds=0) as connector:
         head = connector.source().head(wanted)
         assert head is not None
-        assert list(connector.source().read(wanted, after=Cursor.from_json(head.to_json()))) == []
+        again = Cursor.from_json(head.to_json())
+        assert frames(connector.source().read(wanted, after=again))["id"].to_list() == [49]
         world.run("insert into t values (99, '2024-01-01 00:01:00')")
-        assert frames(connector.source().read(wanted, after=head))["id"].to_list() == [99]
+        assert frames(connector.source().read(wanted, after=head))["id"].to_list() == [49, 99]
         assert connector.source().head(Selection("t", ("id",))) is None
     with world.open(late_seconds=20) as connector:
         head = connector.source().head(wanted)
@@ -211,3 +212,29 @@ def test_the_deadline_of_a_call_ends_a_statement(name: str, request: pytest.Fixt
         with pytest.raises(UnavailableError):
             read(connector, "slow", "x")
         assert context.clock.monotonic() - begun < 6
+
+
+def test_a_lookup_of_what_no_record_can_hold_finds_nothing(world: World) -> None:
+    kind = {"sqlite": "uuid", "postgresql": "uuid", "mariadb": "uuid"}[world.dialect]
+    world.run(f"create table t (id smallint primary key, u {kind}, k varchar(4), d decimal(6, 2))")
+    world.run("insert into t values (1, %s, 'abcd', 1.01)", (str(UUID(int=7)),))
+    tries = {"id": [1, 2**40], "u": ["nonsense", str(UUID(int=7))], "k": ["abcde", "abcd"], "d": [1.01, 1.005]}
+    with world.open() as connector:
+        for name, values in tries.items():
+            found = frames(connector.source().lookup(Selection("t", ("id",)), pl.DataFrame({name: values})))
+            assert found["id"].to_list() == [1], name
+            none = pl.DataFrame({name: [value for value in values if value not in (1, str(UUID(int=7)), "abcd", 1.01)]})
+            assert list(connector.source().lookup(Selection("t", ("id",)), none)) == []
+        where = Compare("u", Operator.IN, ("nonsense", str(UUID(int=7))))
+        assert read(connector, "t", "id", where=where)["id"].to_list() == [1]
+
+
+def test_sqlite_moments_are_found_however_they_were_written(sqlite: World) -> None:
+    sqlite.run("create table t (at timestamp, zone timestamptz, n integer, primary key (at, zone))")
+    texts = ["2024-01-01T10:00:00", "2024-01-01 10:00:01.500", "2024-01-01 10:00:02.000000"]
+    zones = ["2024-01-01T10:00:00Z", "2024-01-01 10:00:00+00:00", "2024-01-01 10:00:00.000000+00:00"]
+    sqlite.many("insert into t values (?, ?, ?)", [(texts[n], zones[n], n) for n in range(3)])
+    with sqlite.open() as connector:
+        whole = read(connector, "t", "at", "zone", "n", rows=1)
+        found = frames(connector.source().lookup(Selection("t", ("n",)), whole.select("at", "zone")))
+        assert sorted(found["n"]) == [0, 1, 2]

@@ -220,6 +220,16 @@ def test_two_writers_of_the_same_records_both_end_with_answers(name: str, reques
     assert set(answers[0] + answers[1]) <= {"applied", "conflict"}
 
 
+def test_a_key_that_is_too_long_changes_no_other_record(world: World) -> None:
+    world.run("create table t (k varchar(4) primary key, score double precision)")
+    world.run("insert into t values ('abcd', 0)")
+    with world.open() as connector:
+        told = entity(connector, "t")
+        rows = write(connector, changes(told, [{"k": "abcdef", "score": 1.0}, {"k": "abcd", "score": 2.0}]))
+    assert [row["state"] for row in rows] == ["rejected", "applied"]
+    assert world.run("select k, score from t") == [("abcd", 2.0)]
+
+
 SCORE = (Field("score", FieldType.REAL, writable=True), Field("band", FieldType.TEXT, writable=True, length=8))
 
 
@@ -307,3 +317,16 @@ def test_no_temp_right_is_needed(postgresql: World) -> None:
     finally:
         postgresql.run(f"drop owned by {role}")
         postgresql.run(f"drop role {role}")
+
+
+@pytest.mark.parametrize("rule", ["check (locked_by <> 'eve')", "trigger"])
+def test_a_rule_that_speaks_of_locks_is_a_refusal_and_no_wait(sqlite: World, rule: str) -> None:
+    sqlite.run(f"create table t (id integer primary key, locked_by text {rule if rule != 'trigger' else ''})")
+    if rule == "trigger":
+        body = "begin select raise(abort, 'record locked, busy'); end"
+        sqlite.run(f"create trigger no before update on t when new.locked_by = 'eve' {body}")
+    sqlite.run("insert into t values (1, 'anna'), (2, 'anna')")
+    with sqlite.open() as connector:
+        batch = changes(entity(connector, "t"), [{"id": 1, "locked_by": "eve"}, {"id": 2, "locked_by": "bob"}])
+        assert [row["state"] for row in write(connector, batch)] == ["rejected", "applied"]
+    assert sqlite.run("select locked_by from t order by id") == [("anna",), ("bob",)]

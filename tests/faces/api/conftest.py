@@ -21,7 +21,7 @@ from hub.access import Scope, local_caller
 from hub.api.app import make_server
 from hub.database import Database
 from hub.migrations import upgrade
-from hub.runs import Installation, Worker, open_installation
+from hub.runs import Installation, Worker, cancel, open_installation
 from hub.settings import load_settings
 
 ME = local_caller("anna").actor
@@ -72,11 +72,21 @@ class Site:
         """Rows of the clinic, read by another process."""
         return ask(self.clinic, [[statement, list(values)]])
 
+    def renew(self) -> None:
+        """Publishes a new version of the mapping that decides the same: all records are due again."""
+        number = len(self.hub.mappings.versions("patient_risk"))
+        self.hub.mappings.publish(document().replace("owner: breast-clinic", f"owner: breast-clinic-{number}"), ME)
+
     def carry(self, run: str) -> None:
         """What a worker does."""
         worker = Worker(self.hub, "default", "test")
         while worker.work(run):
             pass
+
+
+def document() -> str:
+    """The mapping that ships with the demo."""
+    return (files("mappings") / "patient_risk" / "mapping.yaml").read_text("utf-8")
 
 
 def ask(clinic: Path, statements: list[Any]) -> list[Any]:
@@ -122,7 +132,7 @@ def build(home: Path, **settings: object) -> tuple[Installation, Path, dict[str,
     hub.connections.create("clinic", "sql", {"dialect": "sqlite", "path": str(clinic)}, {}, ME)
     version = hub.registry.register("fna_malignancy", model, sample, owner="anna", positive=0, actor=str(ME))
     hub.registry.set_alias("fna_malignancy", "champion", version.number, str(ME))
-    hub.mappings.publish((files("mappings") / "patient_risk" / "mapping.yaml").read_text("utf-8"), ME)
+    hub.mappings.publish(document(), ME)
     chances = model.predict_proba(sample.head(PATIENTS).to_pandas())[:, 0].tolist()
     return hub, clinic, dict(zip(ids, chances, strict=True)), model
 
@@ -162,6 +172,10 @@ Opens = Callable[..., httpx.Client]
 
 @pytest.fixture
 def client(site: Site) -> Iterator[Opens]:
-    """Opens clients that are closed after the test."""
+    """Opens clients that are closed after the test; runs that it left are cancelled."""
     with ExitStack() as stack:
         yield lambda *scopes, mappings=None: stack.enter_context(site.client(*scopes, mappings=mappings))
+    with site.hub.database.read() as session:
+        active = site.hub.ledger.active(session, "patient_risk")
+    if active is not None:
+        cancel(site.hub, active, str(ME))

@@ -10,7 +10,8 @@ import polars as pl
 import pytest
 
 from hub.database import Database
-from hub.decisions import DecisionLog, IntegrityError, SegmentFacts
+from hub.decisions import DecisionError, DecisionLog, IntegrityError, SegmentFacts
+from hub.decisions.store import DecisionBytesRow
 
 IDS = [f"00Q{number:04}" for number in range(40)]
 Page = Callable[..., pl.DataFrame]
@@ -83,6 +84,56 @@ def test_compacted_segments_read_and_verify_as_before(
     assert log.sweep(LATER) == 4
     assert _files(folder) == 1
     log.verify(segments[0])
+
+
+def test_few_decisions_stay_in_the_database_until_they_are_settled_into_a_file(
+    any_database: Database, log: DecisionLog, keys: object, facts: SegmentFacts, page: Page, folder: Path
+) -> None:
+    frames = [page([name]) for name in IDS[:6]]
+    segments = []
+    for frame in frames:
+        segment = log.write(facts, frame, inside=True)
+        with pytest.raises(DecisionError, match="there is no segment"):
+            log.frame(segment.id)
+        with any_database.begin() as session:
+            log.catalogue(session, segment)
+        segments.append(segment.id)
+    assert _files(folder) == 0
+    other = DecisionLog(any_database, keys, folder)  # type: ignore[arg-type]
+    before = [other.frame(each) for each in segments]
+    assert [each["_key"].struct.field("Id").to_list() for each in before] == [[name] for name in IDS[:6]]
+    for each in segments:
+        other.verify(each)
+    assert other.erase("lead_score", _keys(IDS[5])) == 1
+    assert _files(folder) == 1
+
+    assert log.settle(least=6) == 0
+    assert log.settle(least=5) == 6
+    assert log.sweep(LATER) == 1
+    assert _files(folder) == 1
+    for segment, frame in list(zip(segments, before, strict=True))[:5]:
+        for reader in (log, other):
+            reader.verify(segment)
+            assert reader.frame(segment).equals(frame)
+    assert log.frame(segments[5])["_key"].null_count() == 1
+    log.verify(segments[5])
+    assert log.settle(least=1) == 0
+
+
+def test_bytes_altered_in_the_database_are_found(
+    any_database: Database, log: DecisionLog, keys: object, facts: SegmentFacts, page: Page, folder: Path
+) -> None:
+    segment = log.write(facts, page(IDS[:3]), inside=True)
+    with any_database.begin() as session:
+        log.catalogue(session, segment)
+        row = session.get_one(DecisionBytesRow, segment.id)
+        row.content = row.content[:60] + bytes([row.content[60] ^ 1]) + row.content[61:]
+    with pytest.raises(IntegrityError, match="altered"):
+        DecisionLog(any_database, keys, folder).verify(segment.id)  # type: ignore[arg-type]
+    with any_database.begin() as session:
+        session.delete(session.get_one(DecisionBytesRow, segment.id))
+    with pytest.raises(IntegrityError, match="missing in the database"):
+        DecisionLog(any_database, keys, folder).verify(segment.id)  # type: ignore[arg-type]
 
 
 def test_compacted_files_are_compacted_further_and_erased_from(log: DecisionLog, stored: Stored, page: Page) -> None:

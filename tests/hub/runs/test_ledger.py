@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import threading
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
 from hub.database import Database
+from hub.keys import KeyRing, open_ring
 from hub.runs import Counts, RunError, RunKind, RunState
-from hub.runs.store import LEAST_WRITTEN, Ledger
+from hub.runs.store import LEAST_WRITTEN, Ledger, abandon_worker
 from hub.runs.types import (
     Claim,
     LostLeaseError,
@@ -20,6 +22,7 @@ from hub.runs.types import (
     SlicePlan,
     Stage,
 )
+from hub.settings import load_settings
 
 AT = datetime(2026, 3, 1, tzinfo=UTC)
 
@@ -27,8 +30,8 @@ AT = datetime(2026, 3, 1, tzinfo=UTC)
 class ClockedLedger(Ledger):
     """The ledger on a database whose clock the test turns."""
 
-    def __init__(self, database: Database) -> None:
-        super().__init__(database)
+    def __init__(self, database: Database, keys: KeyRing) -> None:
+        super().__init__(database, keys)
         self.now = AT
         database.now = lambda _session: self.now  # type: ignore[method-assign]
         self.database = database
@@ -56,9 +59,10 @@ class ClockedLedger(Ledger):
 
 
 @pytest.fixture
-def ledger(any_database: Database) -> ClockedLedger:
+def ledger(any_database: Database, tmp_path: Path) -> ClockedLedger:
     """An empty ledger on each database."""
-    return ClockedLedger(any_database)
+    keys = open_ring(load_settings(home=tmp_path), any_database)
+    return ClockedLedger(any_database, keys)
 
 
 def held(claim: Claim | None) -> Claim:
@@ -162,7 +166,7 @@ def test_resuming_fences_off_whoever_has_not_noticed_the_hold(ledger: ClockedLed
 def test_a_dead_worker_s_slices_are_free_at_once_and_the_attempt_stays_counted(ledger: ClockedLedger) -> None:
     ledger.put()
     held(ledger.take("w1"))
-    assert ledger.database.retrying(lambda s: ledger.abandon(s, "w1")) == 1
+    assert ledger.database.retrying(lambda s: abandon_worker(s, "w1")) == 1
     assert held(ledger.take("w2")).attempt == 2
 
 

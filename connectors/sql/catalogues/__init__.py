@@ -1,0 +1,1 @@
+"""What each product's catalogue tells of tables, columns, types and rights."""

@@ -1,0 +1,100 @@
+"""Writes the reference pages of settings, scopes, audit events and commands from the code that defines them.
+
+`python -m hub.cli.reference` writes them into `hub/docs/reference`; a test fails when one is stale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+NOTE = "<!-- Written from the code by hub.cli.reference; a test fails when it is stale. -->"
+
+
+def pages() -> Mapping[str, str]:
+    """Each page's text by its file name."""
+    return {"settings.md": _settings(), "scopes.md": _scopes(), "audit.md": _audit(), "cli.md": _commands()}
+
+
+def verbs(group: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
+    """Every verb of the command line with its path as typed, sorted."""
+    from typer.main import get_command
+
+    from hub.cli.main import app
+
+    top: Any = get_command(app) if group is None else group
+    for name, command in sorted(top.commands.items()):
+        if hasattr(command, "commands"):
+            yield from verbs(command, (*path, name))
+        else:
+            yield " ".join((*path, name)), command
+
+
+def _settings() -> str:
+    from hub.settings import FILE_NAME, SECRET_SETTINGS, Settings, variable
+
+    rows = []
+    for name, each in Settings.model_fields.items():
+        default = "" if each.default in (None, "", Path()) else str(each.default)
+        also = f" Also `{variable(name)}_FILE`." if name in SECRET_SETTINGS else ""
+        rows.append(f"| `{variable(name)}` | {f'`{default}`' if default else ''} | {each.description}{also} |")
+    about = (
+        f"Every setting is a variable, or a line of `{FILE_NAME}` in the working directory (`lease_seconds = 30`); the\n"
+        "variable wins. A misspelt one is refused. `hub settings` shows what holds in your shell.\n"
+        "An empty default means: a place in `HUB_HOME`, or none."
+    )
+    return _page("Settings", about, "| variable | default | what it is |\n|---|---|---|", rows)
+
+
+def _scopes() -> str:
+    from hub.access import Scope
+
+    rows = [f"| `{each.value}` | {each.meaning} |" for each in Scope]
+    about = "What an API key may do (`hub access token create --scope …`), for the mappings it is made for."
+    return _page("Scopes", about, "| scope | allows to |\n|---|---|", rows)
+
+
+def _audit() -> str:
+    from hub.audit import Action
+
+    rows = [f"| `{each.value}` | {each.meaning} |" for each in Action]
+    about = (
+        "Every action that `hub audit list --action …` knows. An event holds names, counts and pseudonyms, never a\n"
+        "record's key in clear, a value or a secret."
+    )
+    return _page("Audit events", about, "| action | what happened |\n|---|---|", rows)
+
+
+def _commands() -> str:
+    about = (
+        "Exit codes: 0 done · 1 refused or failed, one sentence on standard error says why · 2 the command line is\n"
+        "wrong · 3 the run is not green. `--json` prints one JSON document; a refusal is one on standard error."
+    )
+    return _page("Commands", about, "", [_verb(path, command) for path, command in verbs()])
+
+
+def _verb(path: str, command: Any) -> str:
+    arguments = [each for each in command.params if each.param_type_name == "argument"]
+    options = [each for each in command.params if each.param_type_name == "option"]
+    shown = "".join(f" {each.name.upper()}" for each in arguments)
+    lines = [f"## hub {path}{shown}", "", command.help.strip(), ""]
+    lines += [f"- `{each.name.upper()}` {each.help}" for each in arguments]
+    lines += [f"- `{max(each.opts, key=len)}`{' (needed)' if each.required else ''} {each.help}" for each in options]
+    return "\n".join([*lines, "", f"    {command.epilog.removeprefix('Example: ')}", ""])
+
+
+def _page(title: str, about: str, head: str, rows: list[str]) -> str:
+    return "\n".join(each for each in (f"# {title}\n\n{NOTE}\n\n{about}\n", head, *rows) if each).rstrip() + "\n"
+
+
+def main() -> None:
+    """Writes every page into the tree."""
+    folder = Path(str(files("hub"))) / "docs" / "reference"
+    for name, text in pages().items():
+        (folder / name).write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
