@@ -130,6 +130,7 @@ class Supervisor:
             self._judge(child)
             return child
         if code == 0 and self._until_idle:
+            child.close()
             return None
         level = log.info if child.told is not None else log.error
         level("worker ended", pid=child.process.pid, code=code)

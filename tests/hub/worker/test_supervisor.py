@@ -68,7 +68,7 @@ def test_a_record_that_kills_its_process_is_parked_after_three_and_the_rest_pass
     with Supervisor(site.hub.settings, until_idle=True) as supervisor:
         assert supervisor.wait(80)
         # Once in a page of eight, three times alone; nobody waited for a lease of a minute to run out.
-        assert supervisor.replaced == 4, supervisor.replaced
+        assert supervisor.replaced == 4
     found = site.look(run)
     assert (found.state, dict(found.counts.by)) == (RunState.DONE_WITH_REJECTS, {"applied": 19, "parked": 1})
 
