@@ -1,4 +1,4 @@
-"""The table, the model and the mapping that every contestant works on: 10 categories one-hot, 8 numbers scaled, boosted."""
+"""The table, the model and the mapping of every contestant: 10 categories one-hot, 8 numbers scaled, boosted trees."""
 
 from __future__ import annotations
 

@@ -21,9 +21,9 @@ from hub.settings import load_settings
 ME = local_caller("bench").actor
 
 
-def install(home: Path, url: str, own: str, folder: Path) -> Installation:
+def install(home: Path, url: str, own: str, folder: Path, port: int = 0) -> Installation:
     """A hub that knows the customer's database and the model, with the mapping published."""
-    settings = load_settings(home=home, database_url=own, log_level="error", api_port=0, api_rate=1e6)
+    settings = load_settings(home=home, database_url=own, log_level="error", api_port=port, api_rate=1e6)
     configure(settings, process="bench")
     database = Database(settings)
     upgrade(database)
