@@ -120,11 +120,7 @@ def test_the_image_starts_a_command_that_there_is_as_a_user_without_rights() -> 
 
 
 def test_what_the_image_copies_is_there_and_reaches_the_builder() -> None:
-<<<<<<< HEAD
     copied = re.findall(r"^COPY (?!--from)(.+)$", DOCKERFILE, re.MULTILINE)
-=======
-    copied = list(re.findall(r"^COPY (?!--from)(.+)$", DOCKERFILE, re.MULTILINE))
->>>>>>> demo
     sources = [each for words in copied for each in words.split()[:-1]]
     assert {"hub", "connectors", "mappings", "pyproject.toml", "requirements.lock", "README.md"} == set(sources)
     reach = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()
