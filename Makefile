@@ -39,4 +39,4 @@ lock: ## Pin every dependency anew, with hashes and without addresses
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra dev pyproject.toml -o requirements.lock
 
 clean: ## Remove what the other targets made
-	rm -rf $(VENV) .hub .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .hub .mypy_cache .ruff_cache .pytest_cache .hypothesis .hub-demo

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from hub.cli.output import AsJson, RefusedError, emit, facts, me, opened, room, table
+
+if TYPE_CHECKING:
+    from hub.audit import Outcome
+    from hub.runs import Installation
 
 app = room("Configured systems: add, look at, check, pause, remove.")
 
@@ -121,7 +126,7 @@ def provision(
     as_json: AsJson = False,
 ) -> None:
     """Makes the fields that a mapping writes and the far side lacks, where the connection may."""
-    from hub.audit import Action
+    from hub.audit import Outcome
     from hub.cli.mappings import document_text
     from hub.sdk import Grant
 
@@ -136,13 +141,21 @@ def provision(
                 role = far.provisioner()
                 if role is None:
                     raise RefusedError(f"connection {name} may not make fields; ask for {', '.join(names)} over there")
+                _note_provision(hub, name, Outcome.STARTED, entity, names)
                 role.provision(entity, fields)
-            with hub.database.begin() as session:
-                told = {"entity": entity, "fields": names}
-                hub.record(session, str(me()), Action.CONNECTION_PROVISION, f"connection:{name}", **told)
+            _note_provision(hub, name, Outcome.DONE, entity, names)
     answer = {"entity": entity, "made": [{"name": each.name, "type": each.type.value} for each in fields]}
     done = f"{entity} has {', '.join(names)} now" if names else f"{entity} has every field already; nothing was made"
     emit(answer, as_json, lambda: print(done))
+
+
+def _note_provision(hub: Installation, name: str, outcome: Outcome, entity: str, fields: Sequence[str]) -> None:
+    """The far side is changed outside of any transaction of ours: an intent before, the outcome after."""
+    from hub.audit import Action
+
+    with hub.database.begin() as session:
+        subject, told = f"connection:{name}", {"entity": entity, "fields": list(fields)}
+        hub.record(session, str(me()), Action.CONNECTION_PROVISION, subject, outcome=outcome, **told)
 
 
 @app.command(epilog="Example: hub connections secret erp password=env:HUB_SECRET_ERP")

@@ -41,8 +41,8 @@ def _settings() -> str:
         also = f" Also `{variable(name)}_FILE`." if name in SECRET_SETTINGS else ""
         rows.append(f"| `{variable(name)}` | {f'`{default}`' if default else ''} | {each.description}{also} |")
     about = (
-        f"Every setting is a variable, or a line of `{FILE_NAME}` in the working directory (`lease_seconds = 30`); the\n"
-        "variable wins. A misspelt one is refused. `hub settings` shows what holds in your shell.\n"
+        f"Every setting is a variable, or a line of `{FILE_NAME}` in the working directory (`lease_seconds = 30`);\n"
+        "the variable wins. A misspelt one is refused. `hub settings` shows what holds in your shell.\n"
         "An empty default means: a place in `HUB_HOME`, or none."
     )
     return _page("Settings", about, "| variable | default | what it is |\n|---|---|---|", rows)

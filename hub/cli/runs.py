@@ -131,8 +131,11 @@ def _finish(hub: Installation, run: str, wait: bool, as_json: bool) -> None:
         hint = f"run {run} is queued; `hub runs watch {run}` follows it, `hub worker` carries it"
         emit({"run": run, "state": "queued"}, as_json, lambda: print(hint))
         return
+    import os
+
     from hub.worker import Supervisor
 
+    os.environ.setdefault("HUB_LOG_LEVEL", "warning")  # the worker's diary is not what somebody waits for here
     with Supervisor(hub.settings, until_idle=True) as supervisor:
         ended = follow(hub, run, supervisor)
     _tell(hub, ended, as_json)

@@ -26,6 +26,9 @@ START_SECONDS = 60.0
 STOP_SECONDS = 30.0
 """What a worker may take to finish its page when it is told to stop."""
 
+GROWN = 10
+"""Signs of life before a worker's memory is judged: one that is too large from the start must still get work done."""
+
 LONGEST_PAUSE = 30.0
 MOST_FAILED_STARTS = 5
 """Starts in a row that end before the first sign of life, after which `until_idle` gives up."""
@@ -40,6 +43,7 @@ class Child:
     process: subprocess.Popen[bytes]
     seen: float
     started: bool = False
+    signs: int = 0
     told: float | None = None
     reader: threading.Thread = field(init=False)
 
@@ -51,6 +55,7 @@ class Child:
         assert self.process.stdout is not None
         for _ in self.process.stdout:
             self.seen, self.started = time.monotonic(), True
+            self.signs += 1
 
     def close(self) -> None:
         """After the end of the process: the thread and the pipes."""
@@ -125,6 +130,7 @@ class Supervisor:
             self._judge(child)
             return child
         if code == 0 and self._until_idle:
+            child.close()
             return None
         level = log.info if child.told is not None else log.error
         level("worker ended", pid=child.process.pid, code=code)
@@ -154,7 +160,11 @@ class Supervisor:
         if silent > limit + self._settings.poll_seconds * 2:
             log.error("worker hangs", pid=child.process.pid, silent_seconds=round(silent))
             child.process.kill()
-        elif child.told is None and _memory_mb(child.process.pid) > self._settings.worker_memory_mb:
+        elif (
+            child.told is None
+            and child.signs >= GROWN
+            and _memory_mb(child.process.pid) > self._settings.worker_memory_mb
+        ):
             log.warning("worker too large", pid=child.process.pid)
             child.told = now
             child.process.terminate()

@@ -302,6 +302,15 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("mapping", name=op.f("pk_tick")),
     )
     op.create_table(
+        "decision_bytes",
+        sa.Column("file_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
+        sa.Column("content", sa.LargeBinary(), nullable=False),
+        sa.ForeignKeyConstraint(
+            ["file_id"], ["decision_file.id"], name=op.f("fk_decision_bytes_file_id_decision_file")
+        ),
+        sa.PrimaryKeyConstraint("file_id", name=op.f("pk_decision_bytes")),
+    )
+    op.create_table(
         "decision_segment",
         sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
         sa.Column("file_id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),

@@ -317,3 +317,16 @@ def test_no_temp_right_is_needed(postgresql: World) -> None:
     finally:
         postgresql.run(f"drop owned by {role}")
         postgresql.run(f"drop role {role}")
+
+
+@pytest.mark.parametrize("rule", ["check (locked_by <> 'eve')", "trigger"])
+def test_a_rule_that_speaks_of_locks_is_a_refusal_and_no_wait(sqlite: World, rule: str) -> None:
+    sqlite.run(f"create table t (id integer primary key, locked_by text {rule if rule != 'trigger' else ''})")
+    if rule == "trigger":
+        body = "begin select raise(abort, 'record locked, busy'); end"
+        sqlite.run(f"create trigger no before update on t when new.locked_by = 'eve' {body}")
+    sqlite.run("insert into t values (1, 'anna'), (2, 'anna')")
+    with sqlite.open() as connector:
+        batch = changes(entity(connector, "t"), [{"id": 1, "locked_by": "eve"}, {"id": 2, "locked_by": "bob"}])
+        assert [row["state"] for row in write(connector, batch)] == ["rejected", "applied"]
+    assert sqlite.run("select locked_by from t order by id") == [("anna",), ("bob",)]

@@ -58,7 +58,8 @@ def test_missing_score_fields_are_made_where_the_connection_may(hub: Shell) -> N
     assert "nothing was made" in hub("connections provision ward BARE --mapping mapping.yaml").out
     hub("mappings check mapping.yaml")
     told = hub("audit list --action connections.connection.provision --json").answer
-    assert [each["detail"]["fields"] for each in told] == [["RISK", "RISK_WHY", "RISK_AT"]]
+    assert [each["detail"]["fields"] for each in told] == [["RISK", "RISK_WHY", "RISK_AT"]] * 2
+    assert [each["outcome"] for each in told] == ["done", "started"]
 
 
 def test_a_held_record_is_listed_and_released_or_dropped(hub: Shell) -> None:
