@@ -23,12 +23,14 @@ from hub.models.types import (
 )
 
 if TYPE_CHECKING:
+    from hub.models.gathering import Gathering
     from hub.models.registry import Registry, register
     from hub.models.scorer import Scorer
 
 __all__ = [
     "ArtefactError",
     "FeaturesError",
+    "Gathering",
     "InputField",
     "ModelError",
     "ModelInUseError",
@@ -44,7 +46,12 @@ __all__ = [
     "register",
 ]
 
-_LATER = {"Registry": "hub.models.registry", "register": "hub.models.registry", "Scorer": "hub.models.scorer"}
+_LATER = {
+    "Gathering": "hub.models.gathering",
+    "Registry": "hub.models.registry",
+    "Scorer": "hub.models.scorer",
+    "register": "hub.models.registry",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -17,6 +17,7 @@ import structlog
 from hub.access import Actor
 from hub.decisions import Segment
 from hub.mappings import Compiled, PausedMappingError
+from hub.models import Gathering, Way
 from hub.runs.execution import Worker
 from hub.runs.installation import Installation
 from hub.runs.pages import Featured, Load, Trip, inline
@@ -157,6 +158,13 @@ class Scoring:
             # A trip of its own: the late one may still be at work in the other thread.
             return asked.at(asked.run.logical_at, asked.run.actor).decide_late(known[0] if known else keys)
 
+    def _gathering(self, compiled: Compiled) -> Gathering | None:
+        """A heavy model's requests ride together; a light one answers sooner than a batch gathers."""
+        model = compiled.model
+        if model.way is Way.ONNX and model.pool == "default":
+            return None
+        return Gathering(self._hub.registry.load(model))
+
     def _trip(self, mapping: str) -> Trip:
         published = self._hub.mappings.get(mapping)
         with self._lock:
@@ -166,7 +174,7 @@ class Scoring:
         compiled = self._hub.mappings.compile_published(published)
         if known is not None and known.compiled is compiled:
             return known
-        fresh = Trip(self._hub, _passing_run(self._hub, compiled, "api"), compiled)
+        fresh = Trip(self._hub, _passing_run(self._hub, compiled, "api"), compiled, scorer=self._gathering(compiled))
         with self._lock:
             self._trips[mapping] = fresh
         return fresh

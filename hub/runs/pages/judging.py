@@ -10,7 +10,7 @@ import polars as pl
 
 from hub.decisions import HELD, INVALID, LEFT, PARKED, PLANNED, RELEASED, UNCHANGED, Standing
 from hub.mappings import READY, Compiled, CompiledLookup, Facts, Pipeline
-from hub.models import Scorer
+from hub.models import Gathering, Scorer
 from hub.runs.pages.faults import reach
 from hub.runs.pages.loading import Load
 from hub.runs.types import Counts
@@ -92,7 +92,7 @@ class Judge:
         self,
         compiled: Compiled,
         pipeline: Pipeline,
-        scorer: Callable[[], Scorer],
+        scorer: Callable[[], Scorer | Gathering],
         standing: Standing,
         facts: Facts,
         readers: tuple[ReadLookup, ReadTargets, ReadRows],

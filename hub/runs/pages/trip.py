@@ -20,7 +20,7 @@ from hub.connections import GuardedConnection, GuardedSource
 from hub.decisions import PARKED, PLANNED, Prepared, Segment, SegmentFacts, View, key_hash
 from hub.mappings import Compiled, CompiledLookup, Facts, Pipeline
 from hub.mappings.expressions import to_filter
-from hub.models import Scorer
+from hub.models import Gathering, Scorer
 from hub.runs.installation import Installation
 from hub.runs.pages.faults import reach
 from hub.runs.pages.inline import inline
@@ -61,7 +61,15 @@ class Intent:
 class Trip:
     """One run in one worker. Its connections are opened per thread role and closed when `travelling` ends."""
 
-    def __init__(self, hub: Installation, run: Run, compiled: Compiled, pipeline: Pipeline | None = None) -> None:
+    def __init__(
+        self,
+        hub: Installation,
+        run: Run,
+        compiled: Compiled,
+        pipeline: Pipeline | None = None,
+        scorer: Gathering | None = None,
+    ) -> None:
+        self._given = scorer
         self.run = run
         self.pool = compiled.model.pool
         self._hub = hub
@@ -90,7 +98,7 @@ class Trip:
     def at(self, now: datetime, actor: str) -> Trip:
         """The same trip at another logical time and on another's behalf, what is expensive shared."""
         run = replace(self.run, logical_at=now, actor=actor)
-        return Trip(self._hub, run, self._compiled, self._pipeline)
+        return Trip(self._hub, run, self._compiled, self._pipeline, self._given)
 
     @property
     def staged(self) -> bool:
@@ -98,8 +106,8 @@ class Trip:
         return self.pool != "default" and self.run.kind is not RunKind.UNDO
 
     @cached_property
-    def _scorer(self) -> Scorer:
-        return self._hub.registry.load(self._compiled.model)
+    def _scorer(self) -> Scorer | Gathering:
+        return self._given or self._hub.registry.load(self._compiled.model)
 
     @cached_property
     def terms(self) -> Terms:
