@@ -49,6 +49,18 @@ def _shown(name: str) -> str:
     return name if len(name) <= 60 and name.isprintable() else "(some field)"
 
 
+def overlaid(read: pl.DataFrame, given: pl.DataFrame, records: Sequence[Mapping[str, Any]]) -> pl.DataFrame:
+    """The records read, each with the values that its request gave in place of those read; a null given counts too."""
+    named = [name for name in given.columns if any(name in each for each in records)]
+    told = [pl.Series(f"_told.{name}", [name in each for each in records]) for name in named]
+    values = given.select("_key", pl.col(named).name.prefix("_given.")).with_columns(told)
+    both = read.join(values, on="_key", how="left", maintain_order="left")
+    return both.with_columns(
+        pl.when(pl.col(f"_told.{name}").fill_null(value=False)).then(f"_given.{name}").otherwise(name).alias(name)
+        for name in named
+    ).select(read.columns)
+
+
 def _unknown(entity: Entity, name: str, known: set[str]) -> str:
     if name in entity.by_name:
         return "the mapping does not read this field; leave it out"

@@ -23,7 +23,7 @@ from hub.mappings.expressions import to_filter
 from hub.models import Gathering, Scorer
 from hub.runs.installation import Installation
 from hub.runs.pages.faults import reach
-from hub.runs.pages.inline import inline
+from hub.runs.pages.inline import inline, overlaid
 from hub.runs.pages.judging import Featured, Judge, Judged, Scored, completed
 from hub.runs.pages.landing import Terms, changes_of, read_back, rows_of, send, shown_after, standing_after, unanswered
 from hub.runs.pages.loading import Load, Loader
@@ -185,9 +185,7 @@ class Trip:
             part = records[start : start + claim.page_rows]
             given = inline(self._compiled.source, self._compiled.fields, part)
             load = self.fetch(given.get_column("_key").struct.unnest())
-            named = {name for each in part for name in each}
-            values = given.select("_key", *(name for name in self._compiled.fields if name in named))
-            yield replace(load, frame=load.frame.update(values, on="_key"), cursor=str(start + len(part)))
+            yield replace(load, frame=overlaid(load.frame, given, part), cursor=str(start + len(part)))
 
     def _segments(self, claim: Claim, after: str | None) -> Iterator[Load]:
         done = int(after) if after is not None else 0
