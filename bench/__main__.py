@@ -1,4 +1,8 @@
-"""`python -m bench [batch|real-time]`: one JSON line per comparison, ours beside a peer's in the same run."""
+"""`python -m bench [NAME ...]`: measures what is named, or everything, and prints one JSON line per comparison.
+
+A bench is a module with `add_arguments(parser)`, for options that no other bench has, and `compare(arguments)`, which
+gives the lines.
+"""
 
 from __future__ import annotations
 
@@ -7,19 +11,20 @@ import json
 
 from bench import batch, real_time
 
+BENCHES = {"batch": batch, "real-time": real_time}
+
 
 def main() -> None:
     """Prints the comparisons asked for, or all."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("what", nargs="*", default=["batch", "real-time"])
-    parser.add_argument("--seconds", type=float, default=10, help="of load, per server and number of callers")
-    batch.add_arguments(parser)
-    asked = parser.parse_args()
-    if "batch" in asked.what:
-        for line in batch.compare(asked.databases, asked.rows, asked.rounds):
-            print(json.dumps(line), flush=True)
-    if "real-time" in asked.what:
-        for line in real_time.compare(asked.seconds):
+    parser = argparse.ArgumentParser(prog="python -m bench", description="One JSON line per comparison.")
+    parser.add_argument("what", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHES)}; all unless named")
+    for bench in BENCHES.values():
+        bench.add_arguments(parser)
+    arguments = parser.parse_args()
+    if unknown := sorted({*arguments.what} - {*BENCHES}):
+        parser.error(f"there is no bench {unknown[0]}; name some of {', '.join(BENCHES)}")
+    for name in arguments.what or BENCHES:
+        for line in BENCHES[name].compare(arguments):
             print(json.dumps(line), flush=True)
 
 

@@ -27,20 +27,20 @@ SERVER = os.environ.get("BENCH_POSTGRESQL", "postgresql://postgres@127.0.0.1:543
 CHECKED = 20_000
 
 
-def compare(kinds: list[str], rows: int, rounds: int) -> Iterator[dict[str, Any]]:
+def compare(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """One line per comparison; the contestants take turns, each in a fresh process on a fresh table."""
-    for kind in kinds:
+    for kind in arguments.databases:
         taken: dict[str, list[dict[str, float]]] = {name: [] for name in CONTESTANTS}
-        for _ in range(rounds):
+        for _ in range(arguments.rounds):
             for name in CONTESTANTS:
-                taken[name].append(_round(kind, name, rows))
+                taken[name].append(_round(kind, name, arguments.rows))
         middle = {name: {at: median(each[at] for each in found) for at in found[0]} for name, found in taken.items()}
         ours = middle["hub"]
         for peer in CONTESTANTS[1:]:
             ratio = ours["seconds"] / middle[peer]["seconds"]
             yield {
                 "name": f"batch {kind} hub/{peer}",
-                "rows": rows,
+                "rows": arguments.rows,
                 "ours": round(ours["seconds"], 2),
                 "theirs": round(middle[peer]["seconds"], 2),
                 "limit": LIMITS[peer],

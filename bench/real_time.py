@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import asyncio
 import json
 import socket
@@ -43,7 +44,7 @@ class Server:
         return ("\r\n".join([*lines, f"Content-Length: {len(given)}"]) + "\r\n\r\n").encode() + given
 
 
-def compare(seconds: float) -> Iterator[dict[str, Any]]:
+def compare(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """One line per number of callers; the servers take turns on the same records."""
     with tempfile.TemporaryDirectory() as made:
         folder = Path(made)
@@ -55,7 +56,7 @@ def compare(seconds: float) -> Iterator[dict[str, Any]]:
             with _serving(name, folder) as server:
                 asyncio.run(_load(server, records, 1, count=WARM))
                 for callers in CALLERS:
-                    found[name, callers] = asyncio.run(_load(server, records, callers, seconds=seconds))
+                    found[name, callers] = asyncio.run(_load(server, records, callers, seconds=arguments.seconds))
                     found[name, callers]["memory_mb"] = server.process.memory_info().rss / 1024**2
     for callers in CALLERS:
         ours, theirs = found["hub", callers], found["tutorial", callers]
@@ -69,6 +70,11 @@ def compare(seconds: float) -> Iterator[dict[str, Any]]:
             "per_second": {"ours": round(ours["rate"]), "theirs": round(theirs["rate"])},
             "memory_mb": {"ours": round(ours["memory_mb"]), "theirs": round(theirs["memory_mb"])},
         }
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `python -m bench` passes on."""
+    parser.add_argument("--seconds", type=float, default=10, help="of load, per server and number of callers")
 
 
 async def _load(
