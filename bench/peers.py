@@ -83,9 +83,9 @@ def stock_graph(folder: Path) -> bytes:
 def _connect(url: str) -> tuple[Any, str]:
     if url.startswith("sqlite"):
         return sqlite3.connect(url.removeprefix("sqlite:///")), "?"
-    import psycopg
+    import psycopg2  # what nearly every tutorial installs: one round trip a row, where psycopg 3 sends a pipeline
 
-    return psycopg.connect(url), "%s"
+    return psycopg2.connect(url), "%s"
 
 
 def connect_adbc(url: str) -> Any:
