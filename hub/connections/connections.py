@@ -14,6 +14,7 @@ from hub.audit import Action, AuditLog, Event, Outcome
 from hub.connections import store
 from hub.connections.catalogue import Catalogue, check_names, make_config, secret_names
 from hub.connections.guard import GuardedConnection
+from hub.connections.shared import DatabaseShared
 from hub.connections.types import (
     Connection,
     InvalidConnectionError,
@@ -46,6 +47,7 @@ class Connections:
         self._audit = audit
         self._vault = vault
         self.catalogue = catalogue or Catalogue()
+        self._shared: dict[str, DatabaseShared] = {}
 
     def create(
         self,
@@ -90,6 +92,7 @@ class Connections:
             row = self._row(session, name)
             check_names(self.catalogue.spec(row.connector), (), secrets)
             self._put_secrets(session, name, secrets)
+            store.forget_token(session, name)
             row.secrets = sorted({*row.secrets, *secrets})
             row.mac = self._mac(name, row.connector, row.settings, row.secrets)
             self._record(session, actor, Action.SECRET_PUT, name, detail={"secrets": sorted(secrets)})
@@ -131,6 +134,7 @@ class Connections:
             for each in row.secrets:
                 self._vault.destroy_secret(session, _secret_name(name, each))
             session.delete(row)
+            store.forget_shared(session, name)
             self._record(session, actor, Action.CONNECTION_REMOVE, name)
 
     def pause(self, name: str, actor: Actor) -> None:
@@ -157,6 +161,7 @@ class Connections:
                 raise InvalidConnectionError(f"the stored settings of connection {name} were altered; create it anew")
             secrets = self._secrets(session, name, row.secrets)
         spec = self.catalogue.spec(row.connector)
+        context.shared = self._shared.setdefault(name, DatabaseShared(self._database, self._keys, name))
         connector = self.catalogue.make(spec, make_config(spec, row.settings, secrets), context)
         try:
             yield connector

@@ -1,4 +1,4 @@
-"""The table of connections: settings in JSON, bound by a keyed digest; secrets are in the vault."""
+"""The tables of connections: settings in JSON, bound by a keyed digest, and what the workers of one share."""
 
 from __future__ import annotations
 
@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import delete, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from hub.database import Base, JsonDocument
+from hub.sdk.shared import RETRIES
 
 
 class ConnectionRow(Base):
@@ -27,6 +29,22 @@ class ConnectionRow(Base):
     created_at: Mapped[datetime]
 
 
+class SharedRow(Base):
+    """What all workers of one connection share: `token` is sealed, `minting_until` is the turn of who logs in."""
+
+    __tablename__ = "connection_shared"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    token: Mapped[bytes | None]
+    token_number: Mapped[int]
+    minting_until: Mapped[datetime | None]
+    wait_until: Mapped[datetime | None]
+    budget_most: Mapped[int | None]
+    budget_used: Mapped[int]
+    budget_at: Mapped[datetime | None]
+    retries: Mapped[int]
+
+
 def connection(session: Session, name: str) -> ConnectionRow | None:
     """The connection of a name."""
     return session.get(ConnectionRow, name)
@@ -40,3 +58,32 @@ def connections(session: Session) -> Sequence[ConnectionRow]:
 def names(session: Session) -> Sequence[str]:
     """The names of all connections."""
     return session.execute(select(ConnectionRow.name)).scalars().all()
+
+
+def shared(session: Session, name: str) -> SharedRow:
+    """What a connection's workers share, locked until the end of the transaction; made where it is not there yet."""
+    row = session.get(SharedRow, name, with_for_update=True, populate_existing=True)
+    if row is not None:
+        return row
+    fresh = SharedRow(name=name, token_number=0, budget_used=0, retries=RETRIES)
+    try:
+        with session.begin_nested():
+            session.add(fresh)
+    except IntegrityError:  # another worker was first
+        return session.get_one(SharedRow, name, with_for_update=True, populate_existing=True)
+    return fresh
+
+
+def look(session: Session, name: str) -> SharedRow | None:
+    """As `shared`, without a lock."""
+    return session.get(SharedRow, name)
+
+
+def forget_shared(session: Session, name: str) -> None:
+    """Drops what the workers of a removed connection shared."""
+    session.execute(delete(SharedRow).where(SharedRow.name == name))
+
+
+def forget_token(session: Session, name: str) -> None:
+    """Drops the token of a connection whose credentials changed."""
+    session.execute(update(SharedRow).where(SharedRow.name == name).values(token=None))

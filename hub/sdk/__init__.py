@@ -24,6 +24,7 @@ from hub.sdk.connector import (
 )
 from hub.sdk.errors import ConnectorError, RejectedError, UnauthorizedError, UnavailableError, UnexpectedError
 from hub.sdk.secret import Secret
+from hub.sdk.shared import Budget, LocalShared, Shared, Token
 from hub.sdk.types import (
     BEFORE,
     CLEAR,
@@ -59,6 +60,7 @@ __all__ = [
     "VERSION",
     "AllOf",
     "AnyOf",
+    "Budget",
     "Changes",
     "CheckReport",
     "Clock",
@@ -78,6 +80,7 @@ __all__ = [
     "Json",
     "Limits",
     "Live",
+    "LocalShared",
     "Mode",
     "Operator",
     "Page",
@@ -88,9 +91,11 @@ __all__ = [
     "RightStatus",
     "Secret",
     "Selection",
+    "Shared",
     "Source",
     "Spec",
     "SystemClock",
+    "Token",
     "UnauthorizedError",
     "UnavailableError",
     "UnexpectedError",

@@ -13,6 +13,7 @@ import structlog
 from pydantic import BaseModel, ConfigDict
 from pydantic import Field as _PydanticField
 
+from hub.sdk.shared import LocalShared, Shared
 from hub.sdk.types import Changes, Cursor, Entity, Field, Grant, Page, Results, Selection
 
 
@@ -115,13 +116,16 @@ class Context:
     """What the hub gives a connector instance, which belongs to one thread.
 
     `deadline` is a value of `clock.monotonic()` by which the call under way should have ended (None: no deadline); the
-    hub sets it before a call. `cancelled` is asked between pages and between write batches.
+    hub sets it before a call. `cancelled` is asked between pages and between write batches. `pause` waits, in seconds.
+    `shared` is what all workers of the connection have in common.
     """
 
     clock: Clock = field(default_factory=SystemClock)
     deadline: float | None = None
     cancelled: Callable[[], bool] = lambda: False
     log: structlog.stdlib.BoundLogger = field(default_factory=lambda: structlog.get_logger("connector"))
+    pause: Callable[[float], None] = time.sleep
+    shared: Shared = field(default_factory=LocalShared)
 
     def seconds_left(self, cap: float) -> float:
         """The smaller of `cap` and what the deadline leaves, never below zero."""

@@ -1,0 +1,166 @@
+"""What all workers of one connection share, wherever they run: its token, its waits, its calls and its retries.
+
+A connector asks here instead of keeping such things itself, so that one login serves all workers, a wait that the far
+side asked of one is kept by all, and no two of them spend the same call of a daily budget.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Protocol
+
+from hub.sdk.secret import Secret
+
+RETRIES = 500
+"""Retries that a connection may have in hand; each success earns one back (the bucket of the AWS SDKs)."""
+EARLY = timedelta(seconds=30)
+"""A token is renewed so long before it ends, so that none runs out on its way."""
+DAY = timedelta(hours=24)
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """An access token, when it ends (None: the far side does not say), and what came with it, such as the host."""
+
+    value: Secret
+    ends_at: datetime | None = None
+    facts: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """The calls of one connection in a rolling day: how many there are for everybody, and how many are used."""
+
+    most: int
+    used: int
+
+    @property
+    def left(self) -> int:
+        """Calls that nobody has made yet, never below zero."""
+        return max(0, self.most - self.used)
+
+
+class Shared(Protocol):
+    """Safe to share between threads. Every time is that of one clock for all workers."""
+
+    def token(self, mint: Callable[[], Token], *, refused: Token | None = None) -> Token:
+        """The connection's token. `mint` logs in, one worker at a time, where there is none that holds.
+
+        `refused` is the token that the far side no longer takes; whoever comes with an older one gets the newer.
+        """
+        ...
+
+    def hold_off(self, seconds: float) -> None:
+        """Nobody calls the far side for so long; the longest wait asked for counts."""
+        ...
+
+    def wait(self) -> float:
+        """Seconds until the far side may be called again; 0 where it may be now."""
+        ...
+
+    def learn(self, budget: Budget) -> None:
+        """What the far side says of its calls: it counts everybody's, so its word replaces ours, never lowering it."""
+        ...
+
+    def budget(self) -> Budget | None:
+        """What is known of the calls; None where the far side has told nothing."""
+        ...
+
+    def spend(self, calls: int, *, reserve: int = 0) -> bool:
+        """Takes calls out of the budget; False, and nothing taken, where `reserve` would be touched."""
+        ...
+
+    def may_retry(self, cost: int) -> bool:
+        """Takes a retry out of the bucket; False where it is empty: the far side is failing, not a call."""
+        ...
+
+    def succeeded(self) -> None:
+        """A call was answered: one retry comes back."""
+        ...
+
+
+class LocalShared:
+    """For one process: what the embedded default, the conformance kit and twins need."""
+
+    def __init__(self, now: Callable[[], datetime] | None = None) -> None:
+        self._now = now or (lambda: datetime.now(UTC))
+        self._lock = threading.RLock()
+        self._minting = threading.Lock()
+        self._token: Token | None = None
+        self._until: datetime | None = None
+        self._budget: Budget | None = None
+        self._told_at: datetime | None = None
+        self._retries = RETRIES
+
+    def token(self, mint: Callable[[], Token], *, refused: Token | None = None) -> Token:
+        """As `Shared.token`."""
+        with self._minting:
+            known = self._token
+            if known is None or known is refused or ended(known, self._now()):
+                known = self._token = mint()
+            return known
+
+    def hold_off(self, seconds: float) -> None:
+        """As `Shared.hold_off`."""
+        with self._lock:
+            until = self._now() + timedelta(seconds=seconds)
+            self._until = max(until, self._until or until)
+
+    def wait(self) -> float:
+        """As `Shared.wait`."""
+        with self._lock:
+            return 0.0 if self._until is None else max(0.0, (self._until - self._now()).total_seconds())
+
+    def learn(self, budget: Budget) -> None:
+        """As `Shared.learn`."""
+        with self._lock:
+            self._budget = merged(self.budget(), budget)
+            self._told_at = self._now()
+
+    def budget(self) -> Budget | None:
+        """As `Shared.budget`."""
+        with self._lock:
+            old = self._told_at is None or self._now() - self._told_at > DAY
+            return None if old else self._budget
+
+    def spend(self, calls: int, *, reserve: int = 0) -> bool:
+        """As `Shared.spend`."""
+        with self._lock:
+            known = self.budget()
+            if known is None:
+                return True
+            if known.left - calls < reserve:
+                return False
+            self._budget = Budget(known.most, known.used + calls)
+            return True
+
+    def may_retry(self, cost: int) -> bool:
+        """As `Shared.may_retry`."""
+        with self._lock:
+            if self._retries < cost:
+                return False
+            self._retries -= cost
+            return True
+
+    def succeeded(self) -> None:
+        """As `Shared.succeeded`."""
+        with self._lock:
+            self._retries = min(RETRIES, self._retries + 1)
+
+
+def ended(token: Token, now: datetime) -> bool:
+    """Whether a token has run out, or is about to."""
+    return token.ends_at is not None and token.ends_at - EARLY <= now
+
+
+def merged(known: Budget | None, told: Budget) -> Budget:
+    """What is known after the far side's word: answers overtake each other, so the higher use of one day is newer.
+
+    A use that fell by more than calls under way could explain is a new day.
+    """
+    if known is None or known.most != told.most or told.used < known.used - max(100, known.most // 20):
+        return told
+    return Budget(told.most, max(known.used, told.used))
