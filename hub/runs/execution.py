@@ -26,6 +26,9 @@ from hub.runs.planning import differences, finish
 from hub.runs.store import abandon_worker
 from hub.runs.types import (
     LANDING,
+    MOST_PARKED,
+    MOST_TRIES,
+    SHRINK,
     Claim,
     LostLeaseError,
     PageRecord,
@@ -38,16 +41,12 @@ from hub.runs.types import (
 )
 from hub.sdk import UnauthorizedError, UnavailableError, UnexpectedError
 
-SHRINK = 8
-"""A page that failed is tried again in pages this many times smaller, down to one record."""
-TRIES_ALONE = 3
-"""A record that fails this often on its own is parked."""
-PARKED_BECAUSE = f"carrying this record failed {TRIES_ALONE} times on its own"
+PARKED_BECAUSE = f"carrying this record failed {MOST_TRIES} times on its own"
+MOST_DEATHS = 2 * MOST_TRIES
+"""How often in a row a record alone may fail, parked or not, before a person is asked."""
 MOST_WAITS = 20
 """How often in a row a far side may be unavailable before a person is asked."""
 LONGEST_WAIT = 300.0
-MOST_PARKED = 10
-"""Records parked in a row, each on its own, after which the fault is not theirs and a person is asked."""
 STAGED_PAGES = 8
 """Pages read, scored or written in one claim of a slice whose model has a pool of its own."""
 
@@ -130,7 +129,7 @@ class Worker:
             self._wait(claim, f"this machine is out of {_resource(error)}", None)
             return
         log.error("page failed", run=claim.run, slice=claim.number, attempt=claim.attempt, exc_info=error)
-        if claim.attempt > TRIES_ALONE + 1:
+        if claim.attempt > MOST_TRIES + 1:
             self._hold(claim, f"a page failed {claim.attempt} times ({type(error).__name__}); see the log")
             return
         self._hub.database.retrying(lambda s: self._hub.ledger.forgive(s, claim))
@@ -151,8 +150,16 @@ class Worker:
         return trip
 
     def _shrunk(self, claim: Claim) -> Claim:
-        """The claim with smaller pages, where whoever held the slice before failed on its page."""
-        if claim.attempt == 1 or claim.page_rows == 1 or claim.kind is SliceKind.UNDO or claim.stage is not Stage.READ:
+        """The claim with smaller pages, where whoever held the slice before failed on its page.
+
+        A write that was under way is blamed first: it is taken up in parts before anything else is read.
+        """
+        if claim.attempt == 1:
+            return claim
+        with self._hub.database.read() as session:
+            if self._hub.ledger.writing(session, claim):
+                return replace(claim, attempt=1)
+        if claim.page_rows == 1 or claim.kind is SliceKind.UNDO or claim.stage is not Stage.READ:
             return claim
         rows = max(1, claim.page_rows // SHRINK)
         self._hub.database.retrying(lambda s: self._hub.ledger.shrink(s, claim, rows, claim.page_rows))
@@ -220,7 +227,7 @@ class Carriage:
         for page in self._open_pages():
             if page.state is PageState.DECIDED and self._lands():
                 self._heartbeat.check()
-                self._trip.land(self._claim, self._trip.recall(page), repeated=True)
+                self._trip.land(self._claim, self._trip.recall(page), self._heartbeat.check, repeated=True)
                 if self._claim.phase == LANDING and self._stopping():
                     return
             self._number = page.number + 1
@@ -228,8 +235,12 @@ class Carriage:
 
     def _park(self, *, scored: bool = True) -> str | None:
         """The reason to park the record at hand, where it failed on its own too often. LimitError where many did."""
-        if scored and (self._claim.page_rows > 1 or self._claim.attempt <= TRIES_ALONE):
+        if scored and (self._claim.page_rows > 1 or self._claim.attempt <= MOST_TRIES):
             return None
+        if self._claim.attempt > MOST_DEATHS:
+            raise LimitError(
+                f"a record failed {self._claim.attempt - 1} times in a row and could not be set aside; see the log"
+            )
         with self._hub.database.read() as session:
             row = self._hub.ledger.parked_in_a_row(session, self._claim, MOST_PARKED)
         if row >= MOST_PARKED:
@@ -253,7 +264,7 @@ class Carriage:
                 if not ahead:
                     if landing is not None:
                         landing.result()
-                    landing = writer.submit(self._trip.land, self._claim, intent)
+                    landing = writer.submit(self._trip.land, self._claim, intent, self._heartbeat.check)
                 if self._claim.fragile > 0 or park is not None:
                     self._grow(landing, load.rows)
                     return
@@ -335,7 +346,7 @@ class Carriage:
             park = self._park(scored=page.predictions is not None) if page is scored[0] else None
             intent = self._trip.intend_scored(self._claim, page, park=park)
             if self._lands():
-                self._trip.land(self._claim, intent)
+                self._trip.land(self._claim, intent, self._heartbeat.check)
         if self._claim.phase == LANDING and self._open_pages():
             self._leave()  # told to stop in the middle of the landing
         elif self._claim.exhausted and self._lands():
@@ -371,7 +382,7 @@ class Scoring:
             pages = [p for p in hub.ledger.open_pages(session, claim) if p.state is PageState.FEATURED]
         for page in pages:
             self._heartbeat.check()
-            if claim.attempt > TRIES_ALONE and page is pages[0]:
+            if claim.attempt > MOST_TRIES and page is pages[0]:
                 set_aside(hub, claim, page)
             else:
                 score_page(hub, claim, page)

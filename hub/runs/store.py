@@ -17,12 +17,15 @@ from hub.database import Base, Blob, Database, JsonDocument, UtcDateTime
 from hub.keys import KeyRing
 from hub.runs.types import (
     LANDING,
+    MOST_TRIES,
+    SHRINK,
     Abandoned,
     Claim,
     Counts,
     LostLeaseError,
     PageRecord,
     PageState,
+    Part,
     Run,
     RunError,
     RunKind,
@@ -102,7 +105,11 @@ class SliceRow(Base):
 
 
 class PageRow(Base):
-    """One page of a slice, from its first stored stage to its results; `seen` are key hashes of a full read."""
+    """One page of a slice, from its first stored stage to its results; `seen` are key hashes of a full read.
+
+    Of its changes `answered` have their results stored; the next are written `part` at a time as far as `fragile`, and
+    were tried `tries` times. `sent` says that a try ended without an answer.
+    """
 
     __tablename__ = "page"
     __table_args__ = (ForeignKeyConstraint(["run", "slice"], ["slice.run", "slice.number"]),)
@@ -119,6 +126,10 @@ class PageRow(Base):
     seen: Mapped[bytes | None] = mapped_column(Blob)
     journal: Mapped[str | None] = mapped_column(Text)
     tries: Mapped[int] = mapped_column(default=0)
+    sent: Mapped[bool] = mapped_column(default=False)
+    answered: Mapped[int] = mapped_column(default=0)
+    part: Mapped[int | None]
+    fragile: Mapped[int] = mapped_column(default=0)
 
 
 class BellRow(Base):
@@ -277,7 +288,7 @@ class Ledger:
         # A new epoch, so that a worker that has not noticed the hold cannot go on under what was true before it.
         fresh = {"not_before": None, "waits": 0, "attempt": 0, "epoch": SliceRow.epoch + 1, "lease_until": None}
         session.execute(update(SliceRow).where(SliceRow.run == run).values(**fresh))
-        session.execute(update(PageRow).where(PageRow.run == run).values(tries=0))
+        session.execute(update(PageRow).where(PageRow.run == run, PageRow.tries > 0).values(tries=0, sent=True))
         return True
 
     def set_version(self, session: Session, run: str, version: str, model: str) -> None:
@@ -472,13 +483,36 @@ class Ledger:
         found = [_page(row) for row in session.scalars(query)]
         return [replace(each, cursor=self._open(each.cursor)) for each in found]
 
-    def try_page(self, session: Session, claim: Claim, page: int) -> int:
-        """Counts one more try at writing a page whose changes are stored; how many that makes."""
+    def try_page(self, session: Session, claim: Claim, page: int, changes: int) -> Part:
+        """Which of a page's stored changes are to be written now, one more try at them counted.
+
+        After a try that ended without an answer they are fewer, unless the far side has a job of them under way.
+        """
         self._held(session, claim)
         row = session.get_one(PageRow, (claim.run, claim.number, page), populate_existing=True)
+        end = row.fragile if row.answered < row.fragile else changes
+        rows = min(row.part or changes, end - row.answered)
+        row.sent = row.sent or row.tries > 0
         row.tries += 1
+        if row.tries > 1 and rows > 1 and (row.journal is None or row.tries > MOST_TRIES):
+            row.fragile, row.tries, row.journal = row.answered + rows, 1, None
+            row.part = rows = max(1, rows // SHRINK)
         session.flush()
-        return row.tries
+        return Part(row.answered, rows, row.tries)
+
+    def settle_part(self, session: Session, claim: Claim, page: int, part: Part) -> None:
+        """Moves a page on behind changes whose results are stored."""
+        self._held(session, claim, settling=True)
+        row = session.get_one(PageRow, (claim.run, claim.number, page), populate_existing=True)
+        row.answered, row.tries, row.journal, row.sent = part.end, 0, None, True
+        if row.answered >= row.fragile:
+            row.part = None
+        session.flush()
+
+    def writing(self, session: Session, claim: Claim) -> bool:
+        """Whether a write of the slice began and has no answer."""
+        mine = and_(PageRow.run == claim.run, PageRow.slice == claim.number, PageRow.state == PageState.DECIDED.value)
+        return session.scalar(select(PageRow.number).where(mine, PageRow.tries > 0).limit(1)) is not None
 
     def untry_page(self, session: Session, claim: Claim, page: int) -> None:
         """Takes a counted try back: the far side was away, the page did no harm."""
@@ -548,7 +582,7 @@ class Ledger:
                 row.slice,
                 row.number,
                 row.segment if row.state == PageState.DECIDED.value else None,
-                row.tries > 0,
+                row.sent or row.tries > 0,
                 actor,
             )
             for row, actor in session.execute(query)
@@ -556,7 +590,7 @@ class Ledger:
 
     def unsent(self, session: Session, run: str) -> set[int]:
         """The segments of pages whose changes were stored and never sent."""
-        never = and_(PageRow.state == PageState.DECIDED.value, PageRow.tries == 0)
+        never = and_(PageRow.state == PageState.DECIDED.value, PageRow.tries == 0, PageRow.sent.is_(False))
         found = session.scalars(select(PageRow.segment).where(PageRow.run == run, never))
         return {each for each in found if each is not None}
 

@@ -211,6 +211,15 @@ class Claim:
     phase: int = 0
 
 
+SHRINK = 8
+"""What failed as one is tried again in parts this many times smaller, down to one record."""
+
+MOST_TRIES = 3
+"""What fails this often on its own, with nothing left to divide, is set aside."""
+
+MOST_PARKED = 10
+"""Records set aside in a row, each on its own, after which the fault is not theirs and a person is asked."""
+
 LANDING = 10
 """The phase in which a run that scores everything ahead writes; later than any phase of reading."""
 
@@ -229,6 +238,20 @@ class PageRecord:
     features: bytes | None = None
     predictions: bytes | None = None
     journal: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Which of a page's stored changes are to be written next: `rows` of them from `start`, for the `tries`-th time."""
+
+    start: int
+    rows: int
+    tries: int
+
+    @property
+    def end(self) -> int:
+        """The first change behind it."""
+        return self.start + self.rows
 
 
 @dataclass(frozen=True, slots=True)

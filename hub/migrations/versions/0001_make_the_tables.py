@@ -393,6 +393,10 @@ def upgrade() -> None:
         sa.Column("seen", sa.LargeBinary(), nullable=True),
         sa.Column("journal", sa.Text(), nullable=True),
         sa.Column("tries", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("sent", sa.Boolean(), nullable=False),
+        sa.Column("answered", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("part", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
+        sa.Column("fragile", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
         sa.ForeignKeyConstraint(["run", "slice"], ["slice.run", "slice.number"], name=op.f("fk_page_run_slice_slice")),
         sa.PrimaryKeyConstraint("run", "slice", "number", name=op.f("pk_page")),
     )

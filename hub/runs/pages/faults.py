@@ -1,7 +1,7 @@
 """Named points at which a test lets this process die, hang or fail, so that nothing about recovery is taken on trust.
 
-`HUB_FAULT` arms one of them: `exit|hang|raise:POINT`, with `*N` for the N-th time it is reached and `@KEY` for a page
-that holds that record. Without it every point is a look into the environment and nothing more.
+`HUB_FAULT` arms some of them, separated by `;`: `exit|hang|raise:POINT`, with `*N` for the N-th time it is reached and
+`@KEY` for a page that holds that record. Without it every point is a look into the environment and nothing more.
 """
 
 from __future__ import annotations
@@ -46,6 +46,11 @@ def reach(point: str, keys: pl.Series | None = None) -> None:
     armed = os.environ.get(VARIABLE)
     if armed is None:
         return
+    for each in armed.split(";"):
+        _act(each, point, keys)
+
+
+def _act(armed: str, point: str, keys: pl.Series | None) -> None:
     action, _, spec = armed.partition(":")
     spec, _, key = spec.partition("@")
     named, _, times = spec.partition("*")

@@ -173,9 +173,9 @@ def shown_after(decisions: pl.DataFrame, stood: pl.DataFrame, segment: int, now:
 def _columns(frame: pl.DataFrame, stood: pl.DataFrame, segment: int, terms: Terms, now: datetime) -> pl.DataFrame:
     # Another run decided this record between our look and now: whose write came last is not known, so it is due again.
     crossed = pl.lit(value=not terms.undo) & pl.col("_stood").ne_missing(pl.col("_previous"))
-    failed = pl.col("_answer").is_in([CONFLICT, REJECTED, UNKNOWN])
+    failed = pl.col("_answer").is_in([CONFLICT, REJECTED, UNKNOWN, PARKED])
     attempts = pl.when(failed).then(pl.col("attempts").fill_null(0) + 1).otherwise(0)
-    parked = failed & (attempts >= MOST_ATTEMPTS)
+    parked = (failed & (attempts >= MOST_ATTEMPTS)) | (pl.col("_answer") == PARKED).fill_null(value=False)
     landed = pl.col("_answer").is_in([APPLIED, UNCHANGED, "undone"])
     # A clear that landed for a record that left: it has left, and the next run has nothing more to do.
     cleared = (pl.col("_state") == PLANNED) & pl.col("_digest").is_null() & landed & pl.lit(value=not terms.undo)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
@@ -25,19 +25,14 @@ from hub.runs.installation import Installation
 from hub.runs.pages.faults import reach
 from hub.runs.pages.inline import inline, overlaid
 from hub.runs.pages.judging import Featured, Judge, Judged, Scored, completed
-from hub.runs.pages.landing import Terms, changes_of, read_back, rows_of, send, shown_after, standing_after, unanswered
+from hub.runs.pages.landing import Terms, changes_of, rows_of, shown_after, standing_after, unanswered
 from hub.runs.pages.loading import Load, Loader
 from hub.runs.pages.parking import Parking
+from hub.runs.pages.sending import Sending
 from hub.runs.pages.staging import seal, unseal
 from hub.runs.pages.undoing import undo_segment
 from hub.runs.types import Claim, Counts, PageRecord, PageState, Run, RunError, RunKind, RunState, SliceKind
-from hub.sdk import Changes, Context, Results, Selection, UnavailableError, UnexpectedError
-
-MOST_TRIES = 3
-"""Times a page's stored changes are written again before their fate is called unknown."""
-
-WRITE_SHARE = 0.6
-"""Share of the lease that one write may take, so that a worker frozen past it can no longer be sending."""
+from hub.sdk import Context, Results, Selection, UnexpectedError
 
 
 class LimitError(Exception):
@@ -318,9 +313,9 @@ class Trip:
 
     # -- the write and the second commit -------------------------------------------------------------------------
 
-    def land(self, claim: Claim, intent: Intent, *, repeated: bool = False) -> None:
-        """Writes a page's changes and stores the results: the second commit."""
-        results = self._answered(claim, intent, repeated=repeated)
+    def land(self, claim: Claim, intent: Intent, check: Callable[[], None], *, repeated: bool = False) -> None:
+        """Writes a page's changes and stores the results: the second commit. `check` is called before each call."""
+        results = self._answered(claim, intent, check, repeated=repeated)
         stand = None
         if intent.segment is not None and intent.decisions.height:
             stand = self._stand(intent.decisions, intent.segment, results)
@@ -330,7 +325,7 @@ class Trip:
         if results is not None:
             self._judge_rejects(claim, results)
 
-    def _answered(self, claim: Claim, intent: Intent, *, repeated: bool) -> Results | None:
+    def _answered(self, claim: Claim, intent: Intent, check: Callable[[], None], *, repeated: bool) -> Results | None:
         """What the far side answers to the changes of a page; None where it intends none."""
         if intent.segment is None:
             return None
@@ -338,46 +333,14 @@ class Trip:
         if planned and not {*self.terms.columns.values()} <= {*intent.decisions.columns}:
             return unanswered(planned, "the mapping's target fields changed before this was written")
         changes = changes_of(intent.decisions, self.terms)
-        return None if changes is None else self._write(claim, intent, changes, repeated=repeated)
+        if changes is None:
+            return None
+        page, rows = (intent.number, intent.segment), rows_of(intent.decisions)
+        sending = Sending(self._hub, claim, page, changes, rows, (self._target, self._lookup_targets))
+        return sending.send(check, repeated=repeated)
 
-    def _write(self, claim: Claim, intent: Intent, changes: Changes, *, repeated: bool) -> Results:
-        hub, lease = self._hub, self._hub.settings.lease_seconds
-
-        def enter(session: Session) -> int:
-            hub.ledger.beat(session, claim, lease)
-            return hub.ledger.try_page(session, claim, intent.number)
-
-        if hub.database.retrying(enter) > MOST_TRIES:
-            return unanswered(len(changes), f"writing this page ended its process {MOST_TRIES} times")
-        connection = self._connection(self._compiled.document.write.connection, "write", lease * WRITE_SHARE)
-        destination = connection.destination()
-        if destination is None:
-            raise RunError(f"connection {self._compiled.document.write.connection} cannot be written")
-        reach("before write", changes.frame["_key"])
-        try:
-            results = send(destination, changes, PageJournal(hub, claim, intent.number))
-        except UnavailableError:
-            hub.database.retrying(lambda s: hub.ledger.untry_page(s, claim, intent.number))
-            raise
-        reach("after write", changes.frame["_key"])
-        if (results.frame["state"] == "unknown").any():
-            results = self._read_back(connection, changes, results)
-            again = (results.frame["state"] == "unknown").arg_true()
-            if len(again) and not repeated:
-                rest = Changes(changes.entity, changes.mode, changes.fields, changes.frame[again])
-                second = send(destination, rest, PageJournal(hub, claim, intent.number))
-                frame = results.frame.with_row_index("_n").update(
-                    second.frame.with_columns(_n=again.cast(pl.UInt32)), on="_n", include_nulls=True
-                )
-                results = Results(frame.drop("_n"))
-        return results
-
-    def _read_back(self, connection: GuardedConnection, changes: Changes, results: Results) -> Results:
-        source = connection.source()
-        if source is None:
-            return results
-        asked = changes.frame.filter(results.frame["state"] == "unknown")["_key"].struct.unnest()
-        return read_back(changes, results, self._lookup_targets(connection, asked, changes.fields))
+    def _target(self, seconds: float) -> GuardedConnection:
+        return self._connection(self._compiled.document.write.connection, "write", seconds)
 
     def _settle(
         self,
@@ -591,25 +554,6 @@ class Trip:
             segment=str(known.id),
             counts=counts,
         )
-
-
-class PageJournal:
-    """The far side's job handle of one page's write, kept in the ledger."""
-
-    def __init__(self, hub: Installation, claim: Claim, page: int) -> None:
-        self._hub = hub
-        self._claim = claim
-        self._page = page
-
-    def note(self, handle: str) -> None:
-        """Durable when it returns."""
-        with self._hub.database.begin() as session:
-            self._hub.ledger.note(session, self._claim, self._page, handle)
-
-    def last(self) -> str | None:
-        """The last handle noted for this page, by whoever tried it before."""
-        with self._hub.database.read() as session:
-            return self._hub.ledger.noted(session, self._claim, self._page)
 
 
 def open_trip(hub: Installation, run: str) -> Trip:

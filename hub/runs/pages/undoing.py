@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import polars as pl
 
-from hub.decisions import APPLIED, PLANNED, UNKNOWN, DecisionLog
+from hub.decisions import APPLIED, PARKED, PLANNED, UNKNOWN, DecisionLog
 
 
 def undo_segment(log: DecisionLog, segment: int, run: str, targets: Sequence[tuple[str, str]]) -> pl.DataFrame:
@@ -20,8 +20,8 @@ def undo_segment(log: DecisionLog, segment: int, run: str, targets: Sequence[tup
         frame.with_row_index("row")
         .with_columns(pl.col("row").cast(results.schema["row"]))
         .join(results, on="row", how="left")
-        # Without a result the write may have landed all the same: the condition below tells.
-        .filter((pl.col("_state") == PLANNED) & pl.col("_result").fill_null(UNKNOWN).is_in([APPLIED, UNKNOWN]))
+        # Without a sure answer the write may have landed all the same: the condition below tells.
+        .filter((pl.col("_state") == PLANNED) & pl.col("_result").fill_null(UNKNOWN).is_in([APPLIED, UNKNOWN, PARKED]))
     )
     cleared = pl.col("_clear").fill_null([])
     fields = [name for _, name in targets]

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from hub.audit import Action
-from hub.runs import RunKind, RunState, Worker, replay
+from hub.runs import RunKind, RunState, Worker, replay, resume
 from hub.runs.pages.faults import POINTS
 from hub.sdk import UnavailableError
 from tests.hub.runs.site import ME, Site
@@ -145,6 +145,50 @@ def test_a_staged_run_ahead_writes_nothing_before_all_is_scored(make_site: Make)
             break
         assert state[0] == 0 or site.writes() == 100
     assert by(site.look(run)) == {"applied": 100}
+
+
+@pytest.mark.parametrize("point", ["before write", "after write"])
+def test_a_record_whose_write_fails_is_found_in_parts_and_the_rest_is_written_once(
+    point: str, make_site: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = make_site(40, page_rows=40)
+    monkeypatch.setenv("HUB_FAULT", f"raise:{point}@000013;raise:{point}@000033")
+    run = site.run()
+    landed = point == "after write"  # the far side had them, as reading back shows: there is nothing to explain
+    expected = {"applied": 40} if landed else {"applied": 38, "parked": 2}
+    assert (run.state, by(run)) == (RunState.DONE if landed else RunState.DONE_WITH_REJECTS, expected)
+    assert (site.writes(), site.decisions()) == (expected["applied"], 40)
+    [intent], [outcome] = site.events(Action.WRITE_INTENT), site.events(Action.WRITE_OUTCOME)
+    assert (intent.event.digest, outcome.event.detail["counts"]) == (outcome.event.digest, expected)
+    assert by(site.run()) == ({"skipped": 40} if landed else {"skipped": 38, "parked": 2})
+    monkeypatch.delenv("HUB_FAULT")
+    if not landed:
+        told = site.hub.log.results(int(intent.event.detail["segment"])).filter(state="parked")
+        assert set(told["reason"]) == {"writing this record ended its process 3 times on its own"}
+        assert by(site.carry(replay(site.hub, "risk", str(ME), ("parked",)))) == {"applied": 2}
+
+
+def test_a_write_that_fails_for_every_record_holds_the_run_and_does_not_park_them_all(
+    make_site: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = make_site(30, page_rows=30)
+    monkeypatch.setenv("HUB_FAULT", "raise:before write")
+    held = site.carry(site.order())
+    assert "so the fault is not theirs" in (held.reason or "")
+    assert site.writes() == 0
+    monkeypatch.delenv("HUB_FAULT")
+    resume(site.hub, held.id, str(ME))
+    assert by(site.carry(held.id)) == {"applied": 20, "parked": 10}
+
+
+def test_a_page_that_cannot_be_settled_holds_the_run(make_site: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = make_site(6)
+    monkeypatch.setenv("HUB_FAULT", "raise:before second commit")
+    held = site.carry(site.order())
+    assert "storing what the far side answered" in (held.reason or "")
+    monkeypatch.delenv("HUB_FAULT")
+    resume(site.hub, held.id, str(ME))
+    assert (by(site.carry(held.id)), site.writes()) == ({"applied": 6}, 6)
 
 
 def test_every_point_has_one_name() -> None:

@@ -221,11 +221,11 @@ def test_a_request_beside_a_run_loses_no_update(make_site: Make) -> None:
 
     land = Trip.land
 
-    def late(self: Trip, claim: object, intent: object, **more: object) -> None:
+    def late(self: Trip, *given: object, **more: object) -> None:
         if self.run.id == run and len(once) == 1:
             site.ask("update PERSON set X = 95 where ID = '000001'")
             scoring.score_and_write("risk", [{"ID": "000001"}], str(ME), "keys")
-        land(self, claim, intent, **more)  # type: ignore[arg-type]
+        land(self, *given, **more)  # type: ignore[arg-type]
 
     Trip.land = late  # type: ignore[assignment,method-assign]
     try:

@@ -1,0 +1,164 @@
+"""Sends a page's stored changes: whole, and in ever smaller parts once a try at them has ended its process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeAlias
+
+import polars as pl
+from sqlalchemy.orm import Session
+
+from hub.connections import GuardedConnection
+from hub.decisions import PARKED
+from hub.runs.installation import Installation
+from hub.runs.pages.faults import reach
+from hub.runs.pages.landing import read_back, send, unanswered
+from hub.runs.types import MOST_PARKED, MOST_TRIES, Claim, Part, RunError
+from hub.sdk import Changes, Results, UnavailableError
+
+WRITE_SHARE = 0.6
+"""Share of the lease that one write may take, so that a worker frozen past it can no longer be sending."""
+
+PARKED_BECAUSE = f"writing this record ended its process {MOST_TRIES} times on its own"
+
+Connect: TypeAlias = Callable[[float], GuardedConnection]
+LookUp: TypeAlias = Callable[[GuardedConnection, pl.DataFrame, Sequence[str]], pl.DataFrame]
+
+
+class Sending:
+    """One page's changes on their way, under one claim.
+
+    `rows` are the rows of the decisions behind the changes, in order; `connect` opens the target with seconds to spend.
+    """
+
+    def __init__(
+        self,
+        hub: Installation,
+        claim: Claim,
+        page: tuple[int, int],
+        changes: Changes,
+        rows: pl.Series,
+        reach_target: tuple[Connect, LookUp],
+    ) -> None:
+        self._hub = hub
+        self._claim = claim
+        self._page, self._segment = page
+        self._changes = changes
+        self._rows = rows
+        self._connect, self._look_up = reach_target
+
+    def send(self, check: Callable[[], None], *, repeated: bool) -> Results:
+        """One result per change, in order. `check` is called before each part; what is unknown is read back.
+
+        With `repeated` nothing that stays unknown is sent a second time here. UnavailableError costs no try.
+        """
+        while True:
+            check()
+            part = self._hub.database.retrying(self._enter)
+            results = self._part(part, repeated=repeated) if part.rows else None
+            if results is not None and part.rows == len(self._changes):
+                return results
+            if results is not None:
+                self._hub.database.retrying(partial(self._settle, part, results), repeatable=True)
+            if part.end == len(self._changes):
+                return self._stored()
+
+    def _enter(self, session: Session) -> Part:
+        self._hub.ledger.beat(session, self._claim, self._hub.settings.lease_seconds)
+        part = self._hub.ledger.try_page(session, self._claim, self._page, len(self._changes))
+        if not part.rows and part.tries > MOST_TRIES:
+            raise RunError(f"storing what the far side answered to a page ended its process {MOST_TRIES} times")
+        return part
+
+    def _settle(self, part: Part, results: Results, session: Session) -> None:
+        """Stores what was answered to one part, so that nobody sends it again."""
+        told = results.frame.with_columns(row=self._rows.slice(part.start, part.rows))
+        self._hub.ledger.settle_part(session, self._claim, self._page, part)
+        self._hub.log.record_results(session, self._segment, told)
+
+    def _stored(self) -> Results:
+        told = self._hub.log.results(self._segment)
+        wanted = self._rows.cast(told.schema["row"]).to_frame("row")
+        found = wanted.join(told, on="row", how="left", maintain_order="left")
+        return Results(found.select("state", "field", "reason", "version"))
+
+    def _part(self, part: Part, *, repeated: bool) -> Results:
+        frame = self._changes.frame.slice(part.start, part.rows)
+        changes = Changes(self._changes.entity, self._changes.mode, self._changes.fields, frame)
+        connection = self._connect(self._hub.settings.lease_seconds * WRITE_SHARE)
+        if part.tries > MOST_TRIES:
+            self._refuse_a_row(part)
+            return self._set_aside(connection, changes, part.tries)
+        results = self._answered(connection, changes)
+        if not (results.frame["state"] == "unknown").any():
+            return results
+        results = self._read_back(connection, changes, results)
+        again = (results.frame["state"] == "unknown").arg_true()
+        if not len(again) or repeated:
+            return results
+        rest = Changes(changes.entity, changes.mode, changes.fields, changes.frame[again])
+        second = self._send(connection, rest)
+        both = results.frame.with_row_index("_n").update(
+            second.frame.with_columns(_n=again.cast(pl.UInt32)), on="_n", include_nulls=True
+        )
+        return Results(both.drop("_n"))
+
+    def _answered(self, connection: GuardedConnection, changes: Changes) -> Results:
+        reach("before write", changes.frame["_key"])
+        try:
+            results = self._send(connection, changes)
+        except UnavailableError:
+            self._hub.database.retrying(lambda s: self._hub.ledger.untry_page(s, self._claim, self._page))
+            raise
+        reach("after write", changes.frame["_key"])
+        return results
+
+    def _send(self, connection: GuardedConnection, changes: Changes) -> Results:
+        destination = connection.destination()
+        if destination is None:
+            raise RunError(f"the connection of {changes.entity} cannot be written")
+        return send(destination, changes, PageJournal(self._hub, self._claim, self._page))
+
+    def _set_aside(self, connection: GuardedConnection, changes: Changes, tries: int) -> Results:
+        """A record whose write ended its process too often: parked, unless the target shows that it landed."""
+        results = unanswered(len(changes), PARKED_BECAUSE)
+        if tries == MOST_TRIES + 1:
+            results = self._read_back(connection, changes, results)
+        lost = pl.when(pl.col("state") == "unknown").then(pl.lit(PARKED)).otherwise("state").alias("state")
+        landed = pl.when(pl.col("state") == "unknown").then("reason").alias("reason")
+        return Results(results.frame.with_columns(lost, landed))
+
+    def _refuse_a_row(self, part: Part) -> None:
+        """RunError where the records before this one were all set aside, so that the fault is not theirs."""
+        before = self._stored().frame["state"].slice(max(0, part.start - MOST_PARKED), min(part.start, MOST_PARKED))
+        if len(before) == MOST_PARKED and (before == PARKED).all():
+            raise RunError(
+                f"writing {MOST_PARKED} records in a row ended its process, so the fault is not theirs; see the log,"
+                f" then `hub runs resume {self._claim.run}` goes on"
+            )
+
+    def _read_back(self, connection: GuardedConnection, changes: Changes, results: Results) -> Results:
+        if connection.source() is None:
+            return results
+        asked = changes.frame.filter(results.frame["state"] == "unknown")["_key"].struct.unnest()
+        return read_back(changes, results, self._look_up(connection, asked, changes.fields))
+
+
+class PageJournal:
+    """The far side's job handle of one page's write, kept in the ledger."""
+
+    def __init__(self, hub: Installation, claim: Claim, page: int) -> None:
+        self._hub = hub
+        self._claim = claim
+        self._page = page
+
+    def note(self, handle: str) -> None:
+        """Durable when it returns."""
+        with self._hub.database.begin() as session:
+            self._hub.ledger.note(session, self._claim, self._page, handle)
+
+    def last(self) -> str | None:
+        """The last handle noted for this page, by whoever tried it before."""
+        with self._hub.database.read() as session:
+            return self._hub.ledger.noted(session, self._claim, self._page)
