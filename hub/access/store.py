@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Index, func, select, update
+from sqlalchemy import Index, bindparam, func, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from hub.database import Base, JsonDocument, clock
@@ -44,9 +44,28 @@ class SecretRow(Base):
     destroyed_at: Mapped[datetime | None]
 
 
-def token(session: Session, token_id: str) -> TokenRow | None:
-    """The API key of an id."""
-    return session.get(TokenRow, token_id)
+class TokenFacts(NamedTuple):
+    """What is looked at to know a caller by its key."""
+
+    id: str
+    name: str
+    owner: str
+    digest: bytes
+    scopes: list[Any]
+    mappings: list[Any] | None
+    expires_at: datetime
+    last_used_at: datetime | None
+    revoked_at: datetime | None
+
+
+def token_facts(session: Session, ids: Collection[str]) -> dict[str, TokenFacts]:
+    """The API keys of some ids, by id, those that ended too."""
+    return {row.id: TokenFacts(*row) for row in session.execute(_FACTS, {"ids": list(ids)})}
+
+
+_FACTS = select(*(getattr(TokenRow, name) for name in TokenFacts._fields)).where(
+    TokenRow.id.in_(bindparam("ids", expanding=True))
+)
 
 
 def tokens(session: Session) -> Sequence[TokenRow]:

@@ -6,11 +6,14 @@ those its key is held to, whether that mapping exists or not; 404 only to those 
 
 from __future__ import annotations
 
+import asyncio
 import math
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPBearer
 from fastapi.security.utils import get_authorization_scheme_param
 
@@ -18,7 +21,7 @@ from hub.access import Caller, Scope, UnauthenticatedError
 from hub.api.limits import MOST_KNOWN, Rates
 from hub.api.metrics import Metrics
 from hub.api.problems import ProblemError
-from hub.runs import Installation, Scoring
+from hub.runs import Asking, Gathering, Installation, Scoring
 
 BURST_SECONDS = 2.0
 """What a caller may use at once of its rate, in seconds of it."""
@@ -39,16 +42,22 @@ class Gate:
         self._rates = Rates(rate, max(1.0, rate * BURST_SECONDS))
         self._failures = Rates(FAILURES_RATE, FAILURES_BURST)
         self._proven: dict[bytes, None] = {}
+        self._doors = Gathering(self._open, threads=1, name="keys")
 
-    def admit(self, request: Request) -> Caller:
+    async def admit(self, request: Request) -> Caller:
         """The caller of a request, within its rate."""
-        caller = self._authenticate(request)
+        caller = await self._authenticate(request)
         wait = self._rates.take(caller.token or str(caller.actor))
         if wait:
             raise _too_often(wait, "this API key is used too often")
         return caller
 
-    def _authenticate(self, request: Request) -> Caller:
+    async def require(self, caller: Caller, scope: Scope, mapping: str | None) -> None:
+        """DeniedError, with its event, unless the caller may."""
+        if not caller.may(scope, mapping):
+            await run_in_threadpool(self.hub.access.require, caller, scope, mapping)
+
+    async def _authenticate(self, request: Request) -> Caller:
         kind, text = get_authorization_scheme_param(request.headers.get("authorization"))
         if kind.lower() != "bearer" or not text:
             raise UnauthenticatedError("send an API key as `Authorization: Bearer hub_…`")
@@ -58,7 +67,7 @@ class Gate:
         if fingerprint not in self._proven and (wait := self._failures.left(address)):
             raise _too_often(wait, "too many wrong API keys from this address")
         try:
-            caller = self.hub.access.authenticate(text)
+            caller = await asyncio.wrap_future(self._doors.ask("", _Knock(text)).answer)
         except UnauthenticatedError:
             self._proven.pop(fingerprint, None)
             self._failures.take(address)
@@ -68,12 +77,28 @@ class Gate:
             self._proven.pop(next(iter(self._proven)), None)
         return caller
 
+    def _open(self, knocks: Sequence[_Knock]) -> Sequence[_Knock]:
+        """Every key is looked up anew, those that wait together in one look: one that was revoked opens nothing."""
+        found = self.hub.access.authenticate_all([each.text for each in knocks])
+        for each, caller in zip(knocks, found, strict=True):
+            if isinstance(caller, Caller):
+                each.settle(caller)
+            else:
+                each.fail(caller)
+        return ()
+
+
+class _Knock(Asking[Caller]):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.text = text
+
 
 def _too_often(wait: float, detail: str) -> ProblemError:
     return ProblemError(429, "too_often", f"{detail}; wait and repeat", headers={"Retry-After": str(math.ceil(wait))})
 
 
-def gate_of(request: Request) -> Gate:
+async def gate_of(request: Request) -> Gate:
     """The application's gate."""
     gate: Gate = request.app.state.gate
     return gate
@@ -89,13 +114,13 @@ class Holding:
         self.scope = scope
         self.named = named
 
-    def __call__(self, request: Request, _shown: Annotated[Any, Depends(bearer)] = None) -> Caller:
-        gate = gate_of(request)
-        caller = gate.admit(request)
+    async def __call__(self, request: Request, _shown: Annotated[Any, Depends(bearer)] = None) -> Caller:
+        gate = await gate_of(request)
+        caller = await gate.admit(request)
         mapping = request.path_params.get("mapping")
         if self.named and caller.mappings is not None:
             mapping = min(caller.mappings)
-        gate.hub.access.require(caller, self.scope, mapping)
+        await gate.require(caller, self.scope, mapping)
         return caller
 
 

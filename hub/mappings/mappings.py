@@ -30,6 +30,7 @@ from hub.mappings.types import (
     MappingError,
     MappingsError,
     MappingState,
+    PausedMappingError,
     Published,
     Standing,
     UnknownMappingError,
@@ -63,6 +64,7 @@ class Mappings:
         self._production = production
         self._compiled: dict[str, tuple[str, Compiled]] = {}
         self._documents: dict[str, Document] = {}
+        self._served: dict[str, tuple[int | None, str, bytes | None]] = {}
         self._lock = threading.Lock()
 
     def check(self, text: str, actor: Who) -> Compiled:
@@ -233,6 +235,30 @@ class Mappings:
             return kept[1]
         with self._lock:
             self._compiled[published.digest] = (key, compiled)
+        return compiled
+
+    def serving(self, session: Session, name: str) -> Compiled:
+        """What scores records of a mapping as things stand: its published version with the model it names now.
+
+        One look at few columns where nothing changed since the last call. PausedMappingError while it is paused.
+        """
+        row = store.serving(session, name)
+        if row is not None and row.paused:
+            raise PausedMappingError(f"mapping {name} is paused; hub mappings resume {name} lifts it")
+        if row is not None:
+            number = self._registry.number(session, row.model_name, row.model_use)
+            # A version's keyed digest binds its number, document and people: the same three are the same version.
+            identity = (row.number, row.digest, row.mac)
+            with self._lock:
+                kept = self._compiled.get(row.digest)
+                known = self._served.get(name) == identity
+            if known and kept is not None and kept[1].model.number == number:
+                return kept[1]
+        published = self.get(name)
+        compiled = self.compile_published(published)
+        if row is not None and row.digest == published.digest:
+            with self._lock:
+                self._served[name] = identity
         return compiled
 
     def run_examples(self, compiled: Compiled, folder: Path) -> builtins.list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 
-from sqlalchemy import Index, Text, UniqueConstraint, delete, func, select
+from sqlalchemy import Index, Row, Text, UniqueConstraint, bindparam, delete, func, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from hub.database import Base
@@ -101,6 +101,25 @@ def version(
     if number is not None:
         wanted = wanted.where(MappingVersionRow.number == number)
     return session.execute(wanted).scalar_one_or_none()
+
+
+def serving(session: Session, name: str) -> Row[bool, int | None, str, bytes | None, str, str] | None:
+    """What tells whether a mapping still is what it was: `paused number digest mac model_name model_use`."""
+    return session.execute(_SERVING, {"name": name}).one_or_none()
+
+
+_SERVING = select(
+    MappingRow.paused,
+    MappingVersionRow.number,
+    MappingVersionRow.digest,
+    MappingVersionRow.mac,
+    MappingVersionRow.model_name,
+    MappingVersionRow.model_use,
+).where(
+    MappingRow.name == bindparam("name"),
+    MappingVersionRow.mapping == MappingRow.name,
+    MappingVersionRow.number == MappingRow.published,
+)
 
 
 def versions(session: Session, name: str) -> Sequence[MappingVersionRow]:

@@ -23,14 +23,12 @@ from hub.models.types import (
 )
 
 if TYPE_CHECKING:
-    from hub.models.gathering import Gathering
     from hub.models.registry import Registry, register
     from hub.models.scorer import Scorer
 
 __all__ = [
     "ArtefactError",
     "FeaturesError",
-    "Gathering",
     "InputField",
     "ModelError",
     "ModelInUseError",
@@ -47,7 +45,6 @@ __all__ = [
 ]
 
 _LATER = {
-    "Gathering": "hub.models.gathering",
     "Registry": "hub.models.registry",
     "Scorer": "hub.models.scorer",
     "register": "hub.models.registry",

@@ -155,6 +155,10 @@ class Registry:
         with self._database.read() as session:
             return self._find(session, name, use)
 
+    def number(self, session: Session, name: str, use: str) -> int | None:
+        """The number behind an alias, or the number itself; None for a digest, or where there is no such alias."""
+        return int(use) if use.isdecimal() else store.find_alias(session, name, use)
+
     def versions(self, name: str) -> list[ModelVersion]:
         """All versions of a model, oldest first; empty for a model that is not known."""
         with self._database.read() as session:

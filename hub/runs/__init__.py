@@ -9,7 +9,9 @@ from hub.runs.execution import Worker, abandon
 from hub.runs.installation import Installation, open_installation
 from hub.runs.pages.upkeep import keep_up
 from hub.runs.planning import Order, cancel, describe, preflight, replay, resume, start, tick, undo
-from hub.runs.scoring import MOST_RECORDS, Answer, Scoring, preview
+from hub.runs.requests.answering import MOST_RECORDS, Answer
+from hub.runs.requests.gathering import Asking, Gathering
+from hub.runs.scoring import Scoring, preview
 from hub.runs.types import (
     BadRequestError,
     Counts,
@@ -24,8 +26,10 @@ from hub.runs.types import (
 __all__ = [
     "MOST_RECORDS",
     "Answer",
+    "Asking",
     "BadRequestError",
     "Counts",
+    "Gathering",
     "Installation",
     "Order",
     "PreflightError",

@@ -12,7 +12,7 @@ from hub.decisions import Receipt, key_text
 from hub.decisions.receipts import LIMIT, key_series, receipt
 from hub.runs.installation import Installation
 from hub.runs.planning import describe
-from hub.runs.scoring import Answer
+from hub.runs.requests.answering import Answer
 from hub.runs.types import RunState
 
 NOT_SELECTED = "not selected"
@@ -79,10 +79,9 @@ def answer_json(answer: Answer) -> dict[str, Any]:
 
 def _told(answer: Answer) -> Iterator[dict[str, Any]]:
     titles = {each.name: each.title for each in answer.compiled.document.features}
-    places = [(each, row) for each in answer.segments for row in range(each.rows)]
+    places = answer.places()
     told: dict[tuple[Any, ...], dict[str, Any]] = {}
-    for at, row in enumerate(answer.rows.iter_rows(named=True)):
-        segment, number = places[at]
+    for row, (segment, number) in zip(answer.rows.iter_rows(named=True), places, strict=False):
         pointer = {"segment": str(segment.id), "row": number, "digest": segment.root.hex()}
         told[tuple(row["_key"].values())] = {**_decision(row, titles), "decision": pointer}
     for key in answer.keys:

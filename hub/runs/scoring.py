@@ -6,51 +6,37 @@ import base64
 import json
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from datetime import datetime
 from typing import Any
 
 import polars as pl
 import structlog
 
 from hub.access import Actor
-from hub.decisions import Segment
-from hub.mappings import Compiled, PausedMappingError
-from hub.models import Gathering, Way
+from hub.mappings import Compiled
 from hub.runs.execution import Worker
 from hub.runs.installation import Installation
-from hub.runs.pages import Featured, Load, Trip, inline
+from hub.runs.pages import Trip, inline
 from hub.runs.planning import add_run
+from hub.runs.requests.answering import MOST_RECORDS, Answer, Request, answer, answer_late, gathered
+from hub.runs.requests.deadlines import Deadlines
+from hub.runs.requests.gathering import Gathering
 from hub.runs.types import BadRequestError, Counts, Run, RunError, RunKind, RunPlan, RunState, SliceKind, SlicePlan
 
-MOST_RECORDS = 1_000
-"""Records in one request."""
-MOST_LATE = 16
-"""Requests under a deadline worked on at once; those that wait longer than it get the fallback's answer."""
+THREADS = 16
+"""Pages of requests at work at once, each of another mapping, and answers of fallbacks beside them."""
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """Decisions on some records, one row each (columns of the decision log), and where they are stored.
-
-    `rows` are those of the `segments`, one after the other; `keys` are the records asked for, in that order, and may
-    hold some that the mapping does not select.
-    """
-
-    rows: pl.DataFrame
-    compiled: Compiled
-    keys: pl.Series
-    segments: tuple[Segment, ...] = ()
-    run: str | None = None
 
 
 def preview(hub: Installation, text: str, actor: Actor, limit: int = 10) -> Answer:
     """Carries the first records of the source through a document and writes nothing."""
     compiled = hub.mappings.check(text, actor)
-    trip = Trip(hub, _passing_run(hub, compiled, str(actor)), compiled)
+    with hub.database.read() as session:
+        now = hub.database.now(session)
+    trip = Trip(hub, _passing_run(compiled, now, str(actor)), compiled)
     with trip.travelling():
         rows = trip.decide(trip.feature(trip.first_page(limit)))
     hub.mappings.note_preview(text, actor, {"records": rows.height})
@@ -58,33 +44,27 @@ def preview(hub: Installation, text: str, actor: Actor, limit: int = 10) -> Answ
 
 
 class Scoring:
-    """Answers requests; safe to share between threads. What a mapping needs is prepared once per version."""
+    """Answers requests; safe to share between threads. What a mapping needs is prepared once per version.
+
+    Requests of one mapping that come while others are at work make the next page together. Whether the mapping is
+    paused, and which version of it and of its model counts, is looked up for each page after its requests came.
+    """
 
     def __init__(self, hub: Installation) -> None:
         self._hub = hub
         self._trips: dict[str, Trip] = {}
         self._lock = threading.Lock()
-        self._beside = ThreadPoolExecutor(MOST_LATE, "answer")
+        self._gathering = Gathering(self._carry, threads=THREADS, name="score")
+        self._deadlines = Deadlines("deadlines")
+        self._beside = ThreadPoolExecutor(THREADS, "fallback")
 
-    def score(self, mapping: str, records: Sequence[Mapping[str, Any]], actor: str) -> Answer:
-        """Decisions on records given inline, durable before this returns; nothing is written to the far side."""
-        trip = self._trip(mapping)
-        page = _page(trip, records, "records", trip.compiled.fields)
-        return self._answer(trip, page["_key"], lambda _asked: Load(page, trip.no_keys), actor)
+    def score(self, mapping: str, records: Sequence[Mapping[str, Any]], actor: str) -> Future[Answer]:
+        """Decisions on records given inline, durable before they come; nothing is written to the far side."""
+        return self._asked(Request(mapping, "records", records, actor))
 
-    def score_keys(self, mapping: str, keys: Sequence[Mapping[str, Any]], actor: str) -> Answer:
+    def score_keys(self, mapping: str, keys: Sequence[Mapping[str, Any]], actor: str) -> Future[Answer]:
         """As `score`, for records fetched by key. BadRequestError says how many are not there."""
-        trip = self._trip(mapping)
-        source = trip.compiled.source
-        wanted = _page(trip, keys, "keys", source.key)["_key"]
-
-        def load(asked: Trip) -> Load:
-            fetched = asked.fetch(wanted.struct.unnest())
-            if fetched.gone.height:
-                raise BadRequestError(f"keys: {fetched.gone.height} of {len(keys)} name no record of {source.name}")
-            return fetched
-
-        return self._answer(trip, wanted, load, actor)
+        return self._asked(Request(mapping, "keys", keys, actor))
 
     def score_and_write(
         self, mapping: str, records: Sequence[Mapping[str, Any]], actor: str, what: str = "records"
@@ -95,7 +75,10 @@ class Scoring:
         """
         hub, trip = self._hub, self._trip(mapping)
         compiled = trip.compiled
-        page = _page(trip, records, what, compiled.fields if what == "records" else compiled.source.key)
+        if not 1 <= len(records) <= MOST_RECORDS:
+            raise BadRequestError(f"{what}: expected 1 to {MOST_RECORDS}; start a run for more")
+        fields = compiled.fields if what == "records" else compiled.source.key
+        page = inline(compiled.source, fields, records, what)
         with hub.database.read() as session:
             now = hub.database.now(session)
         sealed = hub.keys.seal(json.dumps(list(records)).encode(), {"kind": "request"})
@@ -129,61 +112,58 @@ class Scoring:
         rows = pl.concat(frames, how="diagonal_relaxed") if frames else pl.DataFrame()
         return Answer(rows, trip.compiled, keys, tuple(segments), run.id)
 
-    def _answer(self, trip: Trip, keys: pl.Series, load: Callable[[Trip], Load], actor: str) -> Answer:
-        with self._hub.database.read() as session:
-            now = self._hub.database.now(session)
-        asked = trip.at(now, actor)
-        rows = self._decided(asked, keys, load)
-        segment = asked.remember(rows)
-        return Answer(rows, asked.compiled, keys, () if segment is None else (segment,))
+    def _asked(self, request: Request) -> Future[Answer]:
+        with self._lock:
+            known = self._trips.get(request.mapping)
+        if known is not None:
+            self._bound(request, known)
+        # Records and keys apart: nobody's given record waits for another's to be fetched.
+        return self._gathering.ask(f"{request.what} {request.mapping}", request).answer
 
-    def _decided(self, asked: Trip, keys: pl.Series, load: Callable[[Trip], Load]) -> pl.DataFrame:
-        """The model's answer or, where the mapping has a deadline and it passes first, the fallback's."""
-        deadline = asked.compiled.document.run.deadline
-        known: list[Featured] = []
+    def _carry(self, requests: Sequence[Request]) -> Sequence[Request]:
+        """Answers the next page of requests of one mapping; those left over wait for the one after."""
+        trip = self._trip(requests[0].mapping)
+        for each in requests:
+            self._bound(each, trip)
+        page, left = gathered([each for each in requests if not each.taken and each.check(trip.compiled)])
+        if page:
+            answer(trip, page)
+        return left
 
-        def answer(seconds: float | None) -> pl.DataFrame:
-            with asked.travelling(seconds):
-                known.append(asked.feature(load(asked)))
-                return asked.decide(known[0])
+    def _bound(self, request: Request, trip: Trip) -> None:
+        """From the moment it was asked, the mapping's deadline counts."""
+        deadline = trip.compiled.document.run.deadline
+        if deadline is not None and not request.bound:
+            request.bound = True
+            when = request.since + deadline.total_seconds()
+            self._deadlines.arm(when, lambda: self._beside.submit(self._late, request))
 
-        if deadline is None:
-            return answer(None)
-        answering = self._beside.submit(answer, deadline.total_seconds())
+    def _late(self, request: Request) -> None:
+        """The fallback's answer, unless the model's is being stored."""
+        if not request.take():
+            return
+        log.warning("deadline passed", mapping=request.mapping, featured=request.featured is not None)
         try:
-            return answering.result(deadline.total_seconds())
-        except TimeoutError:
-            answering.cancel()
-            log.warning("deadline passed", mapping=asked.run.mapping, featured=bool(known))
             # A trip of its own: the late one may still be at work in the other thread.
-            return asked.at(asked.run.logical_at, asked.run.actor).decide_late(known[0] if known else keys)
-
-    def _gathering(self, compiled: Compiled) -> Gathering | None:
-        """A heavy model's requests ride together; a light one answers sooner than a batch gathers."""
-        model = compiled.model
-        if model.way is Way.ONNX and model.pool == "default":
-            return None
-        return Gathering(self._hub.registry.load(model))
+            trip = self._trip(request.mapping)
+            if request.keys or request.check(trip.compiled):
+                answer_late(trip, request)
+        except Exception as error:  # noqa: BLE001  (told to the caller)
+            request.fail(error)
 
     def _trip(self, mapping: str) -> Trip:
-        published = self._hub.mappings.get(mapping)
+        """As things stand now, at this moment. PausedMappingError, UnknownMappingError."""
+        hub = self._hub
+        with hub.database.read() as session:
+            compiled = hub.mappings.serving(session, mapping)
+            now = hub.database.now(session)
         with self._lock:
             known = self._trips.get(mapping)
-        if published.paused:
-            raise PausedMappingError(f"mapping {mapping} is paused; hub mappings resume {mapping} lifts it")
-        compiled = self._hub.mappings.compile_published(published)
-        if known is not None and known.compiled is compiled:
-            return known
-        fresh = Trip(self._hub, _passing_run(self._hub, compiled, "api"), compiled, scorer=self._gathering(compiled))
-        with self._lock:
-            self._trips[mapping] = fresh
-        return fresh
-
-
-def _page(trip: Trip, records: Sequence[Mapping[str, Any]], what: str, fields: Sequence[str]) -> pl.DataFrame:
-    if not 1 <= len(records) <= MOST_RECORDS:
-        raise BadRequestError(f"{what}: expected 1 to {MOST_RECORDS}; start a run for more")
-    return inline(trip.compiled.source, fields, records, what)
+        if known is None or known.compiled is not compiled:
+            known = Trip(hub, _passing_run(compiled, now, "api"), compiled)
+            with self._lock:
+                self._trips[mapping] = known
+        return known.at(now)
 
 
 def _with_results(rows: pl.DataFrame, results: pl.DataFrame) -> pl.DataFrame:
@@ -194,10 +174,8 @@ def _with_results(rows: pl.DataFrame, results: pl.DataFrame) -> pl.DataFrame:
     return joined.with_columns(_state=state, _reason=reason).select(rows.columns)
 
 
-def _passing_run(hub: Installation, compiled: Compiled, actor: str) -> Run:
+def _passing_run(compiled: Compiled, now: datetime, actor: str) -> Run:
     """A run that is not in the ledger, for decisions on the spot."""
-    with hub.database.read() as session:
-        now = hub.database.now(session)
     return Run(
         id="request",
         mapping=compiled.document.mapping,

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Path, Response
+from fastapi.concurrency import run_in_threadpool
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
 from hub.access import Scope
 from hub.api.access import Hub, Scorer
 from hub.api.routes.answers import answer, problems
-from hub.runs import MOST_RECORDS, answer_json
+from hub.runs import MOST_RECORDS, Answer, answer_json
+
+FEW = 16
+"""Decisions that are put into words at once; more of them would hold up everybody else's."""
 
 router = APIRouter(tags=["score"])
 
@@ -128,7 +133,7 @@ EXAMPLES: dict[str, Any] = {
     response_model=ScoreAnswer,
     responses=problems(400, 403, 404, 409, 422, 502, 503),
 )
-def score(
+async def score(
     hub: Hub,
     caller: Scorer,
     mapping: MappingName,
@@ -136,12 +141,17 @@ def score(
 ) -> Response:
     """Scores up to 1,000 records; each decision is durable before the answer and can be shown as a receipt."""
     actor = str(caller.actor)
+    what, given = ("records", asked.records) if asked.records is not None else ("keys", asked.keys or [])
     if asked.write:
-        hub.hub.access.require(caller, Scope.WRITE, mapping)
-        what = "records" if asked.records is not None else "keys"
-        made = hub.scoring.score_and_write(mapping, asked.records or asked.keys or [], actor, what)
-    elif asked.records is not None:
-        made = hub.scoring.score(mapping, asked.records, actor)
+        await hub.require(caller, Scope.WRITE, mapping)
+        made = await run_in_threadpool(hub.scoring.score_and_write, mapping, given, actor, what)
     else:
-        made = hub.scoring.score_keys(mapping, asked.keys or [], actor)
+        ask = hub.scoring.score if what == "records" else hub.scoring.score_keys
+        made = await asyncio.wrap_future(ask(mapping, given, actor))
+    if len(given) > FEW:
+        return await run_in_threadpool(_shown, made)
+    return _shown(made)
+
+
+def _shown(made: Answer) -> Response:
     return answer(answer_json(made))

@@ -6,12 +6,15 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime, time
 from decimal import Decimal, InvalidOperation
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, TypeAlias
 
 import polars as pl
 
 from hub.runs.types import BadRequestError
 from hub.sdk import Entity, Field, FieldType, Value
+
+Columns: TypeAlias = Mapping[str, list[Value]]
+"""Checked values by field, one list entry a record."""
 
 
 def inline(
@@ -21,28 +24,51 @@ def inline(
 
     BadRequestError names the record (`what` and its number from 0), the field and what was expected; never the value.
     """
-    known = {*fields, *entity.key}
+    return framed(entity, fields, [checked(entity, fields, records, what)])
+
+
+def checked(
+    entity: Entity, fields: Sequence[str], records: Sequence[Mapping[str, Any]], what: str = "records"
+) -> Columns:
+    """The values of `fields` and of the key, each as its field has it. BadRequestError as `inline`."""
+    known = dict.fromkeys((*fields, *entity.key))
+    typed = [(name, entity.by_name[name]) for name in known]
     columns: dict[str, list[Value]] = {name: [] for name in known}
     for number, record in enumerate(records):
-        for name in record:
-            if name not in known:
-                raise BadRequestError(f"{what}[{number}].{_shown(name)}: {_unknown(entity, name, known)}")
+        if not record.keys() <= known.keys():
+            name = next(name for name in record if name not in known)
+            raise BadRequestError(f"{what}[{number}].{_shown(name)}: {_unknown(entity, name, set(known))}")
         for name in entity.key:
             if record.get(name) is None:
                 raise BadRequestError(f"{what}[{number}].{name}: missing; it is part of the key of {entity.name}")
-        for name in known:
-            columns[name].append(_value(f"{what}[{number}]", entity.by_name[name], record.get(name)))
-    typed = {name: pl.Series(name, values, entity.by_name[name].dtype) for name, values in columns.items()}
-    frame = pl.DataFrame([typed[name] for name in fields], schema=entity.schema(fields))
+        for name, field in typed:
+            raw = record.get(name)
+            columns[name].append(None if raw is None else _value(f"{what}[{number}]", field, raw))
+    if len(set(keys := keys_of(entity, columns))) < len(keys):
+        again = next(at for at, key in enumerate(keys) if key in keys[:at])
+        raise BadRequestError(f"{what}[{again}]: the same record as one before it; name each record once")
+    return columns
+
+
+def keys_of(entity: Entity, columns: Columns) -> list[tuple[Value, ...]]:
+    """The key of each record."""
+    return list(zip(*(columns[name] for name in entity.key), strict=True))
+
+
+def framed(entity: Entity, fields: Sequence[str], parts: Sequence[Columns]) -> pl.DataFrame:
+    """Checked values, one part after the other, as a page; no two records may have the same key."""
+    typed = {}
+    for name in dict.fromkeys((*fields, *entity.key)):
+        values = parts[0][name] if len(parts) == 1 else [value for part in parts for value in part[name]]
+        typed[name] = pl.Series(name, values, entity.by_name[name].dtype)
     key = pl.DataFrame([typed[name] for name in entity.key]).to_struct("_key")
-    if len(again := (~key.is_first_distinct()).arg_true()):
-        raise BadRequestError(f"{what}[{again[0]}]: the same record as one before it; name each record once")
-    reserved = {
-        "_version": pl.lit(None, pl.String),
-        "_deleted": pl.lit(value=False),
-        "_invalid": pl.lit(None, pl.String),
-    }
-    return frame.with_columns(key, **reserved)
+    text, none = pl.String(), [None] * len(key)
+    reserved = [
+        pl.Series("_version", none, text),
+        pl.Series("_deleted", [False] * len(key), pl.Boolean()),
+        pl.Series("_invalid", none, text),
+    ]
+    return pl.DataFrame([*(typed[name] for name in fields), key, *reserved])
 
 
 def _shown(name: str) -> str:
@@ -70,7 +96,7 @@ def _unknown(entity: Entity, name: str, known: set[str]) -> str:
 
 def _value(place: str, field: Field, raw: Any) -> Value:
     try:
-        return None if raw is None else _parsed(field, raw)
+        return _parsed(field, raw)
     except (ValueError, TypeError, InvalidOperation, OverflowError):
         raise BadRequestError(f"{place}.{field.name}: expected {_EXPECTED[field.type]}") from None
 

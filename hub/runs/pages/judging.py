@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import polars as pl
 
 from hub.decisions import HELD, INVALID, LEFT, PARKED, PLANNED, RELEASED, UNCHANGED, Standing
 from hub.mappings import READY, Compiled, CompiledLookup, Facts, Pipeline
-from hub.models import Gathering, Scorer
+from hub.models import Scorer
 from hub.runs.pages.faults import reach
 from hub.runs.pages.loading import Load
 from hub.runs.types import Counts
@@ -58,6 +58,10 @@ class Featured:
     gone: pl.DataFrame
     forced: bool
 
+    def only(self, keys: pl.Series) -> Featured:
+        """Some of the page's records."""
+        return replace(self, frame=self.frame.filter(pl.col("_key").is_in(keys.implode())))
+
 
 @dataclass(frozen=True, slots=True)
 class Sifted:
@@ -92,7 +96,7 @@ class Judge:
         self,
         compiled: Compiled,
         pipeline: Pipeline,
-        scorer: Callable[[], Scorer | Gathering],
+        scorer: Callable[[], Scorer],
         standing: Standing,
         facts: Facts,
         readers: tuple[ReadLookup, ReadTargets, ReadRows],

@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
+from typing import TypeAlias
 
 import numpy as np
 import polars as pl
@@ -20,7 +21,7 @@ from hub.connections import GuardedConnection, GuardedSource
 from hub.decisions import PARKED, PLANNED, Prepared, Segment, SegmentFacts, View, key_hash
 from hub.mappings import Compiled, CompiledLookup, Facts, Pipeline
 from hub.mappings.expressions import to_filter
-from hub.models import Gathering, Scorer
+from hub.models import Scorer
 from hub.runs.installation import Installation
 from hub.runs.pages.faults import reach
 from hub.runs.pages.inline import inline, overlaid
@@ -53,6 +54,19 @@ class Intent:
     rows: int
 
 
+@dataclass(frozen=True, slots=True)
+class Remembering:
+    """Decisions made on the spot as a segment, and where their records stand with them; not stored yet."""
+
+    segment: Segment
+    view: View
+    after: Prepared | None
+
+
+Told: TypeAlias = tuple[str, int, int]
+"""Who asked, the first row of theirs in the segment, and how many."""
+
+
 class Trip:
     """One run in one worker. Its connections are opened per thread role and closed when `travelling` ends."""
 
@@ -62,9 +76,7 @@ class Trip:
         run: Run,
         compiled: Compiled,
         pipeline: Pipeline | None = None,
-        scorer: Gathering | None = None,
     ) -> None:
-        self._given = scorer
         self.run = run
         self.pool = compiled.model.pool
         self._hub = hub
@@ -90,10 +102,9 @@ class Trip:
         """No record's key columns."""
         return pl.DataFrame(schema=self._compiled.source.schema(self._compiled.source.key))
 
-    def at(self, now: datetime, actor: str) -> Trip:
-        """The same trip at another logical time and on another's behalf, what is expensive shared."""
-        run = replace(self.run, logical_at=now, actor=actor)
-        return Trip(self._hub, run, self._compiled, self._pipeline, self._given)
+    def at(self, now: datetime) -> Trip:
+        """The same trip at another logical time, what is expensive shared."""
+        return Trip(self._hub, replace(self.run, logical_at=now), self._compiled, self._pipeline)
 
     @property
     def staged(self) -> bool:
@@ -101,8 +112,8 @@ class Trip:
         return self.pool != "default" and self.run.kind is not RunKind.UNDO
 
     @cached_property
-    def _scorer(self) -> Scorer | Gathering:
-        return self._given or self._hub.registry.load(self._compiled.model)
+    def _scorer(self) -> Scorer:
+        return self._hub.registry.load(self._compiled.model)
 
     @cached_property
     def terms(self) -> Terms:
@@ -203,28 +214,30 @@ class Trip:
         """What the mapping's fallback decides without the model, of these features or, without any, of these keys."""
         return self._judge.judge_late(self._judge.blank(featured) if isinstance(featured, pl.Series) else featured)
 
-    def remember(self, decisions: pl.DataFrame) -> Segment | None:
-        """Stores decisions made on the spot, durable when this returns; nothing is written back.
-
-        The records stay due: what their far side holds was not changed, so the next run looks at them again.
-        """
-        if not decisions.height:
-            return None
+    def remembering(self, decisions: pl.DataFrame) -> Remembering:
+        """Decisions made on the spot, ready to be stored; what can fail because of a record fails here."""
         shown = pl.when(pl.col("_state") == "planned").then(pl.lit("unchanged")).otherwise(pl.col("_state"))
         frame = completed(decisions, self._compiled).with_columns(_state=shown)
         segment = self._hub.log.write(self._facts("request", 0, 0), frame, inside=True)
         view = self._view(frame)
         after = self._hub.standing.prepare(view, shown_after(frame, view.frame, segment.id, self.run.logical_at))
+        return Remembering(segment, view, after)
+
+    def remember(self, made: Remembering, told: Sequence[Told]) -> None:
+        """Stores decisions with one event for each who asked, durable when this returns; nothing is written back.
+
+        The records stay due: what their far side holds was not changed, so the next run looks at them again.
+        """
 
         def commit(session: Session) -> None:
-            self._hub.log.catalogue(session, segment)
-            self._hub.standing.put(session, view, after)
-            subject, digest = f"mapping:{self.run.mapping}", segment.root.hex()
-            detail = {"records": frame.height, "segment": str(segment.id)}
-            self._hub.record(session, self.run.actor, Action.SCORE_REQUEST, subject, digest=digest, **detail)
+            self._hub.log.catalogue(session, made.segment)
+            self._hub.standing.put(session, made.view, made.after)
+            subject, digest = f"mapping:{self.run.mapping}", made.segment.root.hex()
+            for actor, first, records in told:
+                detail = {"records": records, "segment": str(made.segment.id), "row": first}
+                self._hub.record(session, actor, Action.SCORE_REQUEST, subject, digest=digest, **detail)
 
         self._hub.database.retrying(commit)
-        return segment
 
     # -- judging and the first commit ----------------------------------------------------------------------------
 
