@@ -285,10 +285,17 @@ def _sqlite_engine(url: URL) -> Engine:
 
 
 def _make_private(path: Path) -> None:
-    """The file holds decisions about people: nobody else on the machine reads it."""
+    """The file holds decisions about people: nobody else on the machine reads it.
+
+    One that is there is not opened: closing it again would end every lock that this process holds on it by POSIX rules,
+    and a worker that ends would take the log of what was committed away from under us.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        os.close(os.open(path, os.O_CREAT | os.O_RDWR, 0o600))
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
+    except FileExistsError:
+        if not (path.is_file() and os.access(path, os.R_OK | os.W_OK)):
+            raise DatabaseError(f"the hub's database file {path} cannot be opened: not ours to write") from None
     except OSError as error:
         raise DatabaseError(f"the hub's database file {path} cannot be opened: {error.strerror}") from error
 

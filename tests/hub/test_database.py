@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import multiprocessing
+import sqlite3
 import stat
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
@@ -238,6 +242,25 @@ def test_the_file_is_for_the_hub_alone(tmp_path: Path) -> None:
     database.check()
     assert stat.S_IMODE((tmp_path / "deep" / "hub.db").stat().st_mode) == 0o600
     database.close()
+
+
+def test_opening_it_twice_in_one_process_leaves_others_who_end_no_say_over_what_was_committed(tmp_path: Path) -> None:
+    first = Database(f"sqlite:///{tmp_path / 'hub.db'}")
+    TrialRow.__table__.create(first.engine)
+    with first.begin() as session:
+        session.add(TrialRow(id=1, count=0))
+    Database(first.url).close()
+    visit = "import sys; from tests.hub.test_database import *; run_steps(sys.argv[1], 1)"
+    subprocess.run([sys.executable, "-c", visit, str(first.url)], check=True)
+    step(first)
+    with closing(sqlite3.connect(tmp_path / "hub.db")) as other:
+        assert other.execute("select count from test_trial").fetchall() == [(2,)]
+    first.close()
+
+
+def test_what_is_no_file_is_refused_in_words(tmp_path: Path) -> None:
+    with pytest.raises(DatabaseError, match="cannot be opened"):
+        Database(f"sqlite:///{tmp_path}")
 
 
 @pytest.mark.parametrize(

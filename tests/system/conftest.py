@@ -1,39 +1,68 @@
-"""Real worker processes on installations of the tests' own."""
+"""Installations of the tests' own on either backend, for real worker processes to work on."""
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+import shutil
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
+from sqlalchemy import URL
 
-from hub.runs import abandon
-from hub.worker.naming import worker_name
-from hub.worker.supervisor import _variables
+from tests.conftest import POSTGRESQL, REDIS, _own_database
 from tests.hub.runs.conftest import far_side, make_site, model_home, register, site
 from tests.hub.runs.site import Site
 
 __all__ = ["far_side", "make_site", "model_home", "register", "site"]
 
-DIED = 137
+
+@pytest.fixture(scope="session")
+def model_home_on_postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, URL]]:
+    """As `model_home`, with the hub's state in PostgreSQL: copied with `create database … template`."""
+    home = tmp_path_factory.mktemp("model_pg")
+    for url in _own_database(POSTGRESQL, 'drop database "{}" with (force)'):
+        register(home, url.render_as_string(hide_password=False))
+        yield home, url
 
 
-def carry_until_fault(site: Site, fault: str, pool: str = "default") -> int:
-    """One worker process that works until it is idle or the fault ends it; its exit status. Its leases are freed."""
-    environment = {**os.environ, **_variables(site.hub.settings), "HUB_FAULT": fault}
-    command: list[Any] = [sys.executable, "-m", "hub.worker.child", "--pool", pool, "--until-idle"]
-    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment)
-    try:
-        status = child.wait(60)
-    finally:
-        child.kill()
-        child.wait()
-        assert child.stdin is not None
-        child.stdin.close()
-    abandon(site.hub.database, worker_name(child.pid, pool))
-    return status
+@pytest.fixture
+def make_distributed_site(
+    request: pytest.FixtureRequest, make_site: Callable[..., Site], tmp_path: Path
+) -> Iterator[Callable[..., Site]]:
+    """As `make_site`, on PostgreSQL with Redis. Mark the test `service("postgresql", "redis")`."""
+    template_home, template = request.getfixturevalue("model_home_on_postgresql")
+    made: list[tuple[Site, str]] = []
+    server = sa.create_engine(POSTGRESQL, isolation_level="AUTOCOMMIT")
+
+    def make(records: int = 20, **more: Any) -> Site:
+        name = f"{template.database}_{len(made)}"
+        with server.connect() as connection:
+            connection.execute(sa.text(f'create database "{name}" template "{template.database}"'))
+        home = tmp_path / f"pg{len(made)}"
+        shutil.copytree(template_home, home)
+        url = template.set(database=name).render_as_string(hide_password=False)
+        given = {"database_url": url, "broker_url": REDIS, "home": home}
+        found = make_site(records, **{**given, **more})
+        made.append((found, name))
+        return found
+
+    yield make
+    for each, name in made:
+        each.hub.close()
+        with server.connect() as connection:
+            connection.execute(sa.text(f'drop database "{name}" with (force)'))
+    server.dispose()
+
+
+@pytest.fixture(params=["embedded", pytest.param("distributed", marks=pytest.mark.service("postgresql", "redis"))])
+def make_any_site(request: pytest.FixtureRequest) -> Callable[..., Site]:
+    """Makes sites on SQLite without a broker, then on PostgreSQL with Redis; `make_site` makes the quiet ones."""
+    fixture = "make_site" if request.param == "embedded" else "make_distributed_site"
+    found: Callable[..., Site] = partial(request.getfixturevalue(fixture))
+    return found
 
 
 @pytest.fixture

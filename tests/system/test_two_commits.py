@@ -17,7 +17,8 @@ from hub.runs.pages.faults import POINTS
 from hub.settings import load_settings
 from tests.hub.runs.far_side import FarSide
 from tests.hub.runs.site import ME, Site
-from tests.system.conftest import DIED, carry_until_fault, register
+from tests.system.conftest import register
+from tests.system.drill import DIED, carry_until_fault
 
 Make = Callable[..., Site]
 PAGES = {"before read", "after read", "before score", "after score"} | {

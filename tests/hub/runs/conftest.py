@@ -55,14 +55,14 @@ def make_site(
 ) -> Iterator[Callable[..., Site]]:
     """Makes installations with the settings given, `records` in their far side and the mapping published.
 
-    Their source is one slice, so that a test can say what its pages are.
+    `home` is a copy of an installation that was made already. Their source is one slice unless told otherwise, so that
+    a test can say what its pages are.
     """
-    monkeypatch.setattr("hub.runs.planning.MOST_SLICES", 1)
     made: list[Site] = []
 
-    def make(records: int = 20, *, parts: dict[str, str] | None = None, **settings: Any) -> Site:
-        home = tmp_path / f"hub{len(made)}"
-        shutil.copytree(model_home, home)
+    def make(records: int = 20, *, parts: dict[str, str] | None = None, slices: int = 1, **settings: Any) -> Site:
+        monkeypatch.setattr("hub.runs.planning.MOST_SLICES", slices)
+        home = settings.pop("home", None) or shutil.copytree(model_home, tmp_path / f"hub{len(made)}")
         given = {"lease_seconds": 5, "poll_seconds": 0.5, "page_rows": 8, "log_level": "error"}
         configured = load_settings(home=home, **{**given, **settings})
         configure(configured, process="test")

@@ -6,6 +6,7 @@ import json
 import sqlite3
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +27,21 @@ create trigger COUNT_WRITES after update of SCORE on PERSON
 
 
 class FarSide:
-    """The process that looks after far sides, one request a line."""
+    """The process that looks after far sides, one request a line; safe to share between threads."""
 
     def __init__(self) -> None:
         command = [sys.executable, str(Path(__file__)), "serve"]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self._turn = threading.Lock()
 
     def ask(self, path: Path, statement: str, *values: Any) -> list[Any]:
         """Rows of one statement; a list of lists as the only value is many sets of values."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps([str(path), statement, list(values)]) + "\n")
-        self._process.stdin.flush()
-        answer = json.loads(self._process.stdout.readline())
+        with self._turn:
+            self._process.stdin.write(json.dumps([str(path), statement, list(values)]) + "\n")
+            self._process.stdin.flush()
+            answer = json.loads(self._process.stdout.readline())
         assert not isinstance(answer, str), answer
         rows: list[Any] = answer
         return rows

@@ -63,6 +63,7 @@ class Site:
     file: Path
     far: FarSide
     names: int = 0
+    text: str = ""
 
     def ask(self, statement: str, *values: Any) -> list[Any]:
         """Rows of the far side."""
@@ -75,7 +76,8 @@ class Site:
 
     def publish(self, text: str | None = None, **parts: str) -> None:
         """Publishes the mapping."""
-        self.hub.mappings.publish(text or document(**parts), ME)
+        self.text = text or document(**parts)
+        self.hub.mappings.publish(self.text, ME)
 
     def worker(self, pool: str = "default") -> Worker:
         """A worker of its own name."""
