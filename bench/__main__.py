@@ -9,9 +9,9 @@ from __future__ import annotations
 import argparse
 import json
 
-from bench import batch, real_time
+from bench import batch, real_time, receipts
 
-BENCHES = {"batch": batch, "real-time": real_time}
+BENCHES = {"batch": batch, "real-time": real_time, "receipts": receipts}
 
 
 def main() -> None:

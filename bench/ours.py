@@ -15,24 +15,34 @@ from hub.database import Database
 from hub.logs import configure
 from hub.migrations import upgrade
 from hub.runs import Installation, Order, RunState, Worker, open_installation, start
-from hub.sdk import Json
+from hub.sdk import Clock, Json
 from hub.settings import load_settings
 
 ME = local_caller("bench").actor
 
 
-def install(home: Path, url: str, own: str, folder: Path, port: int = 0) -> Installation:
+def install(
+    home: Path,
+    url: str,
+    own: str,
+    folder: Path,
+    port: int = 0,
+    *,
+    mapping: str = MAPPING,
+    clock: Clock | None = None,
+    **connection: Json,
+) -> Installation:
     """A hub that knows the customer's database and the model, with the mapping published."""
     settings = load_settings(home=home, database_url=own, log_level="error", api_port=port, api_rate=1e6)
     configure(settings, process="bench")
-    database = Database(settings)
+    database = Database(settings, clock=clock)
     upgrade(database)
     hub = open_installation(settings, database)
-    hub.connections.create("crm", "sql", _connection(url), {}, ME)
+    hub.connections.create("crm", "sql", {**_connection(url), **connection}, {}, ME)
     model = joblib.load(folder / "model.joblib")
     sample = pl.read_parquet(folder / "sample.parquet")
     hub.registry.register("bench", model, sample, owner="bench", positive=True, actor=str(ME), alias="champion")
-    hub.mappings.publish(MAPPING, ME)
+    hub.mappings.publish(mapping, ME)
     return hub
 
 

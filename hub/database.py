@@ -13,7 +13,7 @@ from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from sqlalchemy import (
     JSON,
@@ -42,6 +42,9 @@ from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 from sqlalchemy.sql.functions import FunctionElement
 
 from hub.settings import Settings
+
+if TYPE_CHECKING:
+    from hub.sdk import Clock
 
 T = TypeVar("T")
 Row = TypeVar("Row", bound=tuple[Any, ...])
@@ -142,10 +145,11 @@ class Database:
     """The engine and its sessions; safe to share between threads, never carried into a forked process.
 
     `begin()` is one unit of work: a writing transaction that is committed at the end of the block or not at all.
-    `read()` sees one state and cannot write.
+    `read()` sees one state and cannot write. `clock` tells the time in place of the database, to whoever simulates it.
     """
 
-    def __init__(self, source: Settings | URL | str) -> None:
+    def __init__(self, source: Settings | URL | str, *, clock: Clock | None = None) -> None:
+        self.clock = clock
         self.url = make_url(source.database_url if isinstance(source, Settings) else source)
         if self.url.get_backend_name() not in {"sqlite", "postgresql"}:
             raise DatabaseError(f"the hub keeps its state in SQLite or PostgreSQL, not {self.url.get_backend_name()}")
@@ -174,7 +178,9 @@ class Database:
             yield session
 
     def now(self, session: Session) -> datetime:
-        """The moment by the database's clock."""
+        """The moment by the database's clock, or by the one given in its place."""
+        if self.clock is not None:
+            return self.clock.now()
         return session.execute(select(clock())).scalar_one()
 
     def skip_locked(self, statement: Select[Row]) -> Select[Row]:

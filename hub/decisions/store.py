@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ForeignKey, Index, String, case, delete, func, select, update
+from sqlalchemy import ForeignKey, Index, String, Text, case, cast, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert as insert_postgresql
 from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 from sqlalchemy.orm import Mapped, Session, mapped_column
@@ -254,12 +254,38 @@ def _file(row: DecisionFileRow) -> SegmentFile:
     return SegmentFile(row.id, row.path, row.key, row.bounds, row.size, row.rows, row.segments)
 
 
-def list_files(session: Session, mapping: str, *, below: int | None = None) -> list[SegmentFile]:
-    """The files of a mapping, oldest first; `below` gives those of fewer rows only."""
+def list_files(session: Session, mapping: str) -> list[SegmentFile]:
+    """The files of a mapping, oldest first."""
     statement = select(DecisionFileRow).where(DecisionFileRow.mapping == mapping).order_by(DecisionFileRow.id)
-    if below is not None:
-        statement = statement.where(DecisionFileRow.rows < below)
     return [_file(each) for each in session.scalars(statement)]
+
+
+@dataclass(frozen=True, slots=True)
+class SmallFile:
+    """A file that may be merged with others: its rows, its newest segment and that one's columns, as text."""
+
+    id: int
+    rows: int
+    newest: int
+    columns: str
+
+
+def list_small_files(session: Session, mapping: str, below: int) -> list[SmallFile]:
+    """The files of a mapping with fewer rows than that, oldest first."""
+    newest = (
+        select(DecisionFileRow.id, DecisionFileRow.rows, func.max(SegmentRow.id).label("newest"))
+        .join(SegmentRow, SegmentRow.file_id == DecisionFileRow.id)
+        .where(DecisionFileRow.mapping == mapping, DecisionFileRow.rows < below)
+        .group_by(DecisionFileRow.id, DecisionFileRow.rows)
+        .subquery()
+    )
+    columns = cast(SegmentRow.columns, Text)
+    statement = (
+        select(newest.c.id, newest.c.rows, newest.c.newest, columns)
+        .join(SegmentRow, SegmentRow.id == newest.c.newest)
+        .order_by(newest.c.id)
+    )
+    return [SmallFile(*row) for row in session.execute(statement)]
 
 
 def load_bytes(session: Session, file_id: int) -> bytes | None:

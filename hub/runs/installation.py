@@ -103,11 +103,14 @@ class Installation:
 
 
 def open_installation(settings: Settings, database: Database | None = None) -> Installation:
-    """Opens the rooms of the hub that these settings describe; its database must be migrated already."""
+    """Opens the rooms of the hub that these settings describe; its database must be migrated already.
+
+    They all take the time from the database's clock where it was given one.
+    """
     database = database or Database(settings)
     database.check()
     keys = open_ring(settings, database)
-    audit = AuditLog(database)
+    audit = AuditLog(database, clock=database.clock)
     connections = Connections(database, keys, audit, Vault(keys, settings))
     registry = Registry(database, keys, audit)
     return Installation(
@@ -119,7 +122,7 @@ def open_installation(settings: Settings, database: Database | None = None) -> I
         connections=connections,
         registry=registry,
         mappings=Mappings(database, keys, audit, connections, registry, production=settings.production),
-        log=DecisionLog(database, keys, settings.segments),
+        log=DecisionLog(database, keys, settings.segments, database.clock),
         standing=Standing(database, keys),
         ledger=Ledger(database, keys),
     )

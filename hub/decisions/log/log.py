@@ -149,9 +149,12 @@ class DecisionLog:
         """Takes every decision about these records out of the log; answers how many. Digests still verify."""
         return upkeep.erase(self._database, self._archive, mapping, keys, self._blank_results)
 
-    def compact(self, mapping: str, *, before: datetime | None = None, most: int = 4) -> int:
-        """Merges small files into at most `most` large ones, of segments older than `before`; answers how many went."""
-        return upkeep.compact(self._database, self._archive, mapping, self._ids.next, before, most)
+    def compact(self, mapping: str, *, before: datetime | None = None, most: int = 4, fan: int = upkeep.ALL) -> int:
+        """Merges small files into at most `most` larger ones, of segments older than `before`; answers how many went.
+
+        With a `fan` above 2, files of about one size are left until there are that many of them.
+        """
+        return upkeep.compact(self._database, self._archive, mapping, self._ids.next, before, most, fan)
 
     def settle(self, least: int = 500) -> int:
         """Moves decisions kept in the database into files, for mappings with that many; answers how many files went."""

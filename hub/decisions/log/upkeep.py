@@ -5,6 +5,7 @@ Each rewrite makes a new file first, then switches the catalogue in one transact
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 
@@ -16,10 +17,12 @@ from hub.decisions import store
 from hub.decisions.keytext import key_text
 from hub.decisions.log.archive import Archive
 from hub.decisions.log.rows import LEAF, ORDER, OWN, ROW, SALT, SEGMENT, leaves
-from hub.decisions.types import KEY, Segment, SegmentFile
+from hub.decisions.types import KEY, Segment
 
 COMPACT_ROWS = 100_000
 """Rows of a compacted file."""
+ALL = 2
+"""The `fan` with which all small files are merged that can be, whatever their sizes."""
 
 BlankResults = Callable[[Session, int, Sequence[int]], None]
 
@@ -95,31 +98,38 @@ def compact(
     next_id: Callable[[], int],
     before: datetime | None,
     most: int,
+    fan: int,
 ) -> int:
-    """Merges neighbouring small files whose segments have the same columns; answers how many files were merged."""
+    """Merges small files whose segments have the same columns; answers how many files were merged."""
     merged = 0
     with database.read() as session:
-        small = store.list_files(session, mapping, below=COMPACT_ROWS // 2)
-        latest = None if before is None else int(before.timestamp() * 1000) << 22
-        known = {each.id: store.list_segments(session, file=each.id) for each in small}
-    old = [each for each in small if latest is None or known[each.id][-1].id < latest]
-    for group in list(_groups(old, known))[:most]:
+        small = store.list_small_files(session, mapping, COMPACT_ROWS // 2)
+    latest = None if before is None else int(before.timestamp() * 1000) << 22
+    old = [each for each in small if latest is None or each.newest < latest]
+    for group in list(_groups(old, fan))[:most]:
         with database.begin() as session:
             merged += _merge(session, archive, mapping, [each.id for each in group], next_id)
     return merged
 
 
-def _groups(files: Sequence[SegmentFile], known: dict[int, list[Segment]]) -> Iterator[list[SegmentFile]]:
-    group: list[SegmentFile] = []
+def _groups(files: Sequence[store.SmallFile], fan: int) -> Iterator[list[store.SmallFile]]:
+    """What to merge: files of about one size, as soon as there are `fan` of them or enough rows for a whole file.
+
+    A row is then rewritten once for each power of `fan` on the way to a whole file, not each time something is added.
+    """
+    alike: dict[tuple[int, str], list[store.SmallFile]] = {}
     for file in files:
-        columns = known[file.id][0].columns
-        if group and (columns != known[group[0].id][0].columns or sum(each.rows for each in group) >= COMPACT_ROWS):
-            if len(group) > 1:
+        size = int(math.log(max(file.rows, 1), fan)) if fan > ALL else 0
+        alike.setdefault((size, file.columns), []).append(file)
+    for listed in alike.values():
+        group: list[store.SmallFile] = []
+        for file in listed:
+            group.append(file)
+            if len(group) > 1 and sum(each.rows for each in group) >= COMPACT_ROWS:
                 yield group
-            group = []
-        group.append(file)
-    if len(group) > 1:
-        yield group
+                group = []
+        if len(group) >= fan:
+            yield group
 
 
 def _merge(session: Session, archive: Archive, mapping: str, ids: Sequence[int], next_id: Callable[[], int]) -> int:

@@ -20,6 +20,8 @@ from hub.runs.types import Abandoned
 EVERY = timedelta(minutes=10)
 KEPT_APART = timedelta(hours=1)
 """Segments younger than this are left as they are: somebody may be about to undo their run."""
+FAN = 8
+"""Files of about one size that become one: more, and receipts look into more files; fewer, and rows move more often."""
 ORPHANED = timedelta(hours=24)
 """A segment's file that no catalogue row names after so long belongs to a page that was never committed."""
 ENDED = timedelta(minutes=5)
@@ -44,7 +46,7 @@ def keep_up(hub: Installation) -> bool:
     merged = hub.log.settle()
     folded = 0
     for each in hub.mappings.list():
-        merged += hub.log.compact(each.mapping, before=now - KEPT_APART)
+        merged += hub.log.compact(each.mapping, before=now - KEPT_APART, fan=FAN)
         folded += hub.standing.fold(each.mapping)
     closed = _close_ended(hub)
     if swept or merged or folded or closed:

@@ -152,15 +152,34 @@ def test_compacted_files_are_compacted_further_and_erased_from(log: DecisionLog,
 def test_segments_of_other_columns_or_younger_than_asked_stay_apart(
     log: DecisionLog, stored: Stored, page: Page, clock: object
 ) -> None:
-    stored(page(IDS))
-    stored(page(IDS).with_columns(pl.lit(1.5).alias("f.more")))
+    first = stored(page(IDS))
+    other = stored(page(IDS).with_columns(pl.lit(1.5).alias("f.more")))
     assert log.compact("lead_score") == 0
     limit = clock.now()  # type: ignore[attr-defined]
     clock.moment += timedelta(hours=1)  # type: ignore[attr-defined]
-    stored(page(IDS))
-    stored(page(IDS))
+    later = [stored(page(IDS)), stored(page(IDS))]
     assert log.compact("lead_score", before=limit) == 0
-    assert log.compact("lead_score") == 2
+    assert log.compact("lead_score") == 3
+    assert len({log.segment(each).file for each in (first, *later)}) == 1
+    assert log.segment(other).file not in {log.segment(each).file for each in later}
+
+
+def test_files_of_one_size_wait_for_each_other_and_a_row_is_not_rewritten_each_time(
+    log: DecisionLog, stored: Stored, page: Page
+) -> None:
+    segments: list[int] = []
+    merged: dict[int, int] = {}
+    most = 0
+    for turn in range(38):
+        segments.append(stored(page(IDS[turn : turn + 2])))
+        log.compact("lead_score", fan=3)
+        files = {each for each in (log.segment(name).file for name in segments) if each is not None}
+        merged |= {each.id: each.rows for each in files if each.segments > 1}
+        most = max(most, len(files))
+    assert most <= 10
+    assert sum(merged.values()) <= 3 * 2 * len(segments)
+    for each in segments:
+        log.verify(each)
 
 
 def test_only_old_files_without_a_row_are_swept(

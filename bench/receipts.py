@@ -1,0 +1,167 @@
+"""The receipt of one record among millions of decisions: `hub decisions show`, less the start of an interpreter.
+
+The log is written through the hub's own log, standing and upkeep: four full runs of a million leads, and after each the
+small incremental runs of some days, a quarter of an hour apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from bench.dataset import TABLE
+from bench.ours import ME
+from bench.simulated import Simulated, simulate
+from hub.decisions import Segment
+from hub.runs import Order, Worker, keep_up, start
+from hub.runs.pages.landing import Terms, standing_after
+from hub.sdk import Mode
+
+LIMIT_MS = 300
+PAGE = 10_000
+FULL_RUNS = 4
+BUSY, CALM = 7, 8
+"""A lead that is part of many small runs, and one that is part of the full ones alone."""
+VISITS = 150
+ROUNDS = 15
+NAME = "bench"
+TERMS = Terms(TABLE, Mode.UPDATE, set=("score",), with_=(), expires=None, undo=False, in_place=True)
+
+
+class Chronicle:
+    """Writes pages of decisions as the pages of runs do: log, results and standing, without reading or scoring.
+
+    What a decision looks like is taken from those of a real run.
+    """
+
+    def __init__(self, site: Simulated) -> None:
+        self._site = site
+        self._draw = np.random.default_rng(4)
+        pages = _run_once(site)
+        self._page = pl.concat(site.hub.log.frame(each.id) for each in pages)
+        self._facts = pages[0].facts
+        self._runs = 0
+        self.decisions = self.segments = 0
+
+    def run(self, ids: np.ndarray) -> None:
+        """One run over these leads, and the upkeep that is due a quarter of an hour later."""
+        self._runs += 1
+        for number, at in enumerate(range(0, len(ids), PAGE)):
+            self._write(ids[at : at + PAGE], number)
+        self._site.clock.turn()
+        keep_up(self._site.hub)
+
+    def _write(self, ids: np.ndarray, number: int) -> None:
+        hub, now = self._site.hub, self._site.clock.now()
+        keys = pl.DataFrame({"id": pl.Series(ids, dtype=pl.Int64)}).to_struct("_key")
+        view = hub.standing.view(NAME, keys, {"score": pl.Float64()})
+        known = pl.struct(pl.col("segment"), pl.col("row"))
+        before = view.frame.select(_previous=pl.when(pl.col("segment").is_not_null()).then(known)).to_series()
+        frame = self._page.sample(len(ids), with_replacement=True, seed=self._runs).with_columns(keys, before)
+        frame = frame.with_columns(pl.Series("set.score", self._draw.random(len(ids)).round(6)))
+        segment = hub.log.write(replace(self._facts, run=f"run-{self._runs}", page=number, at=now), frame)
+        rows = pl.int_range(len(ids), dtype=pl.UInt32, eager=True)
+        answers = pl.DataFrame({"row": rows}).with_columns(
+            state=pl.lit("applied"), field=pl.lit(None), reason=pl.lit(None), version=pl.lit(None, pl.String)
+        )
+        after = standing_after(frame, answers, view.frame, segment.id, TERMS, now)
+        prepared = hub.standing.prepare(view, after)
+        with hub.database.begin() as session:
+            hub.log.catalogue(session, segment)
+            hub.log.record_results(session, segment.id, answers)
+            hub.standing.put(session, view, prepared)
+        self.decisions += len(ids)
+        self.segments += 1
+
+
+def _run_once(site: Simulated) -> list[Segment]:
+    """A first real run over the small table."""
+    run = start(site.hub, Order(NAME, str(ME)))
+    worker = Worker(site.hub, "default", "bench")
+    while worker.work(run):
+        pass
+    with site.hub.database.read() as session:
+        return site.hub.log.segments(session, run=run)
+
+
+def chronicle(folder: Path, decisions: int, segments: int) -> dict[str, int]:
+    """Makes the log; how much there is of it."""
+    leads = decisions // (FULL_RUNS + 1)
+    full = FULL_RUNS * -(-leads // PAGE)
+    small = segments - full
+    size = (decisions - FULL_RUNS * leads) // small
+    told = Chronicle(simulate(folder, PAGE))
+    draw = np.random.default_rng(5)
+    for turn in range(small):
+        if turn % -(-small // FULL_RUNS) == 0:
+            told.run(np.arange(1, leads + 1))
+        ids = draw.choice(np.arange(CALM + 1, leads + 1), size, replace=False)
+        if turn % max(1, small // VISITS) == 0:
+            ids[0] = BUSY
+        told.run(np.sort(ids))
+    return {"decisions": told.decisions, "segments": told.segments}
+
+
+def compare(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """One line per record asked for."""
+    with tempfile.TemporaryDirectory() as made:
+        folder = Path(arguments.receipt_folder or made)
+        if not (folder / "made.json").exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            made_of = chronicle(folder, arguments.decisions, arguments.segments)
+            (folder / "made.json").write_text(json.dumps(made_of), "utf-8")
+        told = json.loads((folder / "made.json").read_text("utf-8"))
+        for name, key in (("long", BUSY), ("short", CALM)):
+            yield {**_measure(folder, name, key), **told}
+
+
+def _measure(folder: Path, name: str, key: int) -> dict[str, Any]:
+    """The whole process beside an interpreter that does nothing, in turns."""
+    show = [sys.executable, "-m", "hub.cli", "decisions", "show", NAME, str(key), "--limit", "1000", "--json"]
+    nothing = [sys.executable, "-c", "pass"]
+    environment = {**os.environ, "HUB_HOME": str(folder / "home")}
+    shown = json.loads(subprocess.run(show, env=environment, stdout=subprocess.PIPE, check=True).stdout)
+    taken = [(_timed(show, environment), _timed(nothing, environment)) for _ in range(ROUNDS)]
+    ours, theirs = (([median(each[at][part] for each in taken) for part in range(3)]) for at in range(2))
+    return {
+        "name": f"receipt, {name} history, ms less the interpreter's start",
+        "ours": round(1000 * (ours[0] - theirs[0])),
+        "theirs": round(1000 * theirs[0]),
+        "limit": LIMIT_MS,
+        "ratio": round(1000 * (ours[0] - theirs[0]) / LIMIT_MS, 2),
+        "cpu_ms": {"ours": round(1000 * (ours[1] - theirs[1])), "theirs": round(1000 * theirs[1])},
+        "memory_mb": {"ours": round(ours[2]), "theirs": round(theirs[2])},
+        "history": len(shown["decisions"]),
+    }
+
+
+def _timed(command: list[str], environment: dict[str, str]) -> tuple[float, float, float]:
+    """Wall seconds, CPU seconds and the most memory held (MB) of one process."""
+    begun = time.perf_counter()
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
+        _, status, used = os.wait4(process.pid, 0)
+        wall = time.perf_counter() - begun
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
+    return wall, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """What `python -m bench` passes on."""
+    parser.add_argument("--decisions", type=int, default=5_000_000, help="of the log that receipts are looked up in")
+    parser.add_argument("--segments", type=int, default=5_000, help="of that log")
+    parser.add_argument("--receipt-folder", help="where that log is kept for the next time; made where missing")
