@@ -18,7 +18,7 @@ from hub.database import Database
 from hub.decisions import store
 from hub.decisions.log import merkle, upkeep
 from hub.decisions.log.archive import Archive
-from hub.decisions.log.rows import LEAF, RESULTS, SALT, counts, head, ipc, leaves, normal
+from hub.decisions.log.rows import LEAF, RESULTS, SALT, binary, counts, head, ipc, leaves, normal
 from hub.decisions.types import STATE, DecisionError, IntegrityError, Segment, SegmentFacts
 from hub.keys import KeyRing
 from hub.mappings.pipeline.canonical import kind
@@ -48,16 +48,15 @@ class DecisionLog:
         segment_id = self._ids.next()
         columns = tuple((name, kind(dtype)) for name, dtype in rows.schema.items())
         salts = os.urandom(merkle.SALT_BYTES * rows.height)
-        salt_rows = [salts[at : at + merkle.SALT_BYTES] for at in range(0, len(salts), merkle.SALT_BYTES)]
-        stored = rows.with_columns(pl.Series(SALT, salt_rows, pl.Binary), pl.lit(None, pl.Binary).alias(LEAF))
+        stored = rows.with_columns(binary(SALT, salts, merkle.SALT_BYTES), pl.lit(None, pl.Binary).alias(LEAF))
         if inside:
             file = self._archive.store(segment_id, stored, inside=True)
-            root = merkle.root([head(segment_id, facts, columns), *leaves(rows, salts)])
+            root = merkle.segment_root(head(segment_id, facts, columns), leaves(rows, salts))
         else:
             # polars compresses and the disk writes without the interpreter's lock, while this thread hashes.
             with ThreadPoolExecutor(1) as beside:
                 storing = beside.submit(self._archive.store, segment_id, stored)
-                root = merkle.root([head(segment_id, facts, columns), *leaves(rows, salts)])
+                root = merkle.segment_root(head(segment_id, facts, columns), leaves(rows, salts))
                 file = storing.result()
         return Segment(
             id=segment_id,
@@ -140,7 +139,7 @@ class DecisionLog:
                 f"segment {segment_id} has {erased} erased rows, its catalogue row says {segment.erased}"
             )
         first = head(segment.id, segment.facts, segment.columns)
-        if merkle.root([first, *_proof(segment, rows)]) != segment.root:
+        if merkle.segment_root(first, _proof(segment, rows)) != segment.root:
             raise IntegrityError(f"the rows of segment {segment_id} do not add up to its root")
         if not erased and counts(rows[STATE]) != segment.counts:
             raise IntegrityError(f"segment {segment_id} does not hold the states its catalogue row counts")

@@ -9,6 +9,7 @@ from hashlib import sha256
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 import rfc8785
 
 from hub.decisions.keytext import key_text
@@ -75,10 +76,19 @@ def _is_category(dtype: pl.DataType) -> bool:
 
 
 def leaves(rows: pl.DataFrame, salts: bytes) -> list[bytes]:
-    """The Merkle leaves of the rows: SHA-256(0x00 ‖ salt ‖ canonical row)."""
+    """The hash of each row: SHA-256(0x00 ‖ salt ‖ canonical row)."""
     start = np.zeros((rows.height, 1), np.uint8)
     salt = np.frombuffer(salts, np.uint8).reshape(rows.height, SALT_BYTES)
     return [sha256(each).digest() for each in canonical_rows(rows, rows.columns, [start, salt])]
+
+
+def binary(name: str, content: bytes, width: int) -> pl.Series:
+    """A binary column of values of one width, given one after the other."""
+    ends = pa.py_buffer(np.arange(0, len(content) + 1, width, dtype=np.int64))
+    values = pa.LargeBinaryArray.from_buffers(
+        pa.large_binary(), len(content) // width, [None, ends, pa.py_buffer(content)]
+    )
+    return pl.Series(name, values)
 
 
 def head(segment_id: int, facts: SegmentFacts, columns: Sequence[tuple[str, str]]) -> bytes:

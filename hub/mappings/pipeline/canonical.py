@@ -16,11 +16,15 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 Bytes = NDArray[np.uint8]
 
 NULL = "n;"
+FEW = 64
+"""Rows below which joining them one by one costs less than a call of Arrow."""
 
 
 def kind(dtype: pl.DataType) -> str:
@@ -56,24 +60,17 @@ def canonical_rows(frame: pl.DataFrame, columns: Sequence[str], prefix: Sequence
     """The bytes of each row over the named columns, in the order given; `prefix` (each rows by width) stands before."""
     # polars 2.1 panics in list.eval on a list of structs that lies in several chunks, as a concatenation leaves it.
     frame = frame.rechunk()
-    plan, schema, height = _Plan(), frame.schema, frame.height
+    plan, schema = _Plan(), frame.schema
     for name in columns:
         plan.add(pl.col(name), schema[name], _seen(frame[name]))
     # All columns in one query: polars' cost for each is otherwise more than the work.
-    flags, numbers, texts = plan.flags, plan.numbers, plan.texts
-    made = frame.select([each.alias(str(at)) for at, each in enumerate((*flags, *numbers, *texts))])
-    fixed = [*prefix, *_flagged(made, len(flags), height)]
-    fixed += [_eight(made[str(at)], height) for at in range(len(flags), len(flags) + len(numbers))]
-    matrix = np.concatenate(fixed, axis=1) if fixed else np.empty((height, 0), np.uint8)
-    width, whole = matrix.shape[1], matrix.tobytes()
-    heads = [whole[at : at + width] for at in range(0, len(whole), width)] if width else [b""] * height
-    if not texts or not height:
-        return heads
-    strung = pl.concat_str([pl.col(str(at)) for at in range(len(flags) + len(numbers), made.width)])
-    # A query of constants only has one row, whatever the height of the frame.
-    tails: list[bytes] = made.select(strung.cast(pl.Binary)).to_series().to_list()
-    every = tails if len(tails) == height else tails * height
-    return [head + tail for head, tail in zip(heads, every, strict=True)]
+    asked = {str(at): each for at, each in enumerate((*plan.flags, *plan.numbers)) if isinstance(each, pl.Expr)}
+    if plan.texts:
+        asked["text"] = pl.concat_str(plan.texts)
+    # With one column that is as long as the frame, constants are, too.
+    made = frame.select(pl.int_range(pl.len()).alias("row"), *(each.alias(name) for name, each in asked.items()))
+    fixed = _fixed(plan, made, prefix)
+    return _joined(fixed, made["text"]) if plan.texts else _cut(fixed)
 
 
 def _seen(values: pl.Series) -> str:
@@ -88,20 +85,20 @@ def _seen(values: pl.Series) -> str:
 
 @dataclass
 class _Plan:
-    """The expressions of all parts, in order: one flag per value, eight bytes per number, and the texts."""
+    """All parts, in order: one flag per value, eight bytes per number (zero where None), and the texts."""
 
-    flags: list[pl.Expr] = field(default_factory=list)
-    numbers: list[pl.Expr] = field(default_factory=list)
+    flags: list[pl.Expr | bool] = field(default_factory=list)
+    numbers: list[pl.Expr | None] = field(default_factory=list)
     texts: list[pl.Expr] = field(default_factory=list)
 
     def add(self, value: pl.Expr, dtype: pl.DataType, seen: str = "mixed") -> None:
         if isinstance(dtype, pl.Null) or seen == "absent":
-            self.flags.append(pl.lit(False))
+            self.flags.append(False)
             if not isinstance(dtype, pl.Null):
                 # As the long way has it: zero for the value, or for the length of its text.
-                self.numbers.append(pl.lit(0, pl.Int64))
+                self.numbers.append(None)
             return
-        self.flags.append(pl.lit(True) if seen in {"present", "empty"} else value.is_not_null())
+        self.flags.append(True if seen in {"present", "empty"} else value.is_not_null())
         if isinstance(dtype, pl.Struct):
             for each in dtype.fields:
                 self.add(value.struct.field(each.name), _instance(each.dtype))
@@ -109,29 +106,58 @@ class _Plan:
             self.numbers.append(value.cast(pl.Float64).fill_null(0.0))
         elif _is_text(dtype):
             text = pl.lit("0:") if seen == "empty" else _text(value, dtype).fill_null("")
-            self.numbers.append(text.str.len_bytes().cast(pl.Int64))
+            self.numbers.append(text.str.len_bytes())
             self.texts.append(text)
         else:
             self.numbers.append(_whole(value, dtype).fill_null(0))
 
 
-def _flagged(made: pl.DataFrame, count: int, height: int) -> list[Bytes]:
-    """One bit per value, the first the highest of its byte."""
-    if not count:
-        return []
-    bits = np.empty((count, height), np.bool_)
-    for at in range(count):
-        bits[at] = made[str(at)].to_numpy()
-    return [np.ascontiguousarray(np.packbits(bits, axis=0).T)]
+def _fixed(plan: _Plan, made: pl.DataFrame, prefix: Sequence[Bytes]) -> Bytes:
+    """The part of fixed width, rows by bytes: what stands before, the flags, the numbers."""
+    flag_bytes = -(-len(plan.flags) // 8)
+    start = sum(each.shape[1] for each in prefix)
+    whole = np.zeros((made.height, start + flag_bytes + 8 * len(plan.numbers)), np.uint8)
+    at = 0
+    for each in prefix:
+        whole[:, at : at + each.shape[1]] = each
+        at += each.shape[1]
+    for number, flag in enumerate(plan.flags):
+        bit = np.uint8(0x80 >> number % 8)
+        if flag is True:
+            whole[:, start + number // 8] |= bit
+        elif flag is not False:
+            whole[:, start + number // 8] |= made[str(number)].to_numpy().astype(np.uint8) * bit
+    for number, value in enumerate(plan.numbers):
+        if value is not None:
+            begin = start + flag_bytes + 8 * number
+            whole[:, begin : begin + 8] = _eight(made[str(len(plan.flags) + number)].to_numpy())
+    return whole
 
 
-def _eight(values: pl.Series, height: int) -> Bytes:
-    numbers = values.to_numpy()
-    if numbers.dtype.kind == "f":
-        numbers = np.where(np.isnan(numbers), np.nan, numbers).astype(">f8")
-    else:
-        numbers = numbers.astype(">i8")
-    return np.broadcast_to(numbers, (height,)).copy().view(np.uint8).reshape(-1, 8)
+def _eight(numbers: NDArray[np.generic]) -> Bytes:
+    """Each number as eight bytes, the highest first; every NaN is the same."""
+    if numbers.dtype.kind != "f":
+        return numbers.astype(">i8").view(np.uint8).reshape(-1, 8)
+    odd = np.isnan(numbers)
+    if odd.any():
+        numbers = np.where(odd, np.nan, numbers)
+    return numbers.astype(">f8").view(np.uint8).reshape(-1, 8)
+
+
+def _cut(fixed: Bytes) -> list[bytes]:
+    width, whole = fixed.shape[1], fixed.tobytes()
+    return [whole[at : at + width] for at in range(0, len(whole), width)] if width else [b""] * len(fixed)
+
+
+def _joined(fixed: Bytes, texts: pl.Series) -> list[bytes]:
+    if len(fixed) < FEW:
+        return [head + tail for head, tail in zip(_cut(fixed), texts.cast(pl.Binary).to_list(), strict=True)]
+    # Arrow joins all rows in one call, where an object for each half of each row costs as much as its hash.
+    heads = pa.FixedSizeBinaryArray.from_buffers(pa.binary(fixed.shape[1]), len(fixed), [None, pa.py_buffer(fixed)])
+    whole = pc.binary_join_element_wise(
+        heads.cast(pa.large_binary()), texts.to_arrow().cast(pa.large_binary()), pa.scalar(b"", pa.large_binary())
+    )
+    return pl.Series(whole).to_list()
 
 
 def _is_text(dtype: pl.DataType) -> bool:

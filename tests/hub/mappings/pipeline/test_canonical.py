@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.mappings.pipeline.canonical import canonical_rows, kind
+from hub.mappings.pipeline.canonical import FEW, canonical_rows, kind
 
 VECTORS = Path(__file__).with_name("canonical_vectors.json")
 
@@ -49,6 +49,13 @@ def test_bytes_are_those_of_the_committed_vectors() -> None:
 def test_a_row_alone_has_the_bytes_it_has_among_others() -> None:
     alone = [canonical_rows(FRAME[at : at + 1], FRAME.columns)[0] for at in range(FRAME.height)]
     assert canonical_rows(FRAME, FRAME.columns) == alone
+    assert canonical_rows(pl.concat([FRAME] * FEW), FRAME.columns) == alone * FEW
+
+
+def test_rows_of_nothing_but_nulls_and_no_rows_have_bytes_too() -> None:
+    nulls = pl.DataFrame({"a": [None] * 3, "b": pl.Series([None] * 3, dtype=pl.Int64)})
+    assert canonical_rows(nulls, nulls.columns) == [bytes(9)] * 3
+    assert canonical_rows(FRAME.clear(), FRAME.columns) == []
 
 
 @pytest.mark.parametrize("name", [name for name in FRAME.columns if name not in {"nothing", "moment", "yes"}])
