@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import ClassVar, Self
 
 from connectors.sql.client import Client
@@ -29,9 +29,10 @@ class SqlConnector:
         """Logs in and tells which rights are held, by table."""
         return check(self._client, self._relations(fresh=True))
 
-    def entities(self) -> Sequence[Entity]:
+    def entities(self, names: Collection[str] | None = None) -> Sequence[Entity]:
         """The tables and views of the schemas shown, described anew with every call."""
-        return [each.entity for each in self._relations(fresh=True).values()]
+        found = self._relations(fresh=True)
+        return [each.entity for name, each in found.items() if names is None or name in names]
 
     def plan(self, grant: Grant) -> str:
         """GRANT statements, column by column."""

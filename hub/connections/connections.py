@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from sqlalchemy.orm import Session
@@ -122,10 +122,10 @@ class Connections:
             self._record(session, actor, Action.CONNECTION_CHECK, name, detail=detail)
         return report
 
-    def entities(self, name: str, context: Context | None = None) -> Sequence[Entity]:
-        """What the connection can read and write, asked of the far side."""
-        with self._opened(name, context or Context()) as connector:
-            return connector.entities()
+    def entities(self, name: str, names: Collection[str] | None = None) -> Sequence[Entity]:
+        """What the connection can read and write, asked of the far side; with `names` these entities alone."""
+        with self._opened(name, Context()) as connector:
+            return connector.entities(names)
 
     def remove(self, name: str, actor: Actor) -> None:
         """Forgets the connection and destroys its secrets."""

@@ -5,7 +5,7 @@ Everything here costs per page or per call, never per record.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 
@@ -184,9 +184,9 @@ class GuardedConnection(AbstractContextManager["GuardedConnection"]):
         """As `Connector.check`."""
         return self._connector.check()
 
-    def entities(self) -> Sequence[Entity]:
+    def entities(self, names: Collection[str] | None = None) -> Sequence[Entity]:
         """As `Connector.entities`: names and types, no values."""
-        return self._connector.entities()
+        return self._connector.entities(names)
 
     def plan(self) -> str:
         """What to grant at the far side for this grant, in its own terms."""

@@ -293,7 +293,11 @@ class Mappings:
     ) -> Compiled:
         def entities(connection: str) -> Sequence[Entity]:
             if connection not in seen:
-                seen[connection] = self._connections.entities(connection)
+                names = entities_of(document, connection)
+                found = self._connections.entities(connection, names)
+                # Where one is missing, all are asked for: the error names the nearest.
+                complete = names <= {each.name for each in found}
+                seen[connection] = found if complete else self._connections.entities(connection)
             return seen[connection]
 
         def model(name: str, use: str) -> ModelVersion:
@@ -385,6 +389,13 @@ def model_users(session: Session, version: ModelVersion) -> Iterable[str]:
     return [
         f"mapping {name}" for name, use in store.users_of_model(session, version.name) if use == str(version.number)
     ]
+
+
+def entities_of(document: Document, connection: str) -> frozenset[str]:
+    """The entities of one connection that a document reads, looks up or writes."""
+    named = [(document.read.connection, document.read.entity), (document.write.connection, document.write.entity)]
+    named += [(each.connection, each.entity) for each in document.lookups]
+    return frozenset(entity for place, entity in named if place == connection)
 
 
 def fingerprint(entities: Mapping[str, Sequence[Entity]]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal, Protocol, Self
@@ -207,8 +207,11 @@ class Connector(Protocol):
         """Logs in. UnauthorizedError for a bad login, UnavailableError for a far side that does not answer."""
         ...
 
-    def entities(self) -> Sequence[Entity]:
-        """What can be read and written with the rights we hold; a field we may not see is absent."""
+    def entities(self, names: Collection[str] | None = None) -> Sequence[Entity]:
+        """What can be read and written with the rights we hold; a field we may not see is absent.
+
+        With `names` these alone, as far as they are there: where describing costs calls, a mapping needs only its own.
+        """
         ...
 
     def plan(self, grant: Grant) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import ClassVar, Self
 
@@ -88,8 +88,8 @@ class MemoryConnector:
         rights = (RightStatus("select", granted=True), RightStatus("update", granted=False, subject="Lead"))
         return CheckReport(f"hub@{self.config.host}", "Memory 1.0", rights)
 
-    def entities(self) -> Sequence[Entity]:
-        return (LEAD,)
+    def entities(self, names: Collection[str] | None = None) -> Sequence[Entity]:
+        return (LEAD,) if names is None or LEAD.name in names else ()
 
     def plan(self, grant: Grant) -> str:
         return f"grant {sorted(grant.reads)}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,11 +41,11 @@ class Systems:
         self.systems = systems
         self.asked: list[str] = []
 
-    def entities(self, name: str) -> Sequence[Entity]:
+    def entities(self, name: str, names: Collection[str] | None = None) -> Sequence[Entity]:
         self.asked.append(name)
         if name not in self.systems:
             raise UnknownConnectionError(f"there is no connection {name}")
-        return self.systems[name]
+        return [each for each in self.systems[name] if names is None or each.name in names]
 
 
 class Models:

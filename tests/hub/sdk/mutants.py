@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from threading import Event
@@ -97,18 +97,25 @@ class PlansTooMuch(Mutant):
 class ShowsWhatIsHidden(Mutant):
     caught_by = "test_a_hidden_field_is_absent"
 
-    def entities(self) -> Sequence[Entity]:
-        super().entities()
+    def entities(self, names: Collection[str] | None = None) -> Sequence[Entity]:
+        super().entities(names)
         return [FAR_SIDES[self.config.address.partition("#")[0]].entity]
 
 
 class TellsAnotherLength(Mutant):
     caught_by = "test_fields_are_told_with_their_types"
 
-    def entities(self) -> Sequence[Entity]:
-        (told,) = super().entities()
+    def entities(self, names: Collection[str] | None = None) -> Sequence[Entity]:
+        (told,) = super().entities(names)
         wider = [Field("note", each.type, length=255) if each.name == "note" else each for each in told.fields]
         return [Entity(told.name, tuple(wider), told.key, "", told.changed_by, told.modes, told.conditional)]
+
+
+class TellsMoreThanWasNamed(Mutant):
+    caught_by = "test_named_entities_come_alone"
+
+    def entities(self, names: Collection[str] | None = None) -> Sequence[Entity]:
+        return super().entities()
 
 
 class ForgetsWhatItMade(Mutant):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from itertools import pairwise
 from threading import Event
 from typing import Any, ClassVar, Self, TypeVar
@@ -97,9 +97,10 @@ class StandIn:
         self.context.log.info("checked", missing=[each.right for each in rights if not each.granted])
         return CheckReport("clinic-hub", "Stand-in 1.0", rights)
 
-    def entities(self) -> Sequence[Entity]:
+    def entities(self, names: Collection[str] | None = None) -> Sequence[Entity]:
         """The one entity, as this login sees it."""
-        return [self._ask(lambda session: session.entity())]
+        found = self._ask(lambda session: session.entity())
+        return [found] if names is None or found.name in names else []
 
     def plan(self, grant: Grant) -> str:
         """One line for each entity."""

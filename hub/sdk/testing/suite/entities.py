@@ -68,6 +68,12 @@ class EntitiesGroup:
         with opened(harness) as connector:
             assert list(connector.entities()) == list(connector.entities())
 
+    def test_named_entities_come_alone(self, harness: Harness) -> None:
+        name = harness.entity.name
+        with opened(harness) as connector:
+            assert list(connector.entities([name])) == [each for each in connector.entities() if each.name == name]
+            assert list(connector.entities([])) == []
+
     def test_a_hidden_field_is_absent(self, harness: Harness) -> None:
         throws(harness, Fault.RIGHT)
         with opened(harness) as connector:
