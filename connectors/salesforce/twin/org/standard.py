@@ -1,0 +1,321 @@
+"""The objects of a new org, written down compactly: enough of Sales Cloud to score leads, and what rights are kept in.
+
+A line is `name type [length or precision,scale] [flags]`. Flags: `required`, `create` or `update` (writable by that
+operation alone), `fixed` (by none), `unique`, `external`, `restricted`, `of:Compound`, `default:Value`,
+`to:Object+Object:Relationship`, and for a picklist `=One|Two|Three`.
+"""
+
+from __future__ import annotations
+
+from connectors.salesforce.twin.org.documents import (
+    NUMBERS,
+    Document,
+    field_document,
+    object_document,
+    picklist_values,
+)
+
+_SYSTEM = """
+Id id fixed
+IsDeleted boolean fixed
+"""
+_STAMPS = """
+CreatedDate datetime fixed
+CreatedById reference fixed to:User:CreatedBy
+LastModifiedDate datetime fixed
+LastModifiedById reference fixed to:User:LastModifiedBy
+SystemModstamp datetime fixed
+"""
+_PERSON = """
+LastName string 80 required of:Name
+FirstName string 40 of:Name
+Salutation picklist 40 of:Name =Mr.|Ms.|Mrs.|Dr.|Prof.
+Name string 121 fixed required
+"""
+_OWNER = "OwnerId reference to:Group+User:Owner default:me"
+_INDUSTRIES = (
+    "Agriculture|Apparel|Banking|Biotechnology|Chemicals|Communications|Construction|Consulting|Education|Electronics"
+    "|Energy|Engineering|Entertainment|Environmental|Finance|Food & Beverage|Government|Healthcare|Hospitality"
+    "|Insurance|Machinery|Manufacturing|Media|Not For Profit|Recreation|Retail|Shipping|Technology"
+    "|Telecommunications|Transportation|Utilities|Other"
+)
+_SOURCES = "Web|Phone Inquiry|Partner Referral|Purchased List|Other"
+_RATINGS = "Hot|Warm|Cold"
+_LEAD_STATES = "Open - Not Contacted|Working - Contacted|Closed - Converted|Closed - Not Converted"
+_STAGES = (
+    "Prospecting|Qualification|Needs Analysis|Value Proposition|Id. Decision Makers|Perception Analysis"
+    "|Proposal/Price Quote|Negotiation/Review|Closed Won|Closed Lost"
+)
+
+
+def _address(prefix: str) -> str:
+    of = f"of:{prefix}Address"
+    return f"""
+{prefix}Street textarea 255 {of}
+{prefix}City string 40 {of}
+{prefix}State string 80 {of}
+{prefix}PostalCode string 20 {of}
+{prefix}Country string 80 {of}
+{prefix}Latitude double 18,15 {of}
+{prefix}Longitude double 18,15 {of}
+{prefix}Address address fixed
+"""
+
+
+_ACCOUNT = f"""
+Name string 255 required
+Type picklist =Prospect|Customer - Direct|Customer - Channel|Other
+ParentId reference to:Account:Parent
+{_address("Billing")}
+{_address("Shipping")}
+Phone phone 40
+Fax phone 40
+AccountNumber string 40
+Website url 255
+Industry picklist ={_INDUSTRIES}
+AnnualRevenue currency 18,0
+NumberOfEmployees int 8
+Ownership picklist =Public|Private|Subsidiary|Other
+Rating picklist ={_RATINGS}
+Description textarea 32000
+{_OWNER}
+"""
+_LEAD = f"""
+{_PERSON}
+Title string 128
+Company string 255 required
+{_address("")}
+Phone phone 40
+MobilePhone phone 40
+Email email 80
+Website url 255
+Description textarea 32000
+LeadSource picklist ={_SOURCES}
+Status picklist required default:Open_-_Not_Contacted ={_LEAD_STATES}
+Industry picklist ={_INDUSTRIES}
+Rating picklist ={_RATINGS}
+AnnualRevenue currency 18,0
+NumberOfEmployees int 8
+{_OWNER}
+IsConverted boolean create
+ConvertedDate date fixed
+ConvertedAccountId reference fixed to:Account:ConvertedAccount
+ConvertedContactId reference fixed to:Contact:ConvertedContact
+ConvertedOpportunityId reference fixed to:Opportunity:ConvertedOpportunity
+IsUnreadByOwner boolean
+LastActivityDate date fixed
+"""
+_CONTACT = f"""
+AccountId reference to:Account:Account
+{_PERSON}
+{_address("Mailing")}
+Phone phone 40
+MobilePhone phone 40
+ReportsToId reference to:Contact:ReportsTo
+Email email 80
+Title string 128
+Department string 80
+LeadSource picklist ={_SOURCES}
+Birthdate date
+Description textarea 32000
+{_OWNER}
+HasOptedOutOfEmail boolean
+"""
+_OPPORTUNITY = f"""
+AccountId reference to:Account:Account
+Name string 120 required
+Description textarea 32000
+StageName picklist required ={_STAGES}
+Amount currency 18,2
+Probability percent 3,0
+CloseDate date required
+Type picklist =Existing Business|New Business
+NextStep string 255
+LeadSource picklist ={_SOURCES}
+IsClosed boolean fixed
+IsWon boolean fixed
+{_OWNER}
+"""
+_TASK = f"""
+WhoId reference to:Contact+Lead:Who
+WhatId reference to:Account+Opportunity:What
+Subject string 255
+ActivityDate date
+Status picklist required default:Not_Started =Not Started|In Progress|Completed|Waiting on someone else|Deferred
+Priority picklist required default:Normal =High|Normal|Low
+IsClosed boolean fixed
+Description textarea 32000
+{_OWNER}
+"""
+_USER = """
+Username string 80 required unique
+LastName string 80 required of:Name
+FirstName string 40 of:Name
+Name string 121 fixed required
+CompanyName string 80
+Email email 128 required
+Alias string 8 required
+Title string 80
+Department string 80
+IsActive boolean
+UserType picklist 40 fixed =Standard|Guest|AutomatedProcess
+ProfileId reference required to:Profile:Profile
+"""
+_GROUP = """
+Name string 40 required
+DeveloperName string 80
+Type picklist 40 =Queue|Regular
+"""
+_ORGANIZATION = """
+Name string 80 required
+IsSandbox boolean fixed
+InstanceName string 5 fixed
+OrganizationType picklist 40 fixed =Enterprise Edition|Developer Edition
+TimeZoneSidKey picklist 40 =America/Los_Angeles|Europe/Berlin|UTC
+DefaultLocaleSidKey string 40
+NamespacePrefix string 15 fixed
+"""
+_PROFILE = """
+Name string 255 required
+PermissionsModifyAllData boolean
+PermissionsCustomizeApplication boolean
+PermissionsApiEnabled boolean
+"""
+_PERMISSION_SET = """
+Name string 80 required unique
+Label string 80 required
+Description string 255
+IsOwnedByProfile boolean fixed
+IsCustom boolean fixed
+ProfileId reference fixed to:Profile:Profile
+PermissionsApiEnabled boolean
+"""
+_ASSIGNMENT = """
+PermissionSetId reference create required to:PermissionSet:PermissionSet
+AssigneeId reference create required to:User:Assignee
+"""
+_OBJECT_PERMISSIONS = """
+ParentId reference create required to:PermissionSet:Parent
+SobjectType picklist 40 create required
+PermissionsCreate boolean
+PermissionsRead boolean
+PermissionsEdit boolean
+PermissionsDelete boolean
+PermissionsViewAllRecords boolean
+PermissionsModifyAllRecords boolean
+"""
+_FIELD_PERMISSIONS = """
+ParentId reference create required to:PermissionSet:Parent
+SobjectType picklist 40 create required
+Field picklist 255 create required
+PermissionsEdit boolean
+PermissionsRead boolean
+"""
+_CUSTOM_FIELD = """
+TableEnumOrId picklist 40 fixed
+DeveloperName string 80 fixed
+FullName string 255 create
+NamespacePrefix string 15 fixed
+Metadata textarea 32000
+"""
+
+_SETUP: Document = {
+    "custom": False,
+    "feedEnabled": False,
+    "layoutable": False,
+    "searchable": False,
+    "triggerable": False,
+}
+_OBJECTS: tuple[tuple[str, str, str, str, str, Document], ...] = (
+    ("Account", "001", "Account", "Accounts", _ACCOUNT, {"mergeable": True}),
+    ("Contact", "003", "Contact", "Contacts", _CONTACT, {"mergeable": True}),
+    ("Lead", "00Q", "Lead", "Leads", _LEAD, {"mergeable": True}),
+    ("Opportunity", "006", "Opportunity", "Opportunities", _OPPORTUNITY, {}),
+    ("Task", "00T", "Task", "Tasks", _TASK, {}),
+    ("User", "005", "User", "Users", _USER, {"deletable": False, "undeletable": False}),
+    ("Group", "00G", "Group", "Groups", _GROUP, _SETUP),
+    ("Organization", "00D", "Organization", "Organizations", _ORGANIZATION, {**_SETUP, "createable": False}),
+    ("Profile", "00e", "Profile", "Profiles", _PROFILE, {**_SETUP, "createable": False}),
+    ("PermissionSet", "0PS", "Permission Set", "Permission Sets", _PERMISSION_SET, _SETUP),
+    ("PermissionSetAssignment", "0Pa", "Permission Set Assignment", "Permission Set Assignments", _ASSIGNMENT, _SETUP),
+    ("ObjectPermissions", "110", "Object Permissions", "Object Permissions", _OBJECT_PERMISSIONS, _SETUP),
+    ("FieldPermissions", "01k", "Field Permissions", "Field Permissions", _FIELD_PERMISSIONS, _SETUP),
+    ("CustomField", "00N", "Custom Field", "Custom Fields", _CUSTOM_FIELD, _SETUP),
+)
+TOOLING = frozenset({"CustomField"})
+"""Objects that the Tooling API alone shows."""
+SETUP = frozenset(name for name, *_, particulars in _OBJECTS if particulars.get("layoutable") is False) | {"User"}
+"""Objects of the org's own set-up: everybody may read them, administrators write them."""
+
+
+def standard_objects() -> list[Document]:
+    """The describe documents of a new org, fields included."""
+    return [_object(*each) for each in _OBJECTS]
+
+
+def field_from(line: str) -> Document:
+    """The document of the field that one line of the notation above says."""
+    words, _, values = line.partition(" =")
+    name, kind, *flags = words.split()
+    particulars: Document = {"label": _spaced(name)}
+    for flag in flags:
+        _read_flag(flag, kind, particulars)
+    if values:
+        default = particulars.get("defaultValue")
+        particulars["picklistValues"] = picklist_values(values.split("|"), default)
+    return field_document(name, kind, **particulars)
+
+
+def _object(name: str, prefix: str, label: str, plural: str, lines: str, particulars: Document) -> Document:
+    written = [each for each in f"{_SYSTEM}{lines}{_STAMPS}".splitlines() if each.strip()]
+    fields = [field_from(each) for each in written]
+    names = {each["name"]: each for each in fields}
+    if "Name" in names:
+        names["Name"].update(nameField=True, idLookup=True)
+    return {**object_document(name, prefix, label, plural, **particulars), "fields": fields}
+
+
+def _read_flag(flag: str, kind: str, particulars: Document) -> None:
+    word, _, rest = flag.partition(":")
+    if word[0].isdigit():
+        size = [int(each) for each in word.split(",")]
+        if kind in NUMBERS:
+            particulars.update({"digits": size[0]} if kind == "int" else {"precision": size[0], "scale": size[-1]})
+        else:
+            particulars["length"] = size[0]
+    elif word == "required":
+        particulars["nillable"] = False
+    elif word in {"create", "update", "fixed"}:
+        particulars.update(createable=word == "create", updateable=word == "update", permissionable=False)
+        if word == "fixed" and kind in {"id", "datetime", "reference"}:
+            particulars.update(defaultedOnCreate=True)
+        if kind == "id":
+            particulars["nillable"] = False
+    elif word == "of":
+        particulars.update(compoundFieldName=rest, **({"extraTypeInfo": "personname"} if rest == "Name" else {}))
+    elif word == "to":
+        objects, relationship = rest.split(":")
+        several = objects.split("+")
+        particulars.update(referenceTo=several, relationshipName=relationship)
+        particulars.update(polymorphicForeignKey=len(several) > 1, namePointing=len(several) > 1)
+    elif word == "default":
+        value = rest.replace("_", " ")
+        particulars.update(defaultedOnCreate=True, defaultValue=None if value == "me" else value)
+    else:
+        _read_mark(word, particulars)
+
+
+def _read_mark(word: str, particulars: Document) -> None:
+    marks: dict[str, Document] = {
+        "unique": {"unique": True, "idLookup": True},
+        "external": {"externalId": True, "idLookup": True},
+        "restricted": {"restrictedPicklist": True},
+    }
+    particulars.update(marks[word])
+
+
+def _spaced(name: str) -> str:
+    bare = name.removesuffix("__c").replace("_", " ")
+    return "".join(f" {each}" if each.isupper() and place else each for place, each in enumerate(bare)).replace(
+        "  ", " "
+    )

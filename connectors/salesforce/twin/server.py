@@ -1,0 +1,92 @@
+"""The twin as a whole: an HTTPS server and its control port on loopback, in threads of this process."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from connectors.salesforce.twin.control import Control, control_app
+from connectors.salesforce.twin.site import Site
+from connectors.salesforce.twin.sockets import LOOPBACK, Door, Serving
+from hub.sdk.testing.tls import Certificates, make_certificates
+
+
+class Twin:
+    """A Salesforce of one's own, as a context manager.
+
+    `folder` keeps its state (default: a temporary one); `port` and `control_port` 0 are free ones; `records` leads are
+    generated in a new org; `contracts` is a folder of recorded documents whose describes replace the compact ones.
+    """
+
+    def __init__(
+        self,
+        folder: Path | None = None,
+        *,
+        port: int = 0,
+        control_port: int = 0,
+        records: int = 0,
+        contracts: Path | None = None,
+    ) -> None:
+        self._given = folder
+        self._ports = (port, control_port)
+        self._records = records
+        self._contracts = contracts
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self._stack.close()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def described(self) -> Mapping[str, Any]:
+        """Where it is and what to log in with, for whoever started it."""
+        told = self.control.credentials()
+        return {
+            "url": self.url,
+            "host": self.host,
+            "control": self.control_url,
+            "authority": str(self.authority),
+            "consumer_key": told["consumer_key"],
+            "consumer_secret": told["consumer_secret"],
+            **told["users"]["integration"],
+            "folder": str(self.folder),
+        }
+
+    def _start(self) -> None:
+        if self._given is None:
+            self._given = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="twin-")))
+        self.folder = self._given
+        self.site = Site(self.folder, contracts=self._contracts)
+        self._stack.callback(self.site.close)
+        self.control = Control(self.site)
+        if self._records and not self.control.count("Lead"):
+            self.control.seed(self._records)
+        certificates = _certificates(self.folder / "tls")
+        self.authority = certificates.authority
+        serving = Serving(
+            Door(self.site, self.folder), self._ports[0], certificate=certificates.certificate, key=certificates.key
+        )
+        control = Serving(control_app(self.control), self._ports[1])
+        self.host = f"{LOOPBACK}:{serving.port}"
+        self.url = self.site.url = f"https://{self.host}"
+        self.control_url = f"http://{LOOPBACK}:{control.port}"
+        for each in (serving, control):
+            self._stack.callback(each.stop)
+            each.start()
+
+
+def _certificates(folder: Path) -> Certificates:
+    kept = Certificates(folder / "authority.pem", folder / "server.pem", folder / "server.key")
+    return kept if kept.key.exists() else make_certificates(folder)

@@ -1,0 +1,1 @@
+"""SOQL: text to a tree, and a tree to a query over the org's records."""
