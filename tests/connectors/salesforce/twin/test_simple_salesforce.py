@@ -27,9 +27,7 @@ def key_pair() -> tuple[str, str]:
     private = made.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-    public = made.public_key().public_bytes(
-        serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
+    public = made.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     return private.decode(), public.decode()
 
 
@@ -131,7 +129,9 @@ def test_a_record_is_made_read_changed_and_taken_away(twin: Twin, salesforce: Sa
         salesforce.Lead.delete(made["id"])
     assert caught.value.content[0]["errorCode"] == "ENTITY_IS_DELETED"
     assert twin.control.read(made["id"])["IsDeleted"] == 1
-    assert salesforce.query_all(f"SELECT Id FROM Lead WHERE Id = '{made['id']}'", include_deleted=True)["totalSize"] == 1
+    asked = f"SELECT Id FROM Lead WHERE Id = '{made['id']}'"
+    assert salesforce.query_all(asked)["totalSize"] == 0
+    assert salesforce.query_all(asked, include_deleted=True)["totalSize"] == 1
 
 
 def test_an_upsert_creates_once_and_then_updates(twin: Twin, salesforce: Salesforce) -> None:
