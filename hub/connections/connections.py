@@ -145,11 +145,15 @@ class Connections:
         """The connection may be opened again."""
         self._set_paused(name, actor, paused=False)
 
+    def refuse_paused(self, name: str) -> None:
+        """PausedConnectionError where the connection is paused."""
+        if self.get(name).paused:
+            raise PausedConnectionError(f"connection {name} is paused; resume it with hub connections resume {name}")
+
     @contextmanager
     def open(self, name: str, grant: Grant, context: Context | None = None) -> Iterator[GuardedConnection]:
         """The connection behind its guard, closed at the end of the block. PausedConnectionError where it is paused."""
-        if self.get(name).paused:
-            raise PausedConnectionError(f"connection {name} is paused; resume it with hub connections resume {name}")
+        self.refuse_paused(name)
         with self._opened(name, context or Context()) as connector:
             yield GuardedConnection(name, connector, grant)
 

@@ -13,6 +13,7 @@ from bisect import bisect_right
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import islice
 from typing import TypeVar
 
 import numpy as np
@@ -44,6 +45,8 @@ T = TypeVar("T")
 
 KEPT_BLOCKS = 24
 """Blocks kept open per process."""
+SCANNED = 6
+"""Blocks read at once by whoever looks through all of them."""
 SCATTERED = 0.05
 """Share of a block's rows below which updates are laid over it rather than rewriting it."""
 OVER_COUNT = 64
@@ -106,7 +109,7 @@ class Standing:
         self, mapping: str, seen: NDArray[np.uint64], fields: Mapping[str, pl.DataType] | None = None
     ) -> Iterator[pl.DataFrame]:
         """The records that stand (and have not left) but whose key's hash is not in `seen`, block by block."""
-        known = np.unique(seen)
+        known = np.sort(seen)
         for rows in self._scan(mapping):
             standing = rows.filter(pl.col("state") != LEFT)
             if not standing.is_empty():
@@ -302,16 +305,20 @@ class Standing:
     def _scan(
         self, mapping: str, may_hold: Callable[[Snapshot, int], bool] = lambda _snapshot, _at: True
     ) -> Iterator[pl.DataFrame]:
-        """The rows of every block that may hold what is looked for, in key order, each as it is when it is reached."""
+        """The rows of every block that may hold what is looked for, in key order, some blocks at a time.
+
+        Each is as it is when it is reached.
+        """
         position: str | None = ""
 
         def look(session: Session, snapshot: Snapshot) -> tuple[pl.DataFrame | None, str | None]:
             assert position is not None
-            for at in range(max(bisect_right(snapshot.lows, position) - 1, 0), len(snapshot.blocks)):
-                if may_hold(snapshot, at):
-                    rows = self._rows(session, snapshot, [at])[0]
-                    return blocks.between(rows, position, None), snapshot.high(at)
-            return None, None
+            left = range(max(bisect_right(snapshot.lows, position) - 1, 0), len(snapshot.blocks))
+            places = list(islice((at for at in left if may_hold(snapshot, at)), SCANNED))
+            if not places:
+                return None, None
+            rows = blocks.stacked(self._rows(session, snapshot, places))
+            return blocks.between(rows, position, None), snapshot.high(places[-1])
 
         while position is not None:
             _, (rows, position) = self._seen(mapping, look)

@@ -2,14 +2,17 @@
 
 from hub.runs.pages.faults import reach
 from hub.runs.pages.inline import Columns, checked, framed, inline, keys_of
-from hub.runs.pages.judging import Featured
+from hub.runs.pages.judging import Featured, Judged
 from hub.runs.pages.loading import Load
 from hub.runs.pages.staging import score_page, set_aside
-from hub.runs.pages.trip import LimitError, Remembering, Told, Trip, open_trip
+from hub.runs.pages.trip import Hashes, Intent, LimitError, Remembering, Told, Trip, open_trip
 
 __all__ = [
     "Columns",
     "Featured",
+    "Hashes",
+    "Intent",
+    "Judged",
     "LimitError",
     "Load",
     "Remembering",

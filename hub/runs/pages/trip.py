@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -14,6 +13,7 @@ from typing import TypeAlias
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
 from hub.audit import Action, Outcome
@@ -45,13 +45,11 @@ class Intent:
     """A page whose changes are stored and not yet written."""
 
     number: int
-    load: Load | None
     cursor: str | None
     decisions: pl.DataFrame
     counts: Counts
     segment: int | None
     seen: bytes | None
-    rows: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +60,8 @@ class Remembering:
     view: View
     after: Prepared | None
 
+
+Hashes: TypeAlias = NDArray[np.uint64]
 
 Told: TypeAlias = tuple[str, int, int]
 """Who asked, the first row of theirs in the segment, and how many."""
@@ -86,7 +86,6 @@ class Trip:
         self._open: dict[tuple[str, str], tuple[GuardedConnection, Context]] = {}
         self._stack = ExitStack()
         self._patience: float | None = None
-        self._flying = np.empty(0, dtype=np.uint64)
         facts = Facts(run.logical_at, compiled.model.name, compiled.model.number, compiled.document.digest)
         readers = (self._read_lookup, self._read_targets, self._read_target_keys)
         self._parking = Parking(compiled, hub.standing)
@@ -136,9 +135,14 @@ class Trip:
             self._stack, self._open, self._patience = stack, {}, seconds
             yield
 
+    def look_for_pause(self) -> None:
+        """PausedConnectionError where a connection that is open was paused since."""
+        for name, _ in self._open:
+            self._hub.connections.refuse_paused(name)
+
     # -- loading -------------------------------------------------------------------------------------------------
 
-    def pages(self, claim: Claim, after: str | None) -> Iterator[Load]:
+    def pages(self, claim: Claim, after: str | None) -> Generator[Load]:
         """The pages of a slice that are still to do."""
         if claim.kind is SliceKind.UNDO:
             return self._segments(claim, after)
@@ -158,7 +162,7 @@ class Trip:
         return hashes
 
     @staticmethod
-    def _reached(loads: Iterator[Load]) -> Iterator[Load]:
+    def _reached(loads: Iterator[Load]) -> Generator[Load]:
         reach("before read")
         for load in loads:
             reach("after read", load.frame["_key"])
@@ -193,7 +197,7 @@ class Trip:
             load = self.fetch(given.get_column("_key").struct.unnest())
             yield replace(load, frame=overlaid(load.frame, given, part), cursor=str(start + len(part)))
 
-    def _segments(self, claim: Claim, after: str | None) -> Iterator[Load]:
+    def _segments(self, claim: Claim, after: str | None) -> Generator[Load]:
         done = int(after) if after is not None else 0
         empty = pl.DataFrame(schema=self._compiled.source.page_schema(()))
         keys = pl.DataFrame(schema=self._compiled.source.schema(self._compiled.source.key))
@@ -241,53 +245,41 @@ class Trip:
 
     # -- judging and the first commit ----------------------------------------------------------------------------
 
-    def intend(
-        self, claim: Claim, number: int, load: Load, *, park: str | None = None, after: Future[None] | None = None
-    ) -> Intent:
-        """Judges a page and stores what is to be written: the first commit.
+    def hashes(self, load: Load) -> Hashes:
+        """A hash of each record's key in a page: two pages that share none share no record."""
+        return np.concatenate([key_hash(load.frame["_key"]), key_hash(load.gone.to_struct("_key"))])
 
-        `after` is the landing of the page before; it is awaited where both pages hold a record, so that the later
-        decision sees where the earlier left it.
-        """
+    def judge(self, load: Load, *, park: str | None = None) -> Judged:
+        """The decisions of a page, from where its records stand now; nothing is stored."""
         if load.segment is not None:
-            return self._intend_undo(claim, number, load)
-        hashes = self._await_overlap(load, after)
+            return self._judge_undo(load.segment)
         open_, parked = self._parking.without_parked(load)
         featured = self._judge.features(open_) if park is None else self._parking.featured(open_)
         judged = self._judge.judge(self._judge.sift(featured), park=park)
-        judged = replace(judged, counts=judged.counts + parked)
         reach("after score", load.frame["_key"])
-        return self._store(claim, number, judged, load, self._kept(claim, hashes))
+        return replace(judged, counts=judged.counts + parked)
 
-    def _kept(self, claim: Claim, hashes: np.ndarray) -> bytes | None:
+    def _kept(self, claim: Claim, hashes: Hashes | None) -> bytes | None:
         """What a page remembers of its keys: a full run finds by them who is gone, one ahead of itself what is done."""
-        full = self.run.kind is RunKind.FULL
-        return hashes.tobytes() if claim.kind is SliceKind.READ and (full or self.run.ahead) else None
+        kept = claim.kind is SliceKind.READ and (self.run.kind is RunKind.FULL or self.run.ahead)
+        return hashes.tobytes() if kept and hashes is not None else None
 
-    def _await_overlap(self, load: Load, after: Future[None] | None) -> np.ndarray:
-        hashes = np.concatenate([key_hash(load.frame["_key"]), key_hash(load.gone.to_struct("_key"))])
-        if after is not None and np.intersect1d(hashes, self._flying).size:
-            after.result()
-        self._flying = hashes
-        return hashes
-
-    def _intend_undo(self, claim: Claim, number: int, load: Load) -> Intent:
-        assert load.segment is not None
+    def _judge_undo(self, segment: int) -> Judged:
         assert self.run.subject is not None
         targets = [(column.removesuffix(name), name) for name, column in self.terms.columns.items()]
-        decisions = undo_segment(self._hub.log, load.segment, self.run.subject, targets)
-        judged = Judged(decisions, Counts(decisions.height, {}), decisions.height)
-        return self._store(claim, number, judged, load, None)
+        decisions = undo_segment(self._hub.log, segment, self.run.subject, targets)
+        return Judged(decisions, Counts(decisions.height, {}), decisions.height)
 
-    def _store(self, claim: Claim, number: int, judged: Judged, load: Load | None, seen: bytes | None) -> Intent:
-        cursor = load.cursor if load is not None else None
+    def store(self, claim: Claim, number: int, load: Load, judged: Judged, hashes: Hashes | None = None) -> Intent:
+        """Stores what is to be written of a judged page: the first commit. LimitError where that is too much."""
+        seen = self._kept(claim, hashes)
+        cursor = load.cursor
         decisions = completed(judged.decisions, self._compiled)
-        rows = load.rows if load is not None else judged.counts.read
         if self.run.dry:
             counts = judged.counts.but({"planned": judged.planned})
-            return Intent(number, load, cursor, decisions.clear(), counts, None, seen, rows)
+            return Intent(number, cursor, decisions.clear(), counts, None, seen)
         if not decisions.height and not self.run.ahead:
-            return Intent(number, load, cursor, decisions, judged.counts, None, seen, rows)
+            return Intent(number, cursor, decisions, judged.counts, None, seen)
         reach("before first commit", decisions["_key"])
         segment = (
             self._hub.log.write(self._facts(claim.run, claim.number, number), decisions) if decisions.height else None
@@ -317,12 +309,12 @@ class Trip:
 
         self._hub.database.retrying(commit)
         reach("after first commit", decisions["_key"])
-        return Intent(number, load, cursor, decisions, judged.counts, page.segment, None, rows)
+        return Intent(number, cursor, decisions, judged.counts, page.segment, None)
 
     def recall(self, page: PageRecord) -> Intent:
         """A page found between its two commits, as it was stored."""
         decisions = self._hub.log.frame(page.segment) if page.segment is not None else pl.DataFrame()
-        return Intent(page.number, None, page.cursor, decisions, page.counts, page.segment, None, page.counts.read)
+        return Intent(page.number, page.cursor, decisions, page.counts, page.segment, None)
 
     # -- the write and the second commit -------------------------------------------------------------------------
 
@@ -429,7 +421,7 @@ class Trip:
 
     def store_features(self, claim: Claim, number: int, load: Load, *, park: str | None = None) -> None:
         """Reads and sifts a page for a model that another pool scores."""
-        hashes = self._await_overlap(load, None)
+        hashes = self.hashes(load)
         open_, parked = self._parking.without_parked(load)
         featured = self._judge.features(open_) if park is None else self._parking.featured(open_)
         sifted = self._judge.sift(featured)
@@ -467,7 +459,7 @@ class Trip:
         judged = self._judge.judge(sifted, scored, park=park)
         judged = replace(judged, counts=judged.counts + page.counts)
         load = Load(pl.DataFrame(), gone, page.cursor)
-        return self._store(claim, page.number, judged, load, None)
+        return self.store(claim, page.number, load, judged)
 
     # -- the far sides -------------------------------------------------------------------------------------------
 

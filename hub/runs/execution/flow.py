@@ -1,0 +1,98 @@
+"""Judged pages on their way: each is stored, then written, in order, while the next ones are read and judged."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from hub.runs.execution.lanes import Lane, Lanes, SkippedError
+from hub.runs.pages import Hashes, Judged, Load, Trip
+from hub.runs.types import Claim
+
+UNDER_WAY = 2
+"""Judged pages that may be under way at once: one being stored, one being written."""
+MARKS = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    hashes: Hashes
+    stored: Future[Future[None] | None]
+
+    def done(self) -> None:
+        """Waits until the page is written, or stored where it is not to be; raises what went wrong."""
+        landing = self.stored.result()
+        if landing is not None:
+            landing.result()
+
+
+class Flow:
+    """The pages of one claim between being judged and being done with.
+
+    The first commit of a page follows that of the page before, and so does its write; a page that fails keeps those
+    after it from being written. So what is found after a crash is a row of stored pages, the first of them unwritten.
+    """
+
+    def __init__(self, trip: Trip, claim: Claim, lanes: Lanes, check: Callable[[], None], *, lands: bool) -> None:
+        self._trip = trip
+        self._claim = claim
+        self._check = check
+        self._lands = lands
+        self._store = Lane(lanes.storing)
+        self._write = Lane(lanes.writing)
+        self._pages: deque[_Page] = deque()
+
+    def meet(self, hashes: Hashes) -> None:
+        """Waits for the pages that hold one of these records: a later decision sees where the earlier left it."""
+        last = max((at for at, page in enumerate(self._pages) if shared(hashes, page.hashes)), default=-1)
+        for _ in range(last + 1):
+            self._pages.popleft().done()
+
+    def put(self, number: int, load: Load, judged: Judged, hashes: Hashes) -> None:
+        """Sends a judged page on its way, as soon as there is room."""
+        while len(self._pages) >= UNDER_WAY:
+            self._pages.popleft().done()
+        self._pages.append(_Page(hashes, self._store.give(self._stored, number, load, judged, hashes)))
+
+    def settle(self) -> None:
+        """Waits for all pages that are under way."""
+        while self._pages:
+            self._pages.popleft().done()
+
+    def _stored(self, number: int, load: Load, judged: Judged, hashes: Hashes) -> Future[None] | None:
+        intent = self._trip.store(self._claim, number, load, judged, hashes)
+        return self._write.give(self._trip.land, self._claim, intent, self._check) if self._lands else None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        """Leaves nothing under way. Of several errors, that of the earliest page is the one to act on."""
+        first: BaseException | None = None
+        for page in self._pages:
+            try:
+                page.done()
+            except SkippedError:
+                continue
+            except BaseException as failed:  # noqa: BLE001  (raised below)
+                first = first or failed
+        self._pages.clear()
+        if first is not None and first is not error:
+            raise first
+
+
+def shared(some: Hashes, others: Hashes) -> bool:
+    """Whether a hash is in both; a look at a table of marks first, since nearly always none is."""
+    marks = np.zeros(MARKS, np.bool_)
+    marks[others % MARKS] = True
+    likely = some[marks[some % MARKS]]
+    if not likely.size:
+        return False
+    marks[:] = False
+    marks[likely % MARKS] = True
+    return bool(np.isin(likely, others[marks[others % MARKS]]).any())

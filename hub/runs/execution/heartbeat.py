@@ -1,0 +1,70 @@
+"""Keeps the lease of the slice at hand alive while its work goes on."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Self
+
+import structlog
+from sqlalchemy.exc import DBAPIError
+
+from hub.database import DatabaseError
+from hub.mappings import PausedMappingError
+from hub.runs.installation import Installation
+from hub.runs.types import Claim, LostLeaseError, RunKind
+
+log = structlog.get_logger(__name__)
+
+
+class Heartbeat:
+    """Keeps a lease alive from a thread of its own; it stops when the work makes no progress for too long."""
+
+    def __init__(self, hub: Installation, claim: Claim, progress: Callable[[], None]) -> None:
+        self._hub = hub
+        self._claim = claim
+        self._tell = progress
+        self._stop = threading.Event()
+        self._lost: Exception | None = None
+        self._progress = time.monotonic()
+        self._thread = threading.Thread(target=self._beat, name="heartbeat", daemon=True)
+
+    def check(self) -> None:
+        """Tells the heartbeat that the work goes on. LostLeaseError where the slice is no longer ours."""
+        self._progress = time.monotonic()
+        self._tell()
+        if self._lost is not None:
+            raise self._lost
+
+    def _beat(self) -> None:
+        lease = self._hub.settings.lease_seconds
+        while not self._stop.wait(lease / 3):
+            if time.monotonic() - self._progress > self._hub.settings.record_seconds:
+                return
+            try:
+                with self._hub.database.begin() as session:
+                    self._hub.ledger.beat(session, self._claim, lease)
+                self._look_for_pause()
+            except (LostLeaseError, PausedMappingError) as lost:
+                self._lost = lost
+                return
+            except (DBAPIError, DatabaseError) as error:
+                log.warning("heartbeat failed", run=self._claim.run, slice=self._claim.number, why=type(error).__name__)
+
+    def _look_for_pause(self) -> None:
+        with self._hub.database.read() as session:
+            run = self._hub.ledger.run(session, self._claim.run)
+        if run.kind is not RunKind.UNDO and self._hub.mappings.get(run.mapping).paused:
+            raise PausedMappingError(
+                f"mapping {run.mapping} was paused; `hub mappings resume {run.mapping}` lifts it,"
+                f" then `hub runs resume {run.id}` goes on"
+            )
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stop.set()
+        self._thread.join()

@@ -1,0 +1,203 @@
+"""One worker: claims slices, carries each as far as it goes, and says what becomes of one that cannot go on."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+
+import structlog
+from polars.exceptions import PanicException
+
+from hub.connections import ConnectionsError
+from hub.database import Database, DatabaseError, is_transient
+from hub.mappings import MappingError, MappingsError, PausedMappingError
+from hub.models import ModelError
+from hub.runs.execution.carriage import Carriage
+from hub.runs.execution.flow import UNDER_WAY
+from hub.runs.execution.heartbeat import Heartbeat
+from hub.runs.execution.lanes import Lanes
+from hub.runs.execution.staged import Scoring
+from hub.runs.installation import Installation
+from hub.runs.pages import LimitError, Trip, open_trip, reach
+from hub.runs.planning import differences
+from hub.runs.store import abandon_worker
+from hub.runs.types import MOST_TRIES, SHRINK, Claim, LostLeaseError, RunError, RunKind, RunState, SliceKind, Stage
+from hub.sdk import UnauthorizedError, UnavailableError, UnexpectedError
+
+MOST_WAITS = 20
+"""How often in a row a far side may be unavailable before a person is asked."""
+LONGEST_WAIT = 300.0
+
+log = structlog.get_logger(__name__)
+
+
+class Worker:
+    """Works for one pool; belongs to one process. `name` tells workers apart in the ledger."""
+
+    def __init__(
+        self,
+        hub: Installation,
+        pool: str,
+        name: str,
+        *,
+        progress: Callable[[], None] = lambda: None,
+        stopping: Callable[[], bool] = lambda: False,
+    ) -> None:
+        """`progress` is called once a page; `stopping` is asked then, and the slice given back where it says so."""
+        self._hub = hub
+        self._pool = pool
+        self._name = name
+        self._progress = progress
+        self._stopping = stopping
+        self._trip: Trip | None = None
+        self._lanes: Lanes | None = None
+        self._open = ExitStack()
+
+    def work(self, run: str | None = None) -> bool:
+        """Carries one slice (of `run`, where named) as far as it goes; False where there was nothing to claim."""
+        lease = self._hub.settings.lease_seconds
+        reach("before claim")
+        claim = self._hub.database.retrying(lambda s: self._hub.ledger.claim(s, self._pool, self._name, lease, run))
+        if claim is None:
+            self.rest()
+            return False
+        reach("after claim")
+        self._wake_others()
+        told = {"run": claim.run, "slice": claim.number, "stage": claim.stage, "attempt": claim.attempt}
+        log.info("slice claimed", worker=self._name, **told)
+        try:
+            with Heartbeat(self._hub, claim, self._progress) as heartbeat:
+                self._carry(claim, heartbeat)
+        except LostLeaseError as lost:
+            log.warning("slice lost", run=claim.run, slice=claim.number, why=str(lost))
+            self._give_up(claim)
+        return True
+
+    def _wake_others(self) -> None:
+        """One ring wakes one worker; whoever finds more than it can carry passes it on."""
+        if self._hub.celery is None:
+            return
+        with self._hub.database.read() as session:
+            more = self._hub.ledger.more(session, self._pool)
+        if more:
+            self._hub.ring([self._pool])
+
+    def _carry(self, claim: Claim, heartbeat: Heartbeat) -> None:
+        try:
+            if claim.stage is Stage.SCORE:
+                Scoring(self._hub, claim, heartbeat).carry()
+                return
+            with self._travelling(claim) as (trip, lanes):
+                claim = self._shrunk(claim)
+                Carriage(self._hub, trip, claim, heartbeat, lanes, self._stopping).carry()
+        except UnavailableError as error:
+            self._wait(claim, error.message, error.retry_after)
+        except (UnauthorizedError, LimitError, MappingsError, ConnectionsError, ModelError, RunError) as error:
+            self._hold(claim, str(error))
+        except (MappingError, UnexpectedError) as error:
+            self._hold(claim, differences(self._hub, claim.run) or str(error))
+        except (LostLeaseError, DatabaseError):
+            raise
+        except (Exception, PanicException) as error:  # noqa: BLE001  (tried again in parts; what fails alone is parked)
+            self._failed(claim, error)
+
+    def _failed(self, claim: Claim, error: BaseException) -> None:
+        if is_transient(error):
+            raise error
+        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOSPC):
+            self._wait(claim, f"this machine is out of {_resource(error)}", None)
+            return
+        log.error("page failed", run=claim.run, slice=claim.number, attempt=claim.attempt, exc_info=error)
+        if claim.attempt > MOST_TRIES + 1:
+            self._hold(claim, f"a page failed {claim.attempt} times ({type(error).__name__}); see the log")
+            return
+        self._hub.database.retrying(lambda s: self._hub.ledger.forgive(s, claim))
+
+    @contextmanager
+    def _travelling(self, claim: Claim) -> Iterator[tuple[Trip, Lanes]]:
+        """The run's trip and the threads it goes on; both stay open for its next slice, unless this one fails."""
+        try:
+            trip = self._trip_of(claim)
+            if self._lanes is None:
+                self._lanes = Lanes()
+                self._open.callback(self._lanes.close)
+                self._open.enter_context(trip.travelling())
+            trip.look_for_pause()
+            yield trip, self._lanes
+        except BaseException:
+            self.rest()
+            raise
+
+    def _trip_of(self, claim: Claim) -> Trip:
+        """The run's trip, made anew where it was resumed under another version. PausedMappingError."""
+        trip = self._trip
+        with self._hub.database.read() as session:
+            wanted = self._hub.ledger.version(session, claim.run)
+        if trip is None or (trip.run.id, trip.run.version, trip.run.model) != (claim.run, *wanted):
+            self._forget()
+            trip = self._trip = open_trip(self._hub, claim.run)
+        if trip.run.kind is not RunKind.UNDO and self._hub.mappings.get(trip.run.mapping).paused:
+            raise PausedMappingError(
+                f"mapping {trip.run.mapping} is paused; `hub mappings resume {trip.run.mapping}` lifts it,"
+                f" then `hub runs resume {claim.run}` goes on"
+            )
+        return trip
+
+    def rest(self) -> None:
+        """Closes what is open towards the far sides; the next slice opens it again."""
+        self._lanes = None
+        self._open.close()
+
+    def _forget(self) -> None:
+        self.rest()
+        self._trip = None
+
+    def _shrunk(self, claim: Claim) -> Claim:
+        """The claim with smaller pages, where whoever held the slice before failed on its page.
+
+        A write that was under way is blamed first: it is taken up in parts before anything else is read.
+        """
+        if claim.attempt == 1:
+            return claim
+        with self._hub.database.read() as session:
+            if self._hub.ledger.writing(session, claim):
+                return replace(claim, attempt=1)
+        if claim.page_rows == 1 or claim.kind is SliceKind.UNDO or claim.stage is not Stage.READ:
+            return claim
+        # The page that failed may have been judged while those before it were not stored yet.
+        rows, fragile = max(1, claim.page_rows // SHRINK), UNDER_WAY * claim.page_rows
+        self._hub.database.retrying(lambda s: self._hub.ledger.shrink(s, claim, rows, fragile))
+        return replace(claim, page_rows=rows, fragile=fragile, attempt=1)
+
+    def _wait(self, claim: Claim, why: str, seconds: float | None) -> None:
+        ledger = self._hub.ledger
+        waits = self._hub.database.retrying(lambda s: ledger.wait(s, claim, seconds, LONGEST_WAIT))
+        log.warning("slice waits", run=claim.run, slice=claim.number, why=why, waits=waits)
+        if waits >= MOST_WAITS:
+            self._hold(claim, f"{why}; given up after {waits} tries, `hub runs resume {claim.run}` tries again")
+
+    def _hold(self, claim: Claim, why: str) -> None:
+        log.warning("run held", run=claim.run, why=why)
+        self._forget()
+        with self._hub.database.begin() as session:
+            self._hub.end(session, claim.run, RunState.HELD, why)
+        self._give_up(claim)
+
+    def _give_up(self, claim: Claim) -> None:
+        self._forget()
+        try:
+            with self._hub.database.begin() as session:
+                self._hub.ledger.release(session, claim)
+        except LostLeaseError:
+            log.info("slice already held by another", run=claim.run, slice=claim.number)
+
+
+def abandon(database: Database, worker: str) -> int:
+    """Ends the leases of a worker whose process is known to be dead; how many slices it held."""
+    return database.retrying(lambda session: abandon_worker(session, worker))
+
+
+def _resource(error: BaseException) -> str:
+    return "memory" if isinstance(error, MemoryError) else "disk space"
