@@ -8,7 +8,20 @@ from collections.abc import Iterator, Sequence
 
 import typer
 
-from hub.cli import access, audit, connections, connectors, decisions, demo, keys, mappings, models, processes, runs
+from hub.cli import (
+    access,
+    audit,
+    connections,
+    connectors,
+    decisions,
+    demo,
+    keys,
+    mappings,
+    models,
+    processes,
+    runs,
+    twin,
+)
 from hub.cli.output import RefusedError
 
 app = typer.Typer(
@@ -23,6 +36,7 @@ for room in (connectors, connections, models, mappings, runs, decisions, audit, 
     app.add_typer(room.app, name=room.__name__.rpartition(".")[2])
 processes.add_to(app)
 demo.add_to(app)
+twin.add_to(app)
 
 
 def main() -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import tempfile
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -68,6 +69,9 @@ class Twin:
         if self._given is None:
             self._given = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="twin-")))
         self.folder = self._given
+        # Credentials are kept in it.
+        self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._stack.enter_context(_alone_in(self.folder))
         self.site = Site(self.folder, contracts=self._contracts)
         self._stack.callback(self.site.close)
         self.control = Control(self.site)
@@ -85,6 +89,14 @@ class Twin:
         for each in (serving, control):
             self._stack.callback(each.stop)
             each.start()
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Holds the folder against another twin. BlockingIOError where one is at work in it."""
+    with (folder / "lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
 
 
 def _certificates(folder: Path) -> Certificates:
