@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 STATUS = {
     "API_DISABLED_FOR_ORG": 403,
@@ -35,11 +35,6 @@ class Problem:
         """As a collections answer shows it."""
         return {"statusCode": self.code, "message": self.message, "fields": list(self.fields)}
 
-    def alone(self) -> dict[str, Any]:
-        """As the answer to a call about this record alone shows it."""
-        shown: dict[str, Any] = {**dict(self.more), "message": self.message, "errorCode": self.code}
-        return {**shown, "fields": list(self.fields)}
-
     def in_file(self) -> str:
         """As a result file of a bulk job shows it."""
         return f"{self.code}:{self.message}:{','.join(self.fields)} --"
@@ -55,12 +50,20 @@ class RefusedError(Exception):
         self.code = code
         self.message = message
         self.status = status or STATUS.get(code, 400)
-        self.fields = fields
+        self._fields = fields
+        self._more: dict[str, Any] = {}
+
+    @classmethod
+    def of(cls, problem: Problem) -> Self:
+        """The call was about one record, and this is why that one is refused."""
+        made = cls(problem.code, problem.message, fields=problem.fields)
+        made._more = dict(problem.more)
+        return made
 
     def body(self) -> list[dict[str, Any]]:
         """The answer's body."""
-        shown: dict[str, Any] = {"message": self.message, "errorCode": self.code}
-        return [shown if self.fields is None else {**shown, "fields": list(self.fields)}]
+        shown: dict[str, Any] = {**self._more, "message": self.message, "errorCode": self.code}
+        return [shown if self._fields is None else {**shown, "fields": list(self._fields)}]
 
 
 def not_found() -> RefusedError:

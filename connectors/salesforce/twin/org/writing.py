@@ -299,5 +299,4 @@ def _same(value: Any, key: Field) -> Any:
 def refuse_alone(outcome: Outcome) -> None:
     """RefusedError for a call that was about one record alone and did not go through."""
     if outcome.problems:
-        first = outcome.problems[0]
-        raise RefusedError(first.code, first.message, fields=first.fields)
+        raise RefusedError.of(outcome.problems[0])
