@@ -41,6 +41,7 @@ from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
 from sqlalchemy.sql.functions import FunctionElement
 
+from hub.faults import commit, reach
 from hub.settings import Settings
 
 if TYPE_CHECKING:
@@ -168,8 +169,12 @@ class Database:
     @contextmanager
     def begin(self) -> Iterator[Session]:
         """One writing transaction. On SQLite it takes the write lock at once, so it never fails half-way."""
-        with self._turn, self.sessions.begin() as session:
-            yield session
+        point = commit()
+        with self._turn, self.sessions() as session:
+            with session.begin():
+                yield session
+                _reach("before", point)
+            _reach("after", point)
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -199,13 +204,16 @@ class Database:
 
         A connection lost at commit is CommitUnknownError, unless `repeatable` says that doing it twice is harmless.
         """
+        point = commit(work)
         for attempt in range(1, attempts + 1):
             committing = False
             try:
                 with self._turn, self.sessions() as session:
                     result = work(session)
+                    _reach("before", point)
                     committing = True
                     session.commit()
+                    _reach("after", point)
                 return result
             except DBAPIError as error:
                 if committing and error.connection_invalidated and not repeatable:
@@ -242,6 +250,11 @@ class Database:
     def close(self) -> None:
         """Gives back every connection; harmless when repeated."""
         self.engine.dispose()
+
+
+def _reach(when: str, point: str | None) -> None:
+    if point is not None:
+        reach(f"{when} {point}")
 
 
 def is_transient(error: BaseException) -> bool:

@@ -21,6 +21,7 @@ from kombu.entity import Exchange, Queue
 from kombu.exceptions import KombuError
 from kombu.exceptions import OperationalError as BrokerError
 
+from hub.faults import around
 from hub.settings import Settings
 
 RING = "hub.ring"
@@ -150,7 +151,8 @@ def ring(app: Celery, pool: str) -> bool:
     try:
         # Declared by those who listen alone: RabbitMQ closes the channel of one of two who declare a new quorum queue
         # at the same time, and a ring for a pool that nobody serves has nowhere to wait.
-        app.tasks[RING].apply_async(queue=queue(app.conf.broker_url, pool), declare=[], retry=False, expires=60)
+        with around("ring"):
+            app.tasks[RING].apply_async(queue=queue(app.conf.broker_url, pool), declare=[], retry=False, expires=60)
     except (BrokerError, KombuError, OSError) as error:
         if not away.told:
             log.warning("the broker does not answer (%s); workers look for work by themselves", type(error).__name__)

@@ -125,7 +125,5 @@ class AuditLog:
         if self._database.sqlite:
             # This transaction holds the only write lock; a second one would wait for it for ever.
             return open_writer(session, self._clock)
-        with self._database.sessions() as own:
-            writer = open_writer(own, self._clock)
-            own.commit()
-            return writer
+        with self._database.begin() as own:
+            return open_writer(own, self._clock)

@@ -23,6 +23,7 @@ from hub.connections.types import (
     nearest,
 )
 from hub.database import Database
+from hub.faults import around
 from hub.keys import KeyRing, canonical
 from hub.sdk import CheckReport, Connector, ConnectorError, Context, Entity, Grant, Json, Secret
 
@@ -111,21 +112,22 @@ class Connections:
         """Logs in and tells identity and rights; also of a paused connection. Both ends are recorded."""
         try:
             with self._opened(name, context or Context()) as connector:
-                report = connector.check()
+                report = GuardedConnection(name, connector, Grant()).check()
         except ConnectorError as error:
-            with self._database.begin() as session:
-                detail: dict[str, Json] = {"error": type(error).__name__}
-                self._record(session, actor, Action.CONNECTION_CHECK, name, Outcome.FAILED, detail)
+            self._note_check(name, actor, Outcome.FAILED, {"error": type(error).__name__})
             raise
-        with self._database.begin() as session:
-            detail = {"identity": report.identity, "product": report.product, "missing": list(report.missing)}
-            self._record(session, actor, Action.CONNECTION_CHECK, name, detail=detail)
+        detail = {"identity": report.identity, "product": report.product, "missing": list(report.missing)}
+        self._note_check(name, actor, Outcome.DONE, detail)
         return report
+
+    def _note_check(self, name: str, actor: Actor, outcome: Outcome, detail: Mapping[str, Json]) -> None:
+        with self._database.begin() as session:
+            self._record(session, actor, Action.CONNECTION_CHECK, name, outcome, detail)
 
     def entities(self, name: str, names: Collection[str] | None = None) -> Sequence[Entity]:
         """What the connection can read and write, asked of the far side; with `names` these entities alone."""
         with self._opened(name, Context()) as connector:
-            return connector.entities(names)
+            return GuardedConnection(name, connector, Grant()).entities(names)
 
     def remove(self, name: str, actor: Actor) -> None:
         """Forgets the connection and destroys its secrets."""
@@ -166,11 +168,13 @@ class Connections:
             secrets = self._secrets(session, name, row.secrets)
         spec = self.catalogue.spec(row.connector)
         context.shared = self._shared.setdefault(name, DatabaseShared(self._database, self._keys, name))
-        connector = self.catalogue.make(spec, make_config(spec, row.settings, secrets), context)
+        with around("open"):
+            connector = self.catalogue.make(spec, make_config(spec, row.settings, secrets), context)
         try:
             yield connector
         finally:
-            connector.close()
+            with around("close"):
+                connector.close()
 
     def _row(self, session: Session, name: str) -> store.ConnectionRow:
         row = store.connection(session, name)

@@ -5,13 +5,14 @@ Everything here costs per page or per call, never per record.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import replace
 
 import polars as pl
 
 from hub.connections.types import GrantError
+from hub.faults import around, reach
 from hub.sdk import (
     Changes,
     CheckReport,
@@ -100,17 +101,18 @@ class GuardedSource:
     def read(self, selection: Selection, *, after: Cursor | None = None) -> Iterator[Page]:
         """As `Source.read`; refused at the call, not at the first page."""
         self._rules.check_read(selection)
-        return _trimmed(self._source.read(selection, after=after), selection)
+        return _trimmed("read", lambda: self._source.read(selection, after=after), selection)
 
     def lookup(self, selection: Selection, match: pl.DataFrame) -> Iterator[Page]:
         """As `Source.lookup`."""
         self._rules.check_read(selection, match.columns)
-        return _trimmed(self._source.lookup(selection, match), selection)
+        return _trimmed("lookup", lambda: self._source.lookup(selection, match), selection)
 
     def split(self, selection: Selection, parts: int) -> Sequence[Selection]:
         """As `Source.split`; the parts may differ from the whole in `part` alone."""
         self._rules.check_read(selection)
-        made = self._source.split(selection, parts)
+        with around("split"):
+            made = self._source.split(selection, parts)
         if not 1 <= len(made) <= max(parts, 1):
             raise UnexpectedError(f"{selection.entity} was to be split into at most {parts} parts, not {len(made)}")
         if any(replace(each, part=selection.part) != selection for each in made):
@@ -120,7 +122,8 @@ class GuardedSource:
     def head(self, selection: Selection) -> Cursor | None:
         """As `Source.head`."""
         self._rules.check_read(selection)
-        return self._source.head(selection)
+        with around("head"):
+            return self._source.head(selection)
 
 
 class GuardedDestination:
@@ -133,7 +136,9 @@ class GuardedDestination:
     def write(self, changes: Changes, *, journal: Journal) -> Results:
         """As `Destination.write`. UnexpectedError where the answers do not fit the changes: they are unknown then."""
         self._rules.check_changes(changes)
-        return _fitting(self._destination.write(changes, journal=journal), changes)
+        with around("write", changes.frame[KEY]):
+            results = self._destination.write(changes, journal=journal)
+        return _fitting(results, changes)
 
 
 class GuardedLive:
@@ -146,11 +151,12 @@ class GuardedLive:
     def follow(self, selection: Selection, *, after: Cursor | None) -> Iterator[Page]:
         """As `Live.follow`; refused at the call."""
         self._rules.check_read(selection)
-        return _trimmed(self._live.follow(selection, after=after), selection)
+        return _trimmed("follow", lambda: self._live.follow(selection, after=after), selection)
 
     def acknowledge(self, cursor: Cursor) -> None:
         """As `Live.acknowledge`."""
-        self._live.acknowledge(cursor)
+        with around("acknowledge"):
+            self._live.acknowledge(cursor)
 
 
 class GuardedProvisioner:
@@ -163,7 +169,8 @@ class GuardedProvisioner:
     def provision(self, entity: str, fields: Sequence[Field]) -> None:
         """As `Provisioner.provision`."""
         self._rules.check_write(entity, [each.name for each in fields])
-        self._provisioner.provision(entity, fields)
+        with around("provision"):
+            self._provisioner.provision(entity, fields)
 
 
 class GuardedConnection(AbstractContextManager["GuardedConnection"]):
@@ -182,11 +189,13 @@ class GuardedConnection(AbstractContextManager["GuardedConnection"]):
 
     def check(self) -> CheckReport:
         """As `Connector.check`."""
-        return self._connector.check()
+        with around("check"):
+            return self._connector.check()
 
     def entities(self, names: Collection[str] | None = None) -> Sequence[Entity]:
         """As `Connector.entities`: names and types, no values."""
-        return self._connector.entities(names)
+        with around("entities"):
+            return self._connector.entities(names)
 
     def plan(self) -> str:
         """What to grant at the far side for this grant, in its own terms."""
@@ -214,21 +223,31 @@ class GuardedConnection(AbstractContextManager["GuardedConnection"]):
 
     def close(self) -> None:
         """As `Connector.close`."""
-        self._connector.close()
+        with around("close"):
+            self._connector.close()
 
     def __exit__(self, *exc: object) -> None:
         self.close()
 
 
-def _trimmed(pages: Iterator[Page], selection: Selection) -> Iterator[Page]:
+def _trimmed(call: str, ask: Callable[[], Iterator[Page]], selection: Selection) -> Iterator[Page]:
     wanted = [*selection.fields, *RESERVED]
-    for page in pages:
+    for page in _reaching(call, ask):
         if page.frame.columns == wanted:
             yield page
             continue
         if missing := [name for name in wanted if name not in page.frame.columns]:
             raise UnexpectedError(f"a page of {selection.entity} lacks {', '.join(missing)}")
         yield Page(page.frame.select(wanted), page.cursor)
+
+
+def _reaching(call: str, ask: Callable[[], Iterator[Page]]) -> Iterator[Page]:
+    """The pages, each a call to the far side of its own; the last finds that there are no more."""
+    reach(f"before {call}")
+    for page in ask():
+        reach(f"after {call}", page.frame[KEY] if KEY in page.frame.columns else None)
+        yield page
+        reach(f"before {call}")
 
 
 def _fitting(results: Results, changes: Changes) -> Results:

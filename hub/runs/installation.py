@@ -67,8 +67,11 @@ class Installation:
             if not self.database.retrying(lambda s, p=pool: self.ledger.wants_ring(s, p, RING_STALE)):  # type: ignore[misc]
                 continue
             if not ring(self.celery, pool):
-                # Nobody will hear it: the next ring must not wait for this one.
-                self.database.retrying(lambda s, p=pool: self.ledger.heard(s, p))  # type: ignore[misc]
+                self.unring(pool)
+
+    def unring(self, pool: str) -> None:
+        """A ring was heard, or nobody will hear it: the next one must not wait for it."""
+        self.database.retrying(lambda session: self.ledger.heard(session, pool))
 
     def pending(self) -> bool:
         """Whether some run can still go on without a person."""

@@ -102,9 +102,13 @@ def _listening(hub: Installation, pool: str, bell: threading.Event) -> Iterator[
         return
     from hub.queue import listen
 
+    def heard() -> bool:
+        hub.unring(pool)
+        return True
+
     def rung() -> None:
         bell.set()  # first: hearing it must not wait for the database
-        _despite_absence(lambda: hub.database.retrying(lambda session: hub.ledger.heard(session, pool)) is None)
+        _despite_absence(heard)
 
     with listen(hub.celery, pool, rung):
         yield

@@ -20,6 +20,7 @@ from hub.decisions.log.files import CHUNK_ROWS, OpenFile, pack
 from hub.decisions.log.files import store as store_file
 from hub.decisions.log.rows import ORDER, ROW, SEGMENT, bounds
 from hub.decisions.types import IntegrityError, Segment, SegmentFile
+from hub.faults import around
 from hub.keys import KeyRing
 from hub.sdk import Clock
 
@@ -96,7 +97,8 @@ class Archive:
         """Deletes a file that no catalogue row names any more."""
         with self._lock:
             self._open.pop(path, None)
-        (self._folder / path).unlink(missing_ok=True)
+        with around("removal"):
+            (self._folder / path).unlink(missing_ok=True)
 
     def bounds(self, file: SegmentFile) -> tuple[str, str]:
         """Lowest and highest key text in a file."""

@@ -19,6 +19,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from hub.decisions.types import IntegrityError
+from hub.faults import around
 
 MAGIC = b"HUBSEG1\n"
 FOOTER = 2**63
@@ -119,11 +120,12 @@ def store(path: Path, content: bytes) -> None:
     draft = path.with_name(f".{path.name}.draft")
     descriptor = os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
     try:
-        with os.fdopen(descriptor, "wb") as file:
+        with os.fdopen(descriptor, "wb") as file, around("file"):
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        draft.replace(path)
+        with around("rename"):
+            draft.replace(path)
     except BaseException:
         draft.unlink(missing_ok=True)
         raise

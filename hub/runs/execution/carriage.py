@@ -13,7 +13,7 @@ from hub.runs.execution.heartbeat import Heartbeat
 from hub.runs.execution.lanes import Lanes, made_by
 from hub.runs.execution.staged import STAGED_PAGES, read_again
 from hub.runs.installation import Installation
-from hub.runs.pages import Intent, LimitError, Load, Trip, reach
+from hub.runs.pages import Intent, LimitError, Load, Trip
 from hub.runs.planning import finish
 from hub.runs.types import LANDING, MOST_PARKED, MOST_TRIES, Claim, PageRecord, PageState, Stage
 
@@ -141,14 +141,11 @@ class Carriage:
             self._hub.ledger.release(session, self._claim, **moved)
 
     def _end(self) -> None:
-        reach("before end")
-
         def commit(session: Session) -> None:
             self._hub.ledger.release(session, self._claim, stage=Stage.DONE.value, exhausted=True)
             finish(self._hub, session, self._claim.run)
 
         self._hub.database.retrying(commit)
-        reach("after end")
 
     def _read_staged(self) -> None:
         """Some pages read and stored for the pool that scores; those an earlier claim left are passed on with them."""

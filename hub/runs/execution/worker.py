@@ -20,7 +20,7 @@ from hub.runs.execution.heartbeat import Heartbeat
 from hub.runs.execution.lanes import Lanes
 from hub.runs.execution.staged import Scoring
 from hub.runs.installation import Installation
-from hub.runs.pages import LimitError, Trip, open_trip, reach
+from hub.runs.pages import LimitError, Trip, open_trip
 from hub.runs.planning import differences
 from hub.runs.store import abandon_worker
 from hub.runs.types import MOST_TRIES, SHRINK, Claim, LostLeaseError, RunError, RunKind, RunState, SliceKind, Stage
@@ -58,12 +58,10 @@ class Worker:
     def work(self, run: str | None = None) -> bool:
         """Carries one slice (of `run`, where named) as far as it goes; False where there was nothing to claim."""
         lease = self._hub.settings.lease_seconds
-        reach("before claim")
         claim = self._hub.database.retrying(lambda s: self._hub.ledger.claim(s, self._pool, self._name, lease, run))
         if claim is None:
             self.rest()
             return False
-        reach("after claim")
         self._wake_others()
         told = {"run": claim.run, "slice": claim.number, "stage": claim.stage, "attempt": claim.attempt}
         log.info("slice claimed", worker=self._name, **told)

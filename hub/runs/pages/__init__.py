@@ -1,6 +1,5 @@
 """One page's way: loaded, judged, its changes stored, written, its results stored. Refuses to know of threads."""
 
-from hub.runs.pages.faults import reach
 from hub.runs.pages.inline import Columns, checked, framed, inline, keys_of
 from hub.runs.pages.judging import Featured, Judged
 from hub.runs.pages.loading import Load
@@ -23,7 +22,6 @@ __all__ = [
     "inline",
     "keys_of",
     "open_trip",
-    "reach",
     "score_page",
     "set_aside",
 ]

@@ -9,9 +9,9 @@ from datetime import datetime
 import polars as pl
 
 from hub.decisions import HELD, INVALID, LEFT, PARKED, PLANNED, RELEASED, UNCHANGED, Standing
+from hub.faults import reach
 from hub.mappings import READY, Compiled, CompiledLookup, Facts, Pipeline
 from hub.models import Scorer
-from hub.runs.pages.faults import reach
 from hub.runs.pages.loading import Load
 from hub.runs.types import Counts
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -43,7 +43,7 @@ class Loader:
         self._run = run
         self._standing = standing
 
-    def pages(self, source: Source, claim: Claim, after: str | None, seen: np.ndarray) -> Iterator[Load]:
+    def pages(self, source: Source, claim: Claim, after: str | None, seen: np.ndarray) -> Generator[Load]:
         """The pages of a slice that are still to do. `seen` are the key hashes that the run met before."""
         if claim.kind is SliceKind.READ:
             return self._read(source, claim, after)
@@ -52,7 +52,7 @@ class Loader:
         absent = self._standing.unseen(self._run.mapping, seen)
         return self._standing_pages(source, claim, after, absent, forced=False)
 
-    def _read(self, source: Source, claim: Claim, after: str | None) -> Iterator[Load]:
+    def _read(self, source: Source, claim: Claim, after: str | None) -> Generator[Load]:
         assert claim.selection is not None
         planned = Selection.from_json(claim.selection)
         # The fields and the filter are those of the mapping as the run is carried now: a resumed run may have a newer.
@@ -62,7 +62,7 @@ class Loader:
         for page in source.read(selection, after=cursor):
             yield Load(page.frame, self._no_keys(), page.cursor.to_json())
 
-    def _due(self, source: Source, claim: Claim, after: str | None, seen: np.ndarray) -> Iterator[Load]:
+    def _due(self, source: Source, claim: Claim, after: str | None, seen: np.ndarray) -> Generator[Load]:
         mapping = self._run.mapping
         standing = (
             self._standing.in_state(mapping, *claim.subject)
@@ -74,7 +74,7 @@ class Loader:
 
     def _standing_pages(
         self, source: Source, claim: Claim, after: str | None, standing: Iterable[pl.DataFrame], *, forced: bool
-    ) -> Iterator[Load]:
+    ) -> Generator[Load]:
         """Records that stand, fetched by key. They come in key order, so the last one is where a page ends.
 
         Without that a record that stays as it was, say rejected again, would come again after every restart.

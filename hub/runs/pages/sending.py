@@ -12,7 +12,6 @@ from sqlalchemy.orm import Session
 from hub.connections import GuardedConnection
 from hub.decisions import PARKED
 from hub.runs.installation import Installation
-from hub.runs.pages.faults import reach
 from hub.runs.pages.landing import read_back, send, unanswered
 from hub.runs.types import MOST_PARKED, MOST_TRIES, Claim, Part, RunError
 from hub.sdk import Changes, Results, UnavailableError
@@ -105,13 +104,11 @@ class Sending:
         return Results(both.drop("_n"))
 
     def _answered(self, connection: GuardedConnection, changes: Changes) -> Results:
-        reach("before write", changes.frame["_key"])
         try:
             results = self._send(connection, changes)
         except UnavailableError:
             self._hub.database.retrying(lambda s: self._hub.ledger.untry_page(s, self._claim, self._page))
             raise
-        reach("after write", changes.frame["_key"])
         return results
 
     def _send(self, connection: GuardedConnection, changes: Changes) -> Results:

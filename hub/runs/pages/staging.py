@@ -9,10 +9,10 @@ from dataclasses import replace
 
 import polars as pl
 
+from hub.faults import reach
 from hub.keys import KeyRing
 from hub.mappings import READY
 from hub.runs.installation import Installation
-from hub.runs.pages.faults import reach
 from hub.runs.types import Claim, PageRecord, PageState
 
 

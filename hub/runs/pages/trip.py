@@ -19,11 +19,11 @@ from sqlalchemy.orm import Session
 from hub.audit import Action, Outcome
 from hub.connections import GuardedConnection, GuardedSource
 from hub.decisions import PARKED, PLANNED, Prepared, Segment, SegmentFacts, View, key_hash
+from hub.faults import reach
 from hub.mappings import Compiled, CompiledLookup, Facts, Pipeline
 from hub.mappings.expressions import to_filter
 from hub.models import Scorer
 from hub.runs.installation import Installation
-from hub.runs.pages.faults import reach
 from hub.runs.pages.inline import inline, overlaid
 from hub.runs.pages.judging import Featured, Judge, Judged, Scored, completed
 from hub.runs.pages.landing import Terms, changes_of, rows_of, shown_after, standing_after, unanswered
@@ -147,8 +147,8 @@ class Trip:
         if claim.kind is SliceKind.UNDO:
             return self._segments(claim, after)
         if claim.kind is SliceKind.NAMED:
-            return self._reached(self._named(claim, after))
-        return self._reached(self._loader.pages(self._source("read"), claim, after, self._seen(claim)))
+            return self._named(claim, after)
+        return self._loader.pages(self._source("read"), claim, after, self._seen(claim))
 
     def _seen(self, claim: Claim) -> np.ndarray:
         """The key hashes of what the run read from the source, where a slice must not meet those records again."""
@@ -160,14 +160,6 @@ class Trip:
         if hashes.size < read:
             raise UnexpectedError(f"run {self.run.id} no longer knows which records it read; start a new full run")
         return hashes
-
-    @staticmethod
-    def _reached(loads: Iterator[Load]) -> Generator[Load]:
-        reach("before read")
-        for load in loads:
-            reach("after read", load.frame["_key"])
-            yield load
-            reach("before read")
 
     def _source(self, role: str) -> GuardedSource:
         name = self._compiled.document.read.connection
@@ -187,7 +179,7 @@ class Trip:
         """The records of these keys as they stand now, in their order as far as they exist."""
         return self._loader.fetch(self._source("read"), keys, forced=True)
 
-    def _named(self, claim: Claim, after: str | None) -> Iterator[Load]:
+    def _named(self, claim: Claim, after: str | None) -> Generator[Load]:
         """The records a request named, as they stand now, with the values it gave instead of those read."""
         (sealed,) = claim.subject
         records = json.loads(self._hub.keys.open(base64.b64decode(sealed), {"kind": "request"}))
@@ -280,7 +272,6 @@ class Trip:
             return Intent(number, cursor, decisions.clear(), counts, None, seen)
         if not decisions.height and not self.run.ahead:
             return Intent(number, cursor, decisions, judged.counts, None, seen)
-        reach("before first commit", decisions["_key"])
         segment = (
             self._hub.log.write(self._facts(claim.run, claim.number, number), decisions) if decisions.height else None
         )
@@ -308,7 +299,6 @@ class Trip:
                 self._record_write(session, Action.WRITE_INTENT, segment, Outcome.STARTED, {"planned": judged.planned})
 
         self._hub.database.retrying(commit)
-        reach("after first commit", decisions["_key"])
         return Intent(number, cursor, decisions, judged.counts, page.segment, None)
 
     def recall(self, page: PageRecord) -> Intent:
@@ -324,9 +314,7 @@ class Trip:
         stand = None
         if intent.segment is not None and intent.decisions.height:
             stand = self._stand(intent.decisions, intent.segment, results)
-        reach("before second commit", intent.decisions.get_column("_key", default=None))
         self._hub.database.retrying(lambda s: self._settle(s, claim, intent, results, stand), repeatable=True)
-        reach("after second commit", intent.decisions.get_column("_key", default=None))
         if results is not None:
             self._judge_rejects(claim, results)
 

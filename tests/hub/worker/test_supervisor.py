@@ -76,7 +76,7 @@ def test_a_record_that_kills_its_process_is_parked_after_three_and_the_rest_pass
 def test_a_worker_that_hangs_is_replaced(make_site: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     site = make_site(lease_seconds=60, poll_seconds=0.2, record_seconds=8)
     run = site.order()
-    monkeypatch.setenv("HUB_FAULT", "hang:after claim")
+    monkeypatch.setenv("HUB_FAULT", "hang:after commit of Worker.work")
     with Supervisor(site.hub.settings) as supervisor:
         first = supervisor.pids[0]
         until(lambda: supervisor.replaced)

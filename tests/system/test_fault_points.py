@@ -1,0 +1,157 @@
+"""A worker dies at every named point, one after the other, and another finishes: as if nothing had been."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import pytest
+
+from hub.runs import RunKind, RunState, replay, resume, undo
+from tests.hub.runs.site import ME, Site
+from tests.system.drill import DIED, Make, assert_master_property, calm, carry_until_fault, frozen, lone_worker, until
+
+NOTE = "  entity: NOTE\n  key: { PERSON_ID: ID }\n  set: { SCORE: score, BAND: band }\n"
+
+
+@dataclass(frozen=True)
+class Case:
+    """Some commits and calls, and a run in which a worker meets them."""
+
+    names: tuple[str, ...]
+    parts: dict[str, str] = field(default_factory=dict)
+    settings: dict[str, object] = field(default_factory=dict)
+    armed: str = ""
+    die: Callable[[Site, str], int] = carry_until_fault
+
+
+def _told_to_stop(site: Site, fault: str) -> int:
+    """A worker that is told to stop in the middle of a page."""
+    with lone_worker(site, HUB_FAULT=f"stop:before score;{fault}") as child:
+        until(lambda: frozen(child.pid))
+        child.send_signal(signal.SIGTERM)
+        child.send_signal(signal.SIGCONT)
+        return child.wait(60)
+
+
+def _on_the_other_pool(site: Site, fault: str) -> int:
+    """The worker that scores, after another has read."""
+    reader = site.worker()
+    while reader.work():
+        pass
+    return carry_until_fault(site, fault, "gpu")
+
+
+CASES = {
+    "in place": Case(
+        (
+            "commit of Worker.work",
+            "open",
+            "entities",
+            "read",
+            "score",
+            "file",
+            "rename",
+            "commit of Trip.store.commit",
+            "commit of Sending.send._enter",
+            "write",
+            "commit of Trip.land",
+            "commit of Trip._judge_rejects",
+            "commit of Carriage._end.commit",
+            "close",
+        )
+    ),
+    "elsewhere": Case(("lookup",), {"mode": "upsert", "write": NOTE}),
+    "ahead": Case(("commit of Carriage._leave",), {"run": "  ahead: true\n"}),
+    "in parts": Case(
+        (
+            "commit of Worker._failed",
+            "commit of Worker._shrunk",
+            "commit of Carriage._leave",
+        ),
+        armed="raise:before score@000004;",
+    ),
+    "away": Case(("commit of Sending._answered",), armed="away:before write;"),
+    "full": Case(("commit of Worker._wait",), armed="full:before file;"),
+    "sent in parts": Case(("commit of Sending.send",), armed="raise:before write@000003;", settings={"page_rows": 12}),
+    "held": Case(
+        ("commit of Worker._hold", "commit of Worker._give_up"),
+        {"run": "  limits: { changed: 7 }\n"},
+    ),
+    "stopped": Case(("commit of Carriage._leave",), die=_told_to_stop),
+    "beating": Case(
+        ("commit of Heartbeat._beat",),
+        settings={"lease_seconds": 1, "poll_seconds": 0.2},
+        armed="hang:before score;",
+    ),
+    "read for another pool": Case(("commit of Trip.store_features",), {"use": "3"}),
+    "scored in another pool": Case(
+        ("commit of staging.score_page", "commit of Scoring.carry"),
+        {"use": "3"},
+        die=_on_the_other_pool,
+    ),
+    "read again": Case(
+        ("commit of staged.read_again",), {"use": "3"}, armed="raise:before score;", die=_on_the_other_pool
+    ),
+    "set aside": Case(
+        ("commit of staging.set_aside",),
+        {"use": "3"},
+        {"page_rows": 1},
+        armed="raise:before score@000001;",
+        die=_on_the_other_pool,
+    ),
+}
+
+
+POINTS = [pytest.param(case, name, id=f"{label}: {name}") for label, case in CASES.items() for name in case.names]
+
+
+def move(site: Site, turn: int) -> None:
+    """Every record is due again, with an input that it never had."""
+    site.ask("update PERSON set X = 7 * ? + cast(ID as integer) + 0.25", turn)
+
+
+def finish(site: Site, run: str) -> None:
+    """Carries the run to its end as people and workers would: those of both pools, and whoever resumes or replays."""
+    calm(site)
+    if site.look(run).state is RunState.HELD:
+        resume(site.hub, run, str(ME), lift=True)
+        calm(site)
+    if site.look(run).counts["parked"]:
+        replay(site.hub, "risk", str(ME), ("parked",))
+        calm(site)
+
+
+@pytest.mark.parametrize(("case", "name"), POINTS)
+def test_whoever_finds_the_work_of_a_dead_worker_finishes_it(
+    case: Case, name: str, make_any_site: Make, make_site: Make
+) -> None:
+    site = make_any_site(12, parts=case.parts, **{"page_rows": 5, "lease_seconds": 60, **case.settings})
+    for turn, when in enumerate(("before", "after"), start=1):
+        point = f"{when} {name}"
+        move(site, turn)
+        run = site.order(RunKind.FULL)
+        assert case.die(site, f"{case.armed}exit:{point}") == DIED, point
+        finish(site, run)
+        ended = site.look(run)
+        told = (ended.state in (RunState.DONE, RunState.DONE_WITH_REJECTS), ended.counts.balanced)
+        assert told == (True, True), point
+        assert ended.counts["applied"] + ended.counts["parked"] == 12, point
+    assert_master_property(site, make_site, lift=True)
+
+
+@pytest.mark.parametrize("name", ["file", "commit of Trip.store.commit", "write"])
+def test_an_undo_whose_worker_dies_is_finished_by_another(name: str, make_any_site: Make, make_site: Make) -> None:
+    site = make_any_site(12, page_rows=5, lease_seconds=60)
+    for turn, when in enumerate(("before", "after"), start=1):
+        held = site.scores()
+        move(site, turn)
+        run = site.run(RunKind.FULL)
+        assert site.scores() != held
+        back = undo(site.hub, run.id, ME)
+        assert carry_until_fault(site, f"exit:{when} {name}") == DIED
+        calm(site)
+        assert (site.look(back).state, site.scores()) == (RunState.DONE, held)
+        site.hub.mappings.resume("risk", ME)
+    assert_master_property(site, make_site)
