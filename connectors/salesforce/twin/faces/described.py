@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from connectors.salesforce.twin.faces.call import NEWEST, OLDEST, Answer, Call, Route, route
@@ -11,6 +12,7 @@ from connectors.salesforce.twin.org.problems import not_found
 from connectors.salesforce.twin.org.schema import ObjectType
 
 MOST_BATCH = 200
+_VERSION = re.compile(r"/v[0-9x.]+/")
 
 
 def routes() -> list[Route]:
@@ -140,7 +142,10 @@ def _of_user(kind: ObjectType, rights: Rights) -> Document:
 
 
 def _urls(call: Call, kind: ObjectType, *, whole: bool) -> dict[str, str]:
-    return urls_of(kind.name, call.version, whole=whole, site=call.site.url, prefix=kind.document.get("keyPrefix"))
+    made = urls_of(kind.name, call.version, whole=whole, site=call.site.url, prefix=kind.document.get("keyPrefix"))
+    recorded = kind.document.get("urls") or {} if whole else {}
+    more = {name: _VERSION.sub(f"/v{call.version}/", url) for name, url in recorded.items() if name not in made}
+    return {**made, **more}
 
 
 def _release(version: int) -> str:

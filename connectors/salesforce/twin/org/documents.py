@@ -201,7 +201,7 @@ def object_document(name: str, prefix: str, label: str, plural: str, **particula
 
 def listed(document: Mapping[str, Any]) -> Document:
     """An object as the list of all objects shows it: its own describe, less what is only in the whole."""
-    return {name: value for name, value in document.items() if name not in _ONLY_WHOLE}
+    return {name: value for name, value in {**_OBJECT, **document}.items() if name not in _ONLY_WHOLE}
 
 
 def urls_of(name: str, version: str, *, whole: bool, site: str, prefix: str | None) -> dict[str, str]:

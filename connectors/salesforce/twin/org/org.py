@@ -66,7 +66,7 @@ class Org:
         self.access.forget()
         return made
 
-    def change_field(self, entity: str, name: str, **particulars: Any) -> None:
+    def change_field(self, entity: str, name: str, /, **particulars: Any) -> None:
         """Writes over what describe says of a field: `length=20`, say, or `picklistValues=…`."""
         kind = self.schema.objects[entity.lower()]
         self.schema.put_field(entity, {**kind.fields[name.lower()].document, **particulars})

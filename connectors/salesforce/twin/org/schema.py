@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from connectors.salesforce.twin.org.documents import LONG_TEXT, Document, object_document
+from connectors.salesforce.twin.org.documents import LONG_TEXT, Document
 from connectors.salesforce.twin.org.standard import TOOLING, standard_objects
 
 NAME_PARTS = ("FirstName", "LastName")
@@ -176,5 +176,5 @@ def first_documents(contracts: Path | None) -> list[Document]:
     made = {each["name"]: each for each in standard_objects()}
     for path in sorted((contracts / "describe").glob("*.describe.json")) if contracts else ():
         recorded = json.loads(path.read_text(encoding="utf-8"))
-        made[recorded["name"]] = {**object_document(recorded["name"], "a00", "", ""), **recorded}
+        made[recorded["name"]] = recorded
     return list(made.values())

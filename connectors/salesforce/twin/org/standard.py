@@ -20,11 +20,11 @@ Id id fixed
 IsDeleted boolean fixed
 """
 _STAMPS = """
-CreatedDate datetime fixed
-CreatedById reference fixed to:User:CreatedBy
-LastModifiedDate datetime fixed
-LastModifiedById reference fixed to:User:LastModifiedBy
-SystemModstamp datetime fixed
+CreatedDate datetime fixed required
+CreatedById reference fixed required to:User:CreatedBy
+LastModifiedDate datetime fixed required
+LastModifiedById reference fixed required to:User:LastModifiedBy
+SystemModstamp datetime fixed required
 """
 _PERSON = """
 LastName string 80 required of:Name
@@ -32,7 +32,7 @@ FirstName string 40 of:Name
 Salutation picklist 40 of:Name =Mr.|Ms.|Mrs.|Dr.|Prof.
 Name string 121 fixed required
 """
-_OWNER = "OwnerId reference to:Group+User:Owner default:me"
+_OWNER = "OwnerId reference required to:Group+User:Owner default:me"
 _INDUSTRIES = (
     "Agriculture|Apparel|Banking|Biotechnology|Chemicals|Communications|Construction|Consulting|Education|Electronics"
     "|Energy|Engineering|Entertainment|Environmental|Finance|Food & Beverage|Government|Healthcare|Hospitality"
@@ -175,6 +175,13 @@ TimeZoneSidKey picklist 40 =America/Los_Angeles|Europe/Berlin|UTC
 DefaultLocaleSidKey string 40
 NamespacePrefix string 15 fixed
 """
+_RECORD_TYPE = """
+Name string 80 required
+DeveloperName string 80 required
+SobjectType picklist 40 required
+Description string 255
+IsActive boolean
+"""
 _PROFILE = """
 Name string 255 required
 PermissionsModifyAllData boolean
@@ -235,6 +242,7 @@ _OBJECTS: tuple[tuple[str, str, str, str, str, Document], ...] = (
     ("User", "005", "User", "Users", _USER, {"deletable": False, "undeletable": False}),
     ("Group", "00G", "Group", "Groups", _GROUP, _SETUP),
     ("Organization", "00D", "Organization", "Organizations", _ORGANIZATION, {**_SETUP, "createable": False}),
+    ("RecordType", "012", "Record Type", "Record Types", _RECORD_TYPE, {**_SETUP, "createable": False}),
     ("Profile", "00e", "Profile", "Profiles", _PROFILE, {**_SETUP, "createable": False}),
     ("PermissionSet", "0PS", "Permission Set", "Permission Sets", _PERMISSION_SET, _SETUP),
     ("PermissionSetAssignment", "0Pa", "Permission Set Assignment", "Permission Set Assignments", _ASSIGNMENT, _SETUP),
@@ -260,6 +268,8 @@ def field_from(line: str) -> Document:
     particulars: Document = {"label": _spaced(name)}
     for flag in flags:
         _read_flag(flag, kind, particulars)
+    if "fixed" in flags and kind in {"id", "datetime", "reference"} and particulars.get("nillable") is False:
+        particulars["defaultedOnCreate"] = True
     if values:
         default = particulars.get("defaultValue")
         particulars["picklistValues"] = picklist_values(values.split("|"), default)
@@ -271,7 +281,7 @@ def _object(name: str, prefix: str, label: str, plural: str, lines: str, particu
     fields = [field_from(each) for each in written]
     names = {each["name"]: each for each in fields}
     if "Name" in names:
-        names["Name"].update(nameField=True, idLookup=True)
+        names["Name"].update(nameField=True)
     return {**object_document(name, prefix, label, plural, **particulars), "fields": fields}
 
 
@@ -286,13 +296,12 @@ def _read_flag(flag: str, kind: str, particulars: Document) -> None:
     elif word == "required":
         particulars["nillable"] = False
     elif word in {"create", "update", "fixed"}:
-        particulars.update(createable=word == "create", updateable=word == "update", permissionable=False)
-        if word == "fixed" and kind in {"id", "datetime", "reference"}:
-            particulars.update(defaultedOnCreate=True)
+        particulars.update(createable=word == "create", updateable=word == "update", permissionable=kind == "address")
         if kind == "id":
             particulars["nillable"] = False
     elif word == "of":
-        particulars.update(compoundFieldName=rest, **({"extraTypeInfo": "personname"} if rest == "Name" else {}))
+        person = {"extraTypeInfo": "personname", "permissionable": False} if rest == "Name" else {}
+        particulars.update(compoundFieldName=rest, **person)
     elif word == "to":
         objects, relationship = rest.split(":")
         several = objects.split("+")
