@@ -10,7 +10,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import ClassVar, Literal, TypeAlias
 
-from hub.sdk import Config, Connector, Context, Entity, Spec, Value
+from hub.sdk import Config, Connector, Context, Entity, Field, Spec, Value
 
 Record: TypeAlias = Mapping[str, Value]
 
@@ -76,6 +76,8 @@ class Harness(ABC):
     retry_after: float | None = None
     patience: float = 1.0
     """Seconds that a call is given when the far side hangs."""
+    ending: str = ""
+    """How the far side has the names of added fields end."""
     environment: Mapping[str, str] = {}
     """Environment variables that the driver below is known to obey, with values that would break the connection."""
 
@@ -90,6 +92,10 @@ class Harness(ABC):
     @abstractmethod
     def seed(self, entity: str, records: Sequence[Record]) -> None:
         """Makes these the only records of the entity, by a path that is not the connector."""
+
+    def key(self, field: Field, number: int) -> Value:
+        """The value of a key field in the record of this number, where the far side makes keys itself; None: any."""
+        return None
 
     def stored(self, entity: str, key: Record) -> Record | None:
         """What the far side holds under this key, by a path that is not the connector; None: no such record."""

@@ -75,11 +75,16 @@ def record(harness: Harness, index: int) -> dict[str, Value]:
     """The plain record with this number."""
     entity = harness.entity
     return {
-        each.name: key_value(each, index if each.name == entity.key[-1] else index // 3)
+        each.name: _key(harness, each, index if each.name == entity.key[-1] else index // 3)
         if each.name in entity.key
         else (stamp(harness, each, index // 2) if each.name in entity.changed_by else plain(harness, each, index))
         for each in entity.fields
     }
+
+
+def _key(harness: Harness, field: Field, number: int) -> Value:
+    own = harness.key(field, number)
+    return key_value(field, number) if own is None else own
 
 
 def key_value(field: Field, index: int) -> Value:

@@ -87,18 +87,19 @@ class EntitiesGroup:
             _provision(harness, connector)
         with opened(harness) as connector:
             told = _told(harness, connector)
-        for each in SCORES:
+        scores = _scores(harness)
+        for each in scores:
             got = _field(told, each.name)
             assert got.dtype == each.dtype, f"{each.name} was made with another type"
             assert got.writable, f"{each.name} was made and cannot be written"
             assert got.nullable, f"{each.name} was made and may not be null"
-        harness.entity = replace(harness.entity, fields=(*harness.entity.fields, *SCORES))
-        made = seed(harness, [{**each, **dict.fromkeys(_names())} for each in records(harness, 2)])
-        values = {each.name: plain(harness, each, 3) for each in SCORES}
+        harness.entity = replace(harness.entity, fields=(*harness.entity.fields, *scores))
+        made = seed(harness, [{**each, **dict.fromkeys(_names(harness))} for each in records(harness, 2)])
+        values = {each.name: plain(harness, each, 3) for each in scores}
         results = write(harness, [key_change(harness, made[0], **values)])
         assert [row["state"] for row in results] == ["applied"]
         holds(harness, key_of(harness.entity, made[0]), values)
-        holds(harness, key_of(harness.entity, made[1]), dict.fromkeys(_names()))
+        holds(harness, key_of(harness.entity, made[1]), dict.fromkeys(_names(harness)))
 
     def test_provisioning_twice_is_harmless(self, harness: Harness) -> None:
         _needs_provisioner(harness)
@@ -108,11 +109,15 @@ class EntitiesGroup:
         with opened(harness) as connector:
             _provision(harness, connector)
             assert _told(harness, connector) == first
-        assert set(_names()) <= set(first.by_name)
+        assert set(_names(harness)) <= set(first.by_name)
 
 
-def _names() -> list[str]:
-    return [each.name for each in SCORES]
+def _scores(harness: Harness) -> list[Field]:
+    return [replace(each, name=each.name + harness.ending) for each in SCORES]
+
+
+def _names(harness: Harness) -> list[str]:
+    return [each.name for each in _scores(harness)]
 
 
 def _needs_provisioner(harness: Harness) -> None:
@@ -125,4 +130,4 @@ def _needs_provisioner(harness: Harness) -> None:
 def _provision(harness: Harness, connector: Connector) -> None:
     provisioner = connector.provisioner()
     assert provisioner is not None, "spec.roles names provisioner, and this connection has none"
-    provisioner.provision(harness.entity.name, SCORES)
+    provisioner.provision(harness.entity.name, _scores(harness))

@@ -46,7 +46,9 @@ def _writes(harness: Harness, field: Field, values: Sequence[Value]) -> None:
     states = [row["state"] for row in write(harness, batch)]
     assert states == ["applied"] * len(values), f"{field.type.value} edges came back as {states}"
     for n, each in enumerate(made):
-        holds(harness, key_of(harness.entity, each), {**each, field.name: values[n]})
+        # A stamp moves with every write where the far side keeps it.
+        kept = {name: value for name, value in each.items() if name not in harness.entity.changed_by}
+        holds(harness, key_of(harness.entity, each), {**kept, field.name: values[n]})
 
 
 def _reads_edges(harness: Harness, kind: FieldType) -> None:

@@ -1,0 +1,191 @@
+"""The wire: one org, called through simple-salesforce over the connection's own HTTP client."""
+
+from __future__ import annotations
+
+import json
+import ssl
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from decimal import Decimal
+from typing import Any, TypeVar
+
+import httpx
+from simple_salesforce.api import Salesforce
+from simple_salesforce.exceptions import SalesforceError
+
+from connectors.salesforce.bridge import REPEATABLE, bridged
+from connectors.salesforce.config import SalesforceConfig
+from connectors.salesforce.login import HOST, Login
+from connectors.salesforce.problems import SessionEndedError, asks_to_wait, raised
+from hub.sdk import Budget, Context, Token, UnauthorizedError, UnavailableError, UnexpectedError
+from hub.sdk.http import Bounds, Http, retry_after
+
+LIMIT_INFO = "Sforce-Limit-Info"
+MOST_BYTES = 128 * 1024 * 1024
+T = TypeVar("T")
+
+
+class Client:
+    """One org for one thread; logs in when it is first called. Nothing of it is put into errors or logs."""
+
+    def __init__(self, config: SalesforceConfig, context: Context) -> None:
+        self.config = config
+        self.context = context
+        bounds = Bounds(config.connect_seconds, config.call_seconds, MOST_BYTES)
+        trust = ssl.create_default_context(cafile=config.authority) if config.authority else None
+        self._http = Http(
+            context, [config.host], bounds=bounds, trust=trust, private=config.private, asks_to_wait=self._told
+        )
+        self._login = Login(config, context, self._http)
+        self._token: Token | None = None
+        self._session: Salesforce | None = None
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        what: str,
+        *,
+        params: Mapping[str, str] | None = None,
+        body: object = None,
+        repeatable: bool | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> Any:
+        """The JSON that a path below `/services/data/vNN.0/` answers; None where it has no body. `what` is for errors.
+
+        Numbers are Decimal, as the far side wrote them.
+        """
+        more = {**(headers or {}), **({} if repeatable is None else {REPEATABLE: "yes" if repeatable else "no"})}
+        sent = None if body is None else json.dumps(body, allow_nan=False)
+        return self._calling(
+            what, lambda sf: sf.restful(path, params=dict(params or {}), method=method, data=sent, headers=more)
+        )
+
+    def query(self, soql: str, *, deleted: bool = False) -> Any:
+        """The first part of a query's answer; `deleted` includes what is in the recycle bin."""
+        return self._calling("read", lambda sf: sf.query(soql, include_deleted=deleted))
+
+    def query_more(self, url: str) -> Any:
+        """The next part, by the address that the part before gave. LocatorGoneError where it is no longer kept."""
+        return self._calling("read", lambda sf: sf.query_more(url, identifier_is_url=True))
+
+    def identity(self) -> Mapping[str, Any]:
+        """Who we are, which costs no call of the day."""
+        told: Any = self._calling("log in", lambda sf: sf.oauth2("userinfo"))
+        return told if isinstance(told, Mapping) else {}
+
+    def upload(self, path: str, content: bytes) -> None:
+        """CSV for a bulk job."""
+        self._raw("write", "PUT", path, content)
+
+    @contextmanager
+    def download(self, path: str, params: Mapping[str, str]) -> Iterator[tuple[httpx.Headers, Iterator[bytes]]]:
+        """CSV of a bulk job, piece by piece, never whole in memory."""
+        self._spend()
+        url, headers = self._address(path), {**self._headers(), "Accept": "text/csv"}
+        with self._http.stream("GET", url, params=dict(params), headers=headers) as answer:
+            self._learn(answer)
+            if answer.status_code >= httpx.codes.BAD_REQUEST:
+                raise raised(answer.status_code, _content(answer), "read the results of a job")
+            yield answer.headers, self._http.pieces(answer, 4 * 1024**3)
+
+    def budget(self) -> Budget | None:
+        """The org's daily calls, as it last told."""
+        return self.context.shared.budget()
+
+    def close(self) -> None:
+        """Gives back every socket. The session lives on: it is other workers' too."""
+        self._http.close()
+
+    def _raw(self, what: str, method: str, path: str, content: bytes) -> None:
+        for last in (False, True):
+            self._spend()
+            headers = {**self._headers(), "Content-Type": "text/csv; charset=UTF-8", "Accept": "application/json"}
+            answer = self._http.send(method, self._address(path), content=content, headers=headers, repeatable=False)
+            self._learn(answer)
+            if answer.status_code < httpx.codes.BAD_REQUEST:
+                return
+            try:
+                raise raised(answer.status_code, _content(answer), what)
+            except SessionEndedError:
+                self._renew(last=last)
+
+    def _calling(self, what: str, do: Callable[[Salesforce], T]) -> T:
+        for last in (False, True):
+            self._spend()
+            try:
+                return do(self._opened())
+            except SalesforceError as error:
+                try:
+                    raise raised(error.status, error.content, what) from None
+                except SessionEndedError:
+                    self._renew(last=last)
+            except ValueError as error:  # JSON that is none
+                raise UnexpectedError("the answer is no JSON", detail=type(error).__name__) from None
+        raise AssertionError("unreachable")
+
+    def _renew(self, *, last: bool) -> None:
+        """A new token for everybody, once: a far side that refuses the new one too needs a person."""
+        if last:
+            raise UnauthorizedError("Salesforce refuses the sessions that it grants this login")
+        self._open(self.context.shared.token(self._login.mint, refused=self._token))
+
+    def _opened(self) -> Salesforce:
+        if self._session is None:
+            self._open(self.context.shared.token(self._login.mint))
+        assert self._session is not None
+        return self._session
+
+    def _open(self, token: Token) -> None:
+        host = token.facts[HOST]
+        self._http.allow(host)
+        self._token = token
+        session = bridged(self._http)
+        session.hooks["response"] = [lambda answer, *_, **__: self._learn(answer)]
+        self._session = Salesforce(
+            instance_url=f"https://{host}",
+            session_id=token.value.reveal(),
+            version=self.config.api_version,
+            session=session,
+            parse_float=Decimal,
+            object_pairs_hook=None,
+        )
+
+    def _headers(self) -> dict[str, str]:
+        self._opened()
+        assert self._token is not None
+        return {"Authorization": f"Bearer {self._token.value.reveal()}"}
+
+    def _address(self, path: str) -> str:
+        assert self._token is not None
+        return f"https://{self._token.facts[HOST]}/services/data/v{self.config.api_version}/{path}"
+
+    def _spend(self) -> None:
+        """One call of the day, or none where the reserve would be touched: the org's other integrations need it."""
+        budget = self.context.shared.budget()
+        reserve = 0 if budget is None else budget.most * self.config.reserve_percent // 100
+        if not self.context.shared.spend(1, reserve=reserve):
+            assert budget is not None
+            raise UnavailableError(
+                f"{budget.used} of the org's {budget.most} calls of the day are used, and the last"
+                f" {self.config.reserve_percent} % are kept for others",
+                retry_after=900.0,
+            )
+
+    def _learn(self, answer: Any) -> None:
+        told = answer.headers.get(LIMIT_INFO)
+        usage = Salesforce.parse_api_usage(told).get("api-usage") if told else None
+        if usage is not None:
+            self.context.shared.learn(Budget(most=usage.total, used=usage.used))
+
+    @staticmethod
+    def _told(answer: httpx.Response) -> float | None:
+        asked = retry_after(answer)
+        return asked if asked is not None else asks_to_wait(answer.status_code, _content(answer))
+
+
+def _content(answer: httpx.Response) -> object:
+    try:
+        return answer.json()
+    except ValueError:
+        return None

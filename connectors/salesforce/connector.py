@@ -1,0 +1,66 @@
+"""The contract over one Salesforce org."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import ClassVar, Self
+
+from connectors.salesforce.client import Client
+from connectors.salesforce.config import SPEC, SalesforceConfig
+from connectors.salesforce.provisioning import SalesforceProvisioner
+from connectors.salesforce.reading import SalesforceSource
+from connectors.salesforce.rights import check, plan
+from connectors.salesforce.schema import entities
+from connectors.salesforce.writing import SalesforceDestination
+from hub.sdk import CheckReport, Context, Entity, Grant, Spec
+
+
+class SalesforceConnector:
+    """One configured org; logs in at the first verb, or takes the login that another worker made."""
+
+    spec: ClassVar[Spec] = SPEC
+
+    def __init__(self, config: SalesforceConfig, context: Context) -> None:
+        self._config = config
+        self._client = Client(config, context)
+        self._known: dict[tuple[str, bool], Mapping[str, Entity]] = {}
+
+    def check(self) -> CheckReport:
+        """Logs in and tells what may be read and edited, by object and field."""
+        return check(self._client, entities(self._client, None, paths=False))
+
+    def entities(self, names: Collection[str] | None = None) -> Sequence[Entity]:
+        """The objects described anew: those named, or all."""
+        return entities(self._client, names)
+
+    def plan(self, grant: Grant) -> str:
+        """A permission set, as metadata to deploy."""
+        names = sorted({*grant.reads, *grant.writes})
+        return plan(grant, {each.name: each for each in entities(self._client, names, paths=False)})
+
+    def source(self) -> SalesforceSource:
+        return SalesforceSource(self._client, self._described)
+
+    def destination(self) -> SalesforceDestination | None:
+        return None if self._config.read_only else SalesforceDestination(self._client)
+
+    def live(self) -> None:
+        return None
+
+    def provisioner(self) -> SalesforceProvisioner | None:
+        return SalesforceProvisioner(self._client) if self._config.provision else None
+
+    def close(self) -> None:
+        """Gives the sockets back; the session stays, since other workers use it."""
+        self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def _described(self, name: str, paths: bool) -> Mapping[str, Entity]:
+        if (name, paths) not in self._known:
+            self._known[name, paths] = {each.name: each for each in entities(self._client, [name], paths=paths)}
+        return self._known[name, paths]
