@@ -131,11 +131,13 @@ class Control:
         self._site.faults.add(what, **particulars)
 
     def calm(self) -> None:
-        """Switches all faults and chance locks off; jobs go on."""
+        """Switches all faults, locks and strange ways off; jobs go on."""
         self._site.faults.clear()
         self._org.rules.lock_rate = 0.0
         self.unlock()
         self._site.jobs.fail_after = None
+        self.batches()
+        self.bind_locators(on=False)
         self.hold_jobs(held=False)
 
     def silence(self, *, on: bool = True) -> None:
@@ -161,6 +163,14 @@ class Control:
     def fail_job(self, after: int) -> None:
         """The next ingest job fails when so many of its records have been processed."""
         self._site.jobs.fail_after = after
+
+    def batches(self, rows: int = 10_000, *, side_by_side: bool = False) -> None:
+        """How bulk jobs are cut; `side_by_side` batches take each other's masters, as unsorted children make them."""
+        self._site.jobs.batch_rows, self._site.jobs.side_by_side = rows, side_by_side
+
+    def bind_locators(self, *, on: bool = True) -> None:
+        """Query locators end with the session that opened them, as some clients report it."""
+        self._site.locators_end_with_session = on
 
     def advance(self, seconds: float) -> None:
         """Moves the twin's clock on."""

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import queue
 import threading
 import time
@@ -12,7 +10,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from connectors.salesforce.twin.job_files import DELIMITERS, ENDINGS, Lines, Reading, Results, take
 from connectors.salesforce.twin.org.clock import written
+from connectors.salesforce.twin.org.contention import Contention
 from connectors.salesforce.twin.org.org import Org
 from connectors.salesforce.twin.org.problems import RefusedError
 from connectors.salesforce.twin.org.writing import CHUNK, Outcome, Writer
@@ -20,8 +20,6 @@ from connectors.salesforce.twin.soql.compile import Compiler
 from connectors.salesforce.twin.soql.parser import parse
 from connectors.salesforce.twin.soql.shape import as_line, leaves, writers
 
-DELIMITERS = {"BACKQUOTE": "`", "CARET": "^", "COMMA": ",", "PIPE": "|", "SEMICOLON": ";", "TAB": "\t"}
-ENDINGS = {"LF": "\n", "CRLF": "\r\n"}
 WAITING, AT_WORK = "UploadComplete", "InProgress"
 ENDED = frozenset({"JobComplete", "Failed", "Aborted"})
 _ROWS_AT_ONCE = 2000
@@ -39,6 +37,10 @@ class Jobs:
         self.going_on = threading.Event()
         """While it is not set, jobs wait in the queue and in mid-work."""
         self.going_on.set()
+        self.batch_rows = 10_000
+        """Records of a batch, as the server cuts a job."""
+        self.side_by_side = False
+        """Whether neighbouring batches hold their masters against each other."""
         self.fail_after: int | None = None
         """The next ingest job fails when so many of its records have been processed."""
         self._closing = False
@@ -107,11 +109,11 @@ class Jobs:
     def unprocessed(self, job: dict[str, Any]) -> Iterator[bytes]:
         """The uploaded lines that were not come to, in pieces."""
         with self._lines(job) as lines:
-            header = next(lines, [])
-            yield _line(header)
+            text = Lines(DELIMITERS[job["columnDelimiter"]], ENDINGS[job["lineEnding"]])
+            yield text.line(next(lines, []))
             for number, cells in enumerate(lines):
                 if number >= job["numberRecordsProcessed"]:
-                    yield _line(cells)
+                    yield text.line(cells)
 
     def _put(self, job: dict[str, Any]) -> None:
         self._org.store.put("job", job["id"], job)
@@ -152,7 +154,7 @@ class Jobs:
             self._org.store.reading() as connection,
             self.file(job["id"], "csv").open("wb") as out,
         ):
-            text = _Lines(DELIMITERS[job["columnDelimiter"]], ENDINGS[job["lineEnding"]])
+            text = Lines(DELIMITERS[job["columnDelimiter"]], ENDINGS[job["lineEnding"]])
             place += out.write(text.line([name for name, _ in found]))
             index.append(place)
             rows = connection.execution_options(yield_per=_ROWS_AT_ONCE).execute(statement)
@@ -167,7 +169,13 @@ class Jobs:
         wrong = self._wrong_ending(job)
         if wrong:
             return {"state": "Failed", "errorMessage": wrong}
-        writer = Writer(self._org, kind, job["createdById"], origin=f"com/salesforce/api/bulk/{job['apiVersion']}")
+        writer = Writer(
+            self._org,
+            kind,
+            job["createdById"],
+            origin=f"com/salesforce/api/bulk/{job['apiVersion']}",
+            contention=Contention() if self.side_by_side else None,
+        )
         with self._lines(job) as lines:
             header = next(lines, [])
             try:
@@ -182,11 +190,11 @@ class Jobs:
     def _carry(
         self, job: dict[str, Any], writer: Writer, header: list[str], columns: Sequence[Any], lines: Iterator[list[str]]
     ) -> dict[str, Any]:
-        results = _Results(self, job, header)
+        results = Results({what: self.file(job["id"], what) for what in ("success", "failed")}, job, header)
         try:
             for _ in range(job["numberRecordsProcessed"]):
                 next(lines)
-            while chunk := _take(lines, self._size(job)):
+            while chunk := take(lines, self._size(job)):
                 with self._org.store.writing():
                     done = self._written(job, writer, columns, chunk)
                     results.note(chunk, done)
@@ -195,6 +203,8 @@ class Jobs:
                         return {}
                     job.update(results.counts(), state=AT_WORK)
                     self._put(job)
+                if writer.contention and job["numberRecordsProcessed"] % self.batch_rows == 0:
+                    writer.contention.next_batch()
                 if self.fail_after is not None and job["numberRecordsProcessed"] >= self.fail_after:
                     self.fail_after = None
                     words = "InternalServerError : the batch was tried too many times and is given up"
@@ -207,8 +217,9 @@ class Jobs:
         return {"state": "JobComplete"}
 
     def _size(self, job: dict[str, Any]) -> int:
-        left = CHUNK if self.fail_after is None else self.fail_after - job["numberRecordsProcessed"]
-        return max(1, min(CHUNK, left))
+        done: int = job["numberRecordsProcessed"]
+        left = CHUNK if self.fail_after is None else self.fail_after - done
+        return max(1, min(CHUNK, left, self.batch_rows - done % self.batch_rows))
 
     def _written(
         self, job: dict[str, Any], writer: Writer, columns: Sequence[Any], chunk: list[list[str]]
@@ -229,83 +240,5 @@ class Jobs:
             f"ClientInputError : LineEnding is invalid on user data. Current LineEnding setting is {job['lineEnding']}"
         )
 
-    def _lines(self, job: dict[str, Any]) -> _Reading:
-        return _Reading(self.file(job["id"], "csv"), DELIMITERS[job["columnDelimiter"]])
-
-
-class _Reading:
-    """The lines of an uploaded file; a field may hold line ends of its own."""
-
-    def __init__(self, path: Path, delimiter: str) -> None:
-        self._path = path
-        self._delimiter = delimiter
-
-    def __enter__(self) -> Iterator[list[str]]:
-        csv.field_size_limit(10_000_000)
-        self._file = self._path.open(encoding="utf-8-sig", newline="")
-        return (each for each in csv.reader(self._file, delimiter=self._delimiter) if each)
-
-    def __exit__(self, *exc: object) -> None:
-        self._file.close()
-
-
-class _Results:
-    """The result files of an ingest job, written on where an interrupted one had come to."""
-
-    def __init__(self, jobs: Jobs, job: dict[str, Any], header: list[str]) -> None:
-        self._files = {what: jobs.file(job["id"], what).open("ab") for what in ("success", "failed")}
-        self._sizes = job.get("sizes") or {}
-        self._processed, self._failed = job["numberRecordsProcessed"], job["numberRecordsFailed"]
-        self._text = _Lines(DELIMITERS[job["columnDelimiter"]], ENDINGS[job["lineEnding"]])
-        for what, file in self._files.items():
-            file.truncate(self._sizes.get(what, 0))
-            file.seek(0, io.SEEK_END)
-            if not self._sizes.get(what):
-                file.write(self._text.line(["sf__Id", "sf__Created" if what == "success" else "sf__Error", *header]))
-
-    def note(self, lines: Sequence[list[str]], done: Sequence[Outcome]) -> None:
-        """What became of some lines."""
-        for cells, each in zip(lines, done, strict=True):
-            if each.done:
-                shown = [each.id or "", "true" if each.created else "false", *cells]
-                self._files["success"].write(self._text.line(shown))
-            else:
-                shown = [each.id or "", each.problems[0].in_file(), *cells]
-                self._files["failed"].write(self._text.line(shown))
-                self._failed += 1
-        self._processed += len(lines)
-        for file in self._files.values():
-            file.flush()
-
-    def counts(self) -> dict[str, Any]:
-        """What the job has come to."""
-        sizes = {what: file.tell() for what, file in self._files.items()}
-        return {"numberRecordsProcessed": self._processed, "numberRecordsFailed": self._failed, "sizes": sizes}
-
-    def close(self) -> None:
-        """Closes both files."""
-        for file in self._files.values():
-            file.close()
-
-
-class _Lines:
-    """CSV lines with every cell in quotes, as Bulk writes them."""
-
-    def __init__(self, delimiter: str = ",", ending: str = "\n") -> None:
-        self._out = io.StringIO()
-        self._writer = csv.writer(self._out, delimiter=delimiter, lineterminator=ending, quoting=csv.QUOTE_ALL)
-
-    def line(self, cells: Sequence[str]) -> bytes:
-        """One line."""
-        self._out.seek(0)
-        self._out.truncate()
-        self._writer.writerow(cells)
-        return self._out.getvalue().encode()
-
-
-def _line(cells: Sequence[str]) -> bytes:
-    return _Lines().line(cells)
-
-
-def _take(lines: Iterator[list[str]], count: int) -> list[list[str]]:
-    return [each for _, each in zip(range(count), lines, strict=False)]
+    def _lines(self, job: dict[str, Any]) -> Reading:
+        return Reading(self.file(job["id"], "csv"), DELIMITERS[job["columnDelimiter"]])

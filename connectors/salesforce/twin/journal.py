@@ -9,7 +9,8 @@ from typing import Any
 from sqlalchemy import delete, func, insert, select
 
 from connectors.salesforce.twin.org.clock import Clock
-from connectors.salesforce.twin.org.store import Store, calls
+from connectors.salesforce.twin.org.store import Store
+from connectors.salesforce.twin.org.tables import calls
 
 DAY = 86_400.0
 

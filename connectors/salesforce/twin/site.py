@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl
 
 from connectors.salesforce.twin.faces import (
     bulk,
@@ -42,6 +41,7 @@ class Site:
         self.journal = Journal(self.org.store, self.org.clock)
         self.router = Router([each for face in FACES for each in face.routes()])
         self.cursor_seconds = querying.CURSOR_SECONDS
+        self.locators_end_with_session = False
         self.url = ""
         """Where it is reached: scheme, host and port."""
 
@@ -49,29 +49,9 @@ class Site:
         """The route of a request. RefusedError where there is none."""
         return self.router.find(method, path)
 
-    def answer(
-        self,
-        found: Route,
-        names: dict[str, str],
-        method: str,
-        target: tuple[str, str],
-        headers: dict[str, str],
-        body: bytes,
-        upload: Path | None,
-    ) -> tuple[Answer, Fault | None]:
+    def answer(self, found: Route, call: Call) -> tuple[Answer, Fault | None]:
         """Carries out one request and notes it; the fault is one that the sockets have to act out."""
         began = time.monotonic()
-        call = Call(
-            site=self,
-            method=method,
-            path=target[0],
-            query=dict(parse_qsl(target[1], keep_blank_values=True)),
-            headers=headers,
-            body=body,
-            upload=upload,
-            version=names.get("version", ""),
-            names=names,
-        )
         inside = found is not UNKNOWN and self.faults.inside_wait()
         fault = self.faults.strike(found.kind)
         answer, counted = self._answered(found, call, fault)
@@ -80,8 +60,8 @@ class Site:
         self.journal.note(
             {
                 "kind": found.kind,
-                "method": method,
-                "path": target[0],
+                "method": call.method,
+                "path": call.path,
                 "status": 0 if fault and fault.what in {"cut", "cut_after"} else answer.status,
                 "counted": counted,
                 "user": call.user or None,
@@ -108,7 +88,8 @@ class Site:
             return Answer(b""), 0
         try:
             if not found.open:
-                call.user = self.sessions.user_of(_token(call))
+                call.token = _token(call)
+                call.user = self.sessions.user_of(call.token)
             if found.counted and self.journal.used >= self.journal.most:
                 return Answer(LIMIT, 403), 0
             answer = found.face(call)

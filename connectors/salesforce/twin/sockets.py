@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import socket
 import tempfile
 import threading
@@ -10,6 +11,7 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, cast
+from urllib.parse import parse_qsl
 
 import uvicorn
 from starlette.concurrency import iterate_in_threadpool
@@ -18,7 +20,7 @@ from starlette.types import Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from connectors.salesforce.twin.faces.bulk import MOST_UPLOAD
-from connectors.salesforce.twin.faces.call import Answer
+from connectors.salesforce.twin.faces.call import Answer, Call, Route
 from connectors.salesforce.twin.faults import Fault
 from connectors.salesforce.twin.org.problems import RefusedError
 from connectors.salesforce.twin.site import UNKNOWN, Site, refused
@@ -27,6 +29,8 @@ LOOPBACK = "127.0.0.1"
 MOST_HEAD = 16_384
 """Bytes of the address and the headers together."""
 MOST_BODY = 50 * 1024**2
+WORTH_PACKING = 2048
+"""Bytes from which on an answer is packed, for whoever takes it so."""
 START_SECONDS = 20.0
 
 
@@ -60,31 +64,42 @@ class Door:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers one request."""
         request = Request(scope, receive)
-        target = (scope["raw_path"].decode("latin-1"), scope["query_string"].decode("latin-1"))
         too_long = _too_long(scope)
         if too_long:
             await _send(send, too_long)
             return
-        early = None
+        call, found, early = self._read(request)
         try:
-            found, names = self._site.route(request.method, target[0])
-        except RefusedError as error:
-            found, names, early = UNKNOWN, {}, refused(error)
-        try:
-            body, upload = await self._body(request, large=found.large)
+            call.body, call.upload = await self._body(request, large=found.large)
         except TooLargeError:
             words = "The request body is larger than what is taken"
             await _send(send, refused(RefusedError("REQUEST_ENTITY_TOO_LARGE", words, status=413)))
             return
         except ClientDisconnect:
             return
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        answer, fault = await asyncio.to_thread(
-            self._site.answer, found, names, request.method, target, headers, body, upload
-        )
-        if early is not None and answer.status == 200 and found is UNKNOWN:
+        answer, fault = await asyncio.to_thread(self._site.answer, found, call)
+        if early is not None and answer.status == 200:
             answer = Answer(early.body, early.status, answer.headers)
         await self._reply(scope, receive, send, answer, fault)
+
+    def _read(self, request: Request) -> tuple[Call, Route, Answer | None]:
+        """The call without its body, its route, and how it is refused where there is none."""
+        scope = request.scope
+        path, early = scope["raw_path"].decode("latin-1"), None
+        try:
+            found, names = self._site.route(request.method, path)
+        except RefusedError as error:
+            found, names, early = UNKNOWN, {}, refused(error)
+        call = Call(
+            site=self._site,
+            method=request.method,
+            path=path,
+            query=dict(parse_qsl(scope["query_string"].decode("latin-1"), keep_blank_values=True)),
+            headers={name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]},
+            version=names.get("version", ""),
+            names=names,
+        )
+        return call, found, early
 
     async def _body(self, request: Request, *, large: bool) -> tuple[bytes, Path | None]:
         most = MOST_UPLOAD if large else MOST_BODY
@@ -118,7 +133,7 @@ class Door:
         elif answer.pieces is not None:
             await _stream(send, answer)
         else:
-            await _send(send, answer)
+            await _send(send, answer, packed=b"gzip" in dict(scope["headers"]).get(b"accept-encoding", b""))
 
 
 async def _cut(scope: Scope, receive: Receive) -> None:
@@ -135,8 +150,11 @@ async def _half(send: Send, answer: Answer) -> None:
     await asyncio.sleep(0)
 
 
-async def _send(send: Send, answer: Answer) -> None:
+async def _send(send: Send, answer: Answer, *, packed: bool = False) -> None:
     content = answer.content()
+    if packed and len(content) > WORTH_PACKING:
+        content = await asyncio.to_thread(gzip.compress, content, 1)
+        answer.headers["Content-Encoding"] = "gzip"
     size = None if answer.status == 204 else len(content)
     await send({"type": "http.response.start", "status": answer.status, "headers": _headers(answer, size)})
     await send({"type": "http.response.body", "body": content})

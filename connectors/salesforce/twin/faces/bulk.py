@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from connectors.salesforce.twin.faces.call import CSV, Answer, Call, Route, route
-from connectors.salesforce.twin.jobs import DELIMITERS, ENDED, ENDINGS, WAITING
+from connectors.salesforce.twin.job_files import DELIMITERS, ENDINGS
+from connectors.salesforce.twin.jobs import ENDED, WAITING
 from connectors.salesforce.twin.org.problems import RefusedError, not_found
 from connectors.salesforce.twin.soql.compile import Compiler
 from connectors.salesforce.twin.soql.parser import parse

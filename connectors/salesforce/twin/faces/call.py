@@ -34,6 +34,7 @@ class Call:
     upload: Path | None = None
     """Where a large body was written to."""
     user: str = ""
+    token: str = ""
     version: str = ""
     names: Mapping[str, str] = field(default_factory=dict)
     """What stood in the places of the route, decoded."""
@@ -111,16 +112,17 @@ class Router:
     def find(self, method: str, path: str) -> tuple[Route, dict[str, str]]:
         """The route, and what stood in its places. RefusedError where there is none, or not for this method."""
         parts = path.strip("/").split("/")
-        known = False
+        allowed: list[str] = []
         for each in self._routes.get(len(parts), ()):
             names = _matched(each.pattern, parts)
             if names is None:
                 continue
-            known = True
+            allowed.append(each.method)
             if each.method == method or (method == "HEAD" and each.method == "GET"):
                 return each, names
-        if known:
-            words = f"HTTP Method '{method}' not allowed."
+        if allowed:
+            heads = ["HEAD"] if "GET" in allowed else []
+            words = f"HTTP Method '{method}' not allowed. Allowed are {','.join([*heads, *sorted(set(allowed))])}"
             raise RefusedError("METHOD_NOT_ALLOWED", words)
         raise not_found()
 

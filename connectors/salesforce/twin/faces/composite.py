@@ -17,6 +17,10 @@ MOST_HEAVY = 5
 HEAVY = ("query", "collections")
 ALLOWED = ("record", "describe", "query", "collections", "limits", "tooling")
 _REFERENCE = re.compile(r"@\{([^}]+)\}")
+_BAD_NAME = (
+    "Provided referenceId ('{}') must start with a letter or a number, and it can contain only letters, numbers and"
+    " underscores ('_')."
+)
 _HALTED = "The transaction was rolled back since another operation in the same transaction failed."
 
 
@@ -97,8 +101,8 @@ def _check_names(parts: list[Any]) -> None:
     seen: set[str] = set()
     for part in parts:
         name = part.get("referenceId")
-        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z]\w*|\w+", name):
-            raise RefusedError("INVALID_INPUT", f"Invalid reference id provided: {name}")
+        if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9]\w*", name, re.ASCII):
+            raise RefusedError("INVALID_INPUT", _BAD_NAME.format(name))
         if name in seen:
             raise RefusedError("INVALID_INPUT", f"Duplicate ReferenceId provided: {name}")
         seen.add(name)
@@ -150,6 +154,7 @@ def _carry_out(call: Call, method: str, url: str, body: Any) -> Answer:
             headers=call.headers,
             body=b"" if body is None else json.dumps(body).encode(),
             user=call.user,
+            token=call.token,
             version=names.get("version", call.version),
             names=names,
         )

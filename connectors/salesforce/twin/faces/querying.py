@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from typing import Any
 
@@ -9,7 +10,7 @@ from sqlalchemy import Select, delete, func, insert, literal, select, update
 
 from connectors.salesforce.twin.faces.call import Answer, Call, Route, route
 from connectors.salesforce.twin.org.problems import RefusedError
-from connectors.salesforce.twin.org.store import cursor_rows, cursors
+from connectors.salesforce.twin.org.tables import cursor_rows, cursors
 from connectors.salesforce.twin.soql.compile import Compiled, Compiler
 from connectors.salesforce.twin.soql.nested import nest
 from connectors.salesforce.twin.soql.parser import parse
@@ -51,16 +52,18 @@ def more(call: Call) -> Answer:
     now = org.clock.seconds()
     with org.store.writing() as unit:
         kept = unit.connection.execute(select(cursors).where(cursors.c.id == name)).mappings().first()
-        if (
-            kept is None
-            or not start.isdigit()
-            or kept["user"] != call.user
-            or now - kept["used"] > call.site.cursor_seconds
-        ):
+        if kept is None or not start.isdigit() or not _open_to(call, dict(kept), now):
             raise RefusedError("INVALID_QUERY_LOCATOR", "invalid query locator")
         unit.connection.execute(update(cursors).where(cursors.c.id == name).values(used=now))
     compiled = _compiled(call, parse(kept["query"]), deleted=bool(kept["deleted"]))
     return Answer(_page(call, compiled, dict(kept), int(start)))
+
+
+def _open_to(call: Call, kept: dict[str, Any], now: float) -> bool:
+    """Whether this call may go on with a query: it is its user's, and has not been left alone for too long."""
+    if call.site.locators_end_with_session and kept["session"] != _mark(call.token):
+        return False
+    return bool(kept["user"] == call.user and now - kept["used"] <= call.site.cursor_seconds)
 
 
 def answer(call: Call, tree: Query, *, deleted: bool = False, tooling: bool = False) -> dict[str, Any]:
@@ -155,6 +158,7 @@ def _open(call: Call, compiled: Compiled, size: int, *, deleted: bool) -> dict[s
         kept = {
             "id": name,
             "user": call.user,
+            "session": _mark(call.token),
             "query": compiled.query.text,
             "deleted": int(deleted),
             "size": total,
@@ -163,6 +167,11 @@ def _open(call: Call, compiled: Compiled, size: int, *, deleted: bool) -> dict[s
         }
         unit.connection.execute(insert(cursors), [kept])
     return kept
+
+
+def _mark(token: str) -> str:
+    """What a session is known again by; the token itself is kept in one place alone."""
+    return hashlib.sha256(token.encode()).hexdigest()
 
 
 def _close_oldest(call: Call) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import and_, or_, select
 
+from connectors.salesforce.twin.org.contention import Contention
 from connectors.salesforce.twin.org.intake import Row
 from connectors.salesforce.twin.org.problems import Problem
 from connectors.salesforce.twin.org.rules import Duplicates
@@ -23,7 +24,10 @@ _BAD_REFERENCE = Problem("INVALID_CROSS_REFERENCE_KEY", "invalid cross reference
 class Checks:
     """The checks on one object, made ready once for many rows."""
 
-    def __init__(self, org: Org, kind: ObjectType, *, save_duplicates: bool) -> None:
+    def __init__(
+        self, org: Org, kind: ObjectType, *, save_duplicates: bool, contention: Contention | None = None
+    ) -> None:
+        self._contention = contention
         self._org = org
         self._kind = kind
         self._required = [each.name for each in kind if each.required]
@@ -74,27 +78,26 @@ class Checks:
         if self._validations:
             row.problems.extend(self._org.rules.broken(self._validations, now))
         if not row.problems:
-            problem = self._org.rules.lock_problem(row.id or "", self.masters(now))
+            masters = self.masters(now)
+            problem = self._org.rules.lock_problem(row.id or "", masters)
+            if problem is None and self._contention is not None:
+                problem = self._contention.problem(masters)
             row.problems.extend([problem] if problem else [])
 
     def _resolve(self, rows: Sequence[Row]) -> None:
         """Parents that are named by an external id."""
         for row in rows:
-            for column, value in row.by_key:
+            for column, key, value in row.by_key:
+                assert column.parent is not None
                 if value is None:
                     row.values[column.field.name] = None
                     continue
-                assert column.parent is not None
-                assert column.parent_key is not None
-                found = [
-                    each["Id"]
-                    for each in self._org.store.rows(column.parent, [value], by=column.parent_key.name).values()
-                    if not each["IsDeleted"]
-                ]
+                stored = self._org.store.rows(column.parent, [value], by=key.name).values()
+                found = [each["Id"] for each in stored if not each["IsDeleted"]]
                 if len(found) == 1:
                     row.values[column.field.name] = found[0]
                 else:
-                    where = f"field {column.parent_key.name} in entity {column.parent.name}"
+                    where = f"field {key.name} in entity {column.parent.name}"
                     words = f"Foreign key external ID: {value} not found for {where}"
                     row.problems.append(Problem("INVALID_FIELD", words))
 

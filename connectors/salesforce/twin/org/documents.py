@@ -164,6 +164,8 @@ def field_document(name: str, kind: str, **particulars: Any) -> Document:
     made["byteLength"] = length * 3 if made["soapType"] == "xsd:string" else length
     if kind == "address" or (kind == "textarea" and length > LONG_TEXT):
         made.update(sortable=False, groupable=False, aggregatable=False, filterable=kind == "address")
+    if kind == "textarea":
+        made["extraTypeInfo"] = "plaintextarea"
     if kind in {"currency", "double", "percent", "datetime"}:
         made["groupable"] = False
     if kind == "boolean":

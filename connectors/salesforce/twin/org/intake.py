@@ -43,7 +43,7 @@ class Row:
     creates: bool = True
     before: dict[str, Any] | None = None
     problems: list[Problem] = field(default_factory=list)
-    by_key: list[tuple[Column, Any]] = field(default_factory=list)
+    by_key: list[tuple[Column, Field, Any]] = field(default_factory=list)
     """Parents that are named by an external id, still to be looked up."""
 
 
@@ -61,11 +61,12 @@ class Intake:
         names = tuple(name for name in given if name != "attributes")
         row = Row({})
         for column in self._plan(names):
-            value = given[column.key.split(".")[0]] if column.parent_key else given[column.key]
-            if column.parent_key:
-                value = _only(value, column)
+            value = given[column.key]
             try:
-                self._take(row, column, value)
+                if column.parent is not None:
+                    row.by_key.append((column, *_only(value, column.parent)))
+                else:
+                    self._take(row, column, value)
             except WrongTypeError:
                 raise RefusedError("JSON_PARSER_ERROR", wrong_json(column.field, value)) from None
         return row
@@ -113,8 +114,8 @@ class Intake:
             if row.id is None and value not in (None, ""):
                 row.problems.append(Problem("MALFORMED_ID", f"malformed id {value}", ("Id",)))
             return
-        if column.parent_key is not None:
-            row.by_key.append((column, value))
+        if column.parent is not None and column.parent_key is not None:
+            row.by_key.append((column, column.parent_key, value))
             return
         made = column.read(value)
         if isinstance(made, Problem):
@@ -147,16 +148,13 @@ class Intake:
             raise no_such_column(name, self._kind.name)
         may = self._rights.to(self._kind, reference) == EDIT
         writes = (may and reference.createable, may and reference.updateable)
-        return Column(name, reference, reader(reference), *writes, parent, key or parent.fields["id"])
+        return Column(name, reference, reader(reference), *writes, parent, key)
 
 
-def _only(value: Any, column: Column) -> Any:
-    """The external id in `{"Account": {"Key__c": "x"}}`."""
-    if not isinstance(value, Mapping) or column.parent is None:
+def _only(value: Any, parent: ObjectType) -> tuple[Field, Any]:
+    """The key and the value in `{"Account": {"Key__c": "x"}}`."""
+    named = [name for name in value if name != "attributes"] if isinstance(value, Mapping) else []
+    key = parent.field(named[0]) if len(named) == 1 else None
+    if key is None or not (key.external or key.document.get("idLookup")):
         raise WrongTypeError
-    named = [name for name in value if name != "attributes"]
-    key = column.parent.field(named[0]) if len(named) == 1 else None
-    if key is None:
-        raise WrongTypeError
-    column.parent_key = key
-    return value[named[0]]
+    return key, value[named[0]]

@@ -11,9 +11,9 @@ from sqlalchemy import func, select
 from connectors.salesforce.twin.org.access import Access
 from connectors.salesforce.twin.org.clock import Clock
 from connectors.salesforce.twin.org.documents import Document
+from connectors.salesforce.twin.org.notation import field_from
 from connectors.salesforce.twin.org.rules import Rules
 from connectors.salesforce.twin.org.schema import Field, ObjectType, Schema, first_documents
-from connectors.salesforce.twin.org.standard import field_from
 from connectors.salesforce.twin.org.store import Store, Unit
 
 ADMINISTRATOR, MINIMUM = "System Administrator", "Minimum Access - API Only Integrations"

@@ -10,13 +10,12 @@ from datetime import date, datetime
 from typing import Any
 
 from connectors.salesforce.twin.org.clock import Clock, written
+from connectors.salesforce.twin.org.contention import LOCKED
 from connectors.salesforce.twin.org.problems import Problem
 from connectors.salesforce.twin.org.store import Store
 from connectors.salesforce.twin.soql.parser import parse
 from connectors.salesforce.twin.soql.periods import days_of
 from connectors.salesforce.twin.soql.tree import Both, Comparison, Condition, Not, Period, Value
-
-LOCKED = "unable to obtain exclusive access to this record or 1 records: {}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,19 +1,9 @@
-"""The objects of a new org, written down compactly: enough of Sales Cloud to score leads, and what rights are kept in.
-
-A line is `name type [length or precision,scale] [flags]`. Flags: `required`, `create` or `update` (writable by that
-operation alone), `fixed` (by none), `unique`, `external`, `restricted`, `of:Compound`, `default:Value`,
-`to:Object+Object:Relationship`, and for a picklist `=One|Two|Three`.
-"""
+"""The objects of a new org, written down compactly: enough of Sales Cloud to score leads, and where rights are kept."""
 
 from __future__ import annotations
 
-from connectors.salesforce.twin.org.documents import (
-    NUMBERS,
-    Document,
-    field_document,
-    object_document,
-    picklist_values,
-)
+from connectors.salesforce.twin.org.documents import Document, object_document
+from connectors.salesforce.twin.org.notation import field_from
 
 _SYSTEM = """
 Id id fixed
@@ -32,7 +22,8 @@ FirstName string 40 of:Name
 Salutation picklist 40 of:Name =Mr.|Ms.|Mrs.|Dr.|Prof.
 Name string 121 fixed required
 """
-_OWNER = "OwnerId reference required to:Group+User:Owner default:me"
+_OWNER = "OwnerId reference required to:User:Owner default:me"
+_OWNER_OR_QUEUE = "OwnerId reference required to:Group+User:Owner default:me"
 _INDUSTRIES = (
     "Agriculture|Apparel|Banking|Biotechnology|Chemicals|Communications|Construction|Consulting|Education|Electronics"
     "|Energy|Engineering|Entertainment|Environmental|Finance|Food & Beverage|Government|Healthcare|Hospitality"
@@ -64,7 +55,7 @@ def _address(prefix: str) -> str:
 
 _ACCOUNT = f"""
 Name string 255 required
-Type picklist =Prospect|Customer - Direct|Customer - Channel|Other
+Type picklist 40 =Prospect|Customer - Direct|Customer - Channel|Other
 ParentId reference to:Account:Parent
 {_address("Billing")}
 {_address("Shipping")}
@@ -72,11 +63,11 @@ Phone phone 40
 Fax phone 40
 AccountNumber string 40
 Website url 255
-Industry picklist ={_INDUSTRIES}
+Industry picklist 40 ={_INDUSTRIES}
 AnnualRevenue currency 18,0
 NumberOfEmployees int 8
-Ownership picklist =Public|Private|Subsidiary|Other
-Rating picklist ={_RATINGS}
+Ownership picklist 40 =Public|Private|Subsidiary|Other
+Rating picklist 40 ={_RATINGS}
 Description textarea 32000
 {_OWNER}
 """
@@ -96,7 +87,7 @@ Industry picklist ={_INDUSTRIES}
 Rating picklist ={_RATINGS}
 AnnualRevenue currency 18,0
 NumberOfEmployees int 8
-{_OWNER}
+{_OWNER_OR_QUEUE}
 IsConverted boolean create
 ConvertedDate date fixed
 ConvertedAccountId reference fixed to:Account:ConvertedAccount
@@ -123,11 +114,11 @@ HasOptedOutOfEmail boolean
 """
 _OPPORTUNITY = f"""
 AccountId reference to:Account:Account
-Name string 120 required
+Name string 120 required lookup
 Description textarea 32000
 StageName picklist required ={_STAGES}
 Amount currency 18,2
-Probability percent 3,0
+Probability percent 3,0 defaulted
 CloseDate date required
 Type picklist =Existing Business|New Business
 NextStep string 255
@@ -145,7 +136,7 @@ Status picklist required default:Not_Started =Not Started|In Progress|Completed|
 Priority picklist required default:Normal =High|Normal|Low
 IsClosed boolean fixed
 Description textarea 32000
-{_OWNER}
+{_OWNER_OR_QUEUE}
 """
 _USER = """
 Username string 80 required unique
@@ -237,7 +228,7 @@ _OBJECTS: tuple[tuple[str, str, str, str, str, Document], ...] = (
     ("Account", "001", "Account", "Accounts", _ACCOUNT, {"mergeable": True}),
     ("Contact", "003", "Contact", "Contacts", _CONTACT, {"mergeable": True}),
     ("Lead", "00Q", "Lead", "Leads", _LEAD, {"mergeable": True}),
-    ("Opportunity", "006", "Opportunity", "Opportunities", _OPPORTUNITY, {}),
+    ("Opportunity", "006", "Opportunity", "Opportunities", _OPPORTUNITY, {"deepCloneable": True}),
     ("Task", "00T", "Task", "Tasks", _TASK, {}),
     ("User", "005", "User", "Users", _USER, {"deletable": False, "undeletable": False}),
     ("Group", "00G", "Group", "Groups", _GROUP, _SETUP),
@@ -261,21 +252,6 @@ def standard_objects() -> list[Document]:
     return [_object(*each) for each in _OBJECTS]
 
 
-def field_from(line: str) -> Document:
-    """The document of the field that one line of the notation above says."""
-    words, _, values = line.partition(" =")
-    name, kind, *flags = words.split()
-    particulars: Document = {"label": _spaced(name)}
-    for flag in flags:
-        _read_flag(flag, kind, particulars)
-    if "fixed" in flags and kind in {"id", "datetime", "reference"} and particulars.get("nillable") is False:
-        particulars["defaultedOnCreate"] = True
-    if values:
-        default = particulars.get("defaultValue")
-        particulars["picklistValues"] = picklist_values(values.split("|"), default)
-    return field_document(name, kind, **particulars)
-
-
 def _object(name: str, prefix: str, label: str, plural: str, lines: str, particulars: Document) -> Document:
     written = [each for each in f"{_SYSTEM}{lines}{_STAMPS}".splitlines() if each.strip()]
     fields = [field_from(each) for each in written]
@@ -283,48 +259,3 @@ def _object(name: str, prefix: str, label: str, plural: str, lines: str, particu
     if "Name" in names:
         names["Name"].update(nameField=True)
     return {**object_document(name, prefix, label, plural, **particulars), "fields": fields}
-
-
-def _read_flag(flag: str, kind: str, particulars: Document) -> None:
-    word, _, rest = flag.partition(":")
-    if word[0].isdigit():
-        size = [int(each) for each in word.split(",")]
-        if kind in NUMBERS:
-            particulars.update({"digits": size[0]} if kind == "int" else {"precision": size[0], "scale": size[-1]})
-        else:
-            particulars["length"] = size[0]
-    elif word == "required":
-        particulars["nillable"] = False
-    elif word in {"create", "update", "fixed"}:
-        particulars.update(createable=word == "create", updateable=word == "update", permissionable=kind == "address")
-        if kind == "id":
-            particulars["nillable"] = False
-    elif word == "of":
-        person = {"extraTypeInfo": "personname", "permissionable": False} if rest == "Name" else {}
-        particulars.update(compoundFieldName=rest, **person)
-    elif word == "to":
-        objects, relationship = rest.split(":")
-        several = objects.split("+")
-        particulars.update(referenceTo=several, relationshipName=relationship)
-        particulars.update(polymorphicForeignKey=len(several) > 1, namePointing=len(several) > 1)
-    elif word == "default":
-        value = rest.replace("_", " ")
-        particulars.update(defaultedOnCreate=True, defaultValue=None if value == "me" else value)
-    else:
-        _read_mark(word, particulars)
-
-
-def _read_mark(word: str, particulars: Document) -> None:
-    marks: dict[str, Document] = {
-        "unique": {"unique": True, "idLookup": True},
-        "external": {"externalId": True, "idLookup": True},
-        "restricted": {"restrictedPicklist": True},
-    }
-    particulars.update(marks[word])
-
-
-def _spaced(name: str) -> str:
-    bare = name.removesuffix("__c").replace("_", " ")
-    return "".join(f" {each}" if each.isupper() and place else each for place, each in enumerate(bare)).replace(
-        "  ", " "
-    )

@@ -13,15 +13,11 @@ from typing import Any
 from alembic.migration import MigrationContext
 from alembic.operations import Operations
 from sqlalchemy import (
-    JSON,
-    Column,
     Connection,
-    Float,
     Index,
-    Integer,
     MetaData,
-    String,
     Table,
+    bindparam,
     create_engine,
     delete,
     event,
@@ -33,68 +29,10 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from connectors.salesforce.twin.org.ids import make_id
 from connectors.salesforce.twin.org.schema import Field, ObjectType
+from connectors.salesforce.twin.org.tables import STATE, changes, column_of, counters, documents
 
 LISTENED = frozenset({"Account", "Contact", "Lead", "Opportunity"})
 """Objects selected for change data capture in a new org."""
-
-_STATE = MetaData()
-documents = Table(
-    "documents",
-    _STATE,
-    Column("kind", String, primary_key=True),
-    Column("name", String, primary_key=True),
-    Column("document", JSON, nullable=False),
-)
-counters = Table("counters", _STATE, Column("name", String, primary_key=True), Column("last", Integer, nullable=False))
-changes = Table(
-    "changes",
-    _STATE,
-    Column("replay", Integer, primary_key=True, autoincrement=True),
-    Column("entity", String, nullable=False),
-    Column("record", String, nullable=False),
-    Column("kind", String, nullable=False),
-    Column("user", String, nullable=False),
-    Column("moment", Float, nullable=False),
-    Column("transaction", String, nullable=False),
-    Column("origin", String, nullable=False),
-    Column("values", JSON, nullable=False),
-    sqlite_autoincrement=True,
-)
-cursors = Table(
-    "cursors",
-    _STATE,
-    Column("id", String, primary_key=True),
-    Column("user", String, nullable=False),
-    Column("query", String, nullable=False),
-    Column("deleted", Integer, nullable=False),
-    Column("size", Integer, nullable=False),
-    Column("batch", Integer, nullable=False),
-    Column("used", Float, nullable=False),
-)
-cursor_rows = Table(
-    "cursor_rows",
-    _STATE,
-    Column("cursor", String, primary_key=True),
-    Column("position", Integer, primary_key=True),
-    Column("record", String, nullable=False),
-    sqlite_with_rowid=False,
-)
-calls = Table(
-    "calls",
-    _STATE,
-    Column("number", Integer, primary_key=True),
-    Column("moment", Float, nullable=False),
-    Column("kind", String, nullable=False),
-    Column("method", String, nullable=False),
-    Column("path", String, nullable=False),
-    Column("status", Integer, nullable=False),
-    Column("counted", Integer, nullable=False),
-    Column("user", String),
-    Column("seconds", Float, nullable=False),
-    Column("fault", String),
-    Column("inside_wait", Integer, nullable=False),
-    Column("detail", JSON, nullable=False),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +77,7 @@ class Store:
         self.captured = set(LISTENED)
         """Objects whose changes are kept and told."""
         with self._engine.begin() as connection:
-            _STATE.create_all(connection)
+            STATE.create_all(connection)
 
     @contextmanager
     def writing(self) -> Iterator[Unit]:
@@ -182,7 +120,7 @@ class Store:
             return
         name = f"sobject_{kind.name}"
         with self.writing() as unit:
-            Operations(MigrationContext.configure(unit.connection)).add_column(name, _column(added))
+            Operations(MigrationContext.configure(unit.connection)).add_column(name, column_of(added))
             if added.external or added.unique:
                 column = self.table(kind).c[added.name]
                 Index(f"{name}_{added.name}", column).create(unit.connection, checkfirst=True)
@@ -266,8 +204,6 @@ class Store:
 
     def change_rows(self, unit: Unit, kind: ObjectType, rows: Sequence[Mapping[str, Any]]) -> None:
         """Writes over records by Id, all with the same columns."""
-        from sqlalchemy import bindparam
-
         table = self.table(kind)
         names = [name for name in rows[0] if name != "Id"]
         made = update(table).where(table.c.Id == bindparam("b_Id"))
@@ -293,7 +229,7 @@ class Store:
         name = f"sobject_{kind.name}"
         if name in self._records.tables:
             self._records.remove(self._records.tables[name])
-        made = Table(name, self._records, *(_column(each) for each in kind if each.stored))
+        made = Table(name, self._records, *(column_of(each) for each in kind if each.stored))
         Index(f"{name}_stamp", made.c.SystemModstamp, made.c.Id)
         for each in kind:
             if each.external or each.unique or each.name == "AccountId":
@@ -301,16 +237,6 @@ class Store:
         with self.writing() as unit:
             made.create(unit.connection, checkfirst=True)
         return made
-
-
-def _column(of: Field) -> Column[Any]:
-    if of.type in {"boolean", "int"}:
-        return Column(of.name, Integer)
-    if of.type in {"double", "currency", "percent"}:
-        return Column(of.name, Float)
-    if of.type in {"id", "reference", "date", "datetime"} or of.document.get("caseSensitive"):
-        return Column(of.name, String, primary_key=of.type == "id")
-    return Column(of.name, String(collation="NOCASE"))
 
 
 def _change(row: Mapping[Any, Any]) -> Change:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from connectors.salesforce.twin.org.checks import Checks
+from connectors.salesforce.twin.org.contention import Contention
 from connectors.salesforce.twin.org.intake import Column, Intake, Row
 from connectors.salesforce.twin.org.problems import Problem, RefusedError
 from connectors.salesforce.twin.org.schema import Field, ObjectType
@@ -55,13 +56,14 @@ class Writer:
     all_or_none: bool = False
     save_duplicates: bool = False
     origin: str = "com/salesforce/api/rest"
+    contention: Contention | None = None
     intake: Intake = field(init=False)
     _checks: Checks = field(init=False)
 
     def __post_init__(self) -> None:
         rights = self.org.access.of(self.user)
         self.intake = Intake(self.org.schema, rights, self.kind)
-        self._checks = Checks(self.org, self.kind, save_duplicates=self.save_duplicates)
+        self._checks = Checks(self.org, self.kind, save_duplicates=self.save_duplicates, contention=self.contention)
         self._allowed = rights.on(self.kind)
         if self.kind.name in SETUP and not rights.administrator:
             self._allowed = frozenset({"read"})

@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import Any
 
-from sqlalchemy import ColumnElement, FromClause, Integer, Select, and_, case, cast, func, literal, or_, select
+from sqlalchemy import ColumnElement, FromClause, Select, and_, case, func, or_, select
 from sqlalchemy.sql.selectable import NamedFromClause
 
 from connectors.salesforce.twin.org.access import Rights
 from connectors.salesforce.twin.org.problems import RefusedError
-from connectors.salesforce.twin.org.schema import NAME_PARTS, Field, ObjectType, Schema
+from connectors.salesforce.twin.org.schema import Field, ObjectType, Schema
 from connectors.salesforce.twin.org.store import Store
 from connectors.salesforce.twin.soql.filters import compared
-from connectors.salesforce.twin.soql.formulas import Formula, read_formula
+from connectors.salesforce.twin.soql.formulas import computed
 from connectors.salesforce.twin.soql.lexer import pointed
 from connectors.salesforce.twin.soql.shape import Compound, Leaf, Node, address_part
 from connectors.salesforce.twin.soql.tree import (
@@ -282,39 +282,12 @@ class Compiler:
             found = self._rights.field(kind, name)
             if found and (not place.several or found.name in _POLYMORPHIC):
                 one = found
-                values.append(self._value(found, table, kind))
+                values.append(computed(found, table, kind, self._schema, self._store, self._today))
         if one is None:
             entity = "Name" if place.several else place.kind.name
             words = unknown_field(name, entity)
             raise RefusedError("INVALID_FIELD", pointed(self._text, path.column, words))
         return Found(place, one, _either(values))
-
-    def _value(self, one: Field, table: NamedFromClause, kind: ObjectType) -> ColumnElement[Any]:
-        if one.person_name:
-            first, last = (table.c[each] for each in NAME_PARTS)
-            return func.trim(func.coalesce(first.op("||")(" "), "").op("||")(last))
-        if one.formula is not None:
-            return self._formula(read_formula(one.formula), one, table, kind)
-        if one.type == "address":
-            return literal(None)
-        return table.c[one.name]
-
-    def _formula(self, made: Formula, one: Field, table: NamedFromClause, kind: ObjectType) -> ColumnElement[Any]:
-        if made.kind == "age":
-            told = func.julianday(self._today.isoformat()) - func.julianday(func.substr(table.c[made.path[0]], 1, 10))
-            return cast(told, Integer) if one.type == "int" else told
-        if made.kind == "parent":
-            reference = kind.relation(made.path[0])
-            parent = self._schema.get(reference.references[0]) if reference else None
-            if reference is None or parent is None:
-                return literal(None)
-            other = self._store.table(parent).alias()
-            return select(other.c[made.path[1]]).where(other.c.Id == table.c[reference.name]).scalar_subquery()
-        child = self._schema.objects[made.path[0].lower()]
-        other = self._store.table(child).alias()
-        functions: dict[str, Any] = {"COUNT": func.count, "SUM": func.sum, "MIN": func.min, "MAX": func.max}
-        chosen = select(functions[made.function](other.c[made.path[2]])).where(other.c.IsDeleted == 0)
-        return chosen.where(other.c[made.path[1]] == table.c.Id).scalar_subquery()
 
     def _groupable(self, path: Path) -> Found:
         found = self._find(path)

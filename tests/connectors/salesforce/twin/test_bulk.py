@@ -189,3 +189,27 @@ def test_query_all_reads_what_was_deleted(twin: Twin, rest: Rest, lead: str) -> 
         found[operation] = rest("GET", f"jobs/query/{job}/results").text
     assert found["query"] == '"Id","IsDeleted"\n'
     assert found["queryAll"] == f'"Id","IsDeleted"\n"{lead}","true"\n'
+
+
+def test_children_of_one_master_in_neighbouring_batches_take_its_lock_from_each_other(twin: Twin, rest: Rest) -> None:
+    masters = twin.control.create("Account", [{"Name": f"M{n}"} for n in range(4)])
+    twin.control.batches(50, side_by_side=True)
+
+    def failed(order: list[str]) -> int:
+        content = "LastName,AccountId\n" + "".join(f"D,{each}\n" for each in order)
+        job = start(rest, content, object="Contact")
+        twin.site.jobs.wait()
+        rows = results(rest, job, "failedResults")
+        assert all(each["sf__Error"].startswith("UNABLE_TO_LOCK_ROW:") for each in rows)
+        return len(rows)
+
+    assert failed([masters[n % 4] for n in range(200)]) == 150
+    assert failed([masters[n // 50] for n in range(200)]) == 0
+
+
+def test_a_parent_is_named_by_its_key_in_json_too(twin: Twin, rest: Rest) -> None:
+    master = twin.control.create("Account", [{"Name": "J", "Key__c": "acc-json"}])[0]
+    made = rest("POST", "sobjects/Contact", json={"LastName": "D", "Account": {"Key__c": "acc-json"}})
+    assert twin.control.read(made.json()["id"])["AccountId"] == master
+    given = {"LastName": "D", "Account": {"Key__c": "nobody"}}
+    assert rest.refused("POST", "sobjects/Contact", json=given) == (400, "INVALID_FIELD")

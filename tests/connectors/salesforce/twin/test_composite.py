@@ -60,6 +60,8 @@ def test_all_or_none_takes_everything_back(twin: Twin, rest: Rest) -> None:
 def test_names_of_parts_are_told_apart(rest: Rest) -> None:
     parts = [part("same", "GET", "limits"), part("same", "GET", "limits")]
     assert rest.refused("POST", "composite", json={"compositeRequest": parts}) == (400, "INVALID_INPUT")
+    dashed = [part("with-dash", "GET", "limits")]
+    assert rest.refused("POST", "composite", json={"compositeRequest": dashed}) == (400, "INVALID_INPUT")
 
 
 def test_five_collections_ride_in_one_call(twin: Twin, rest: Rest) -> None:

@@ -125,7 +125,9 @@ def test_addresses_that_lead_nowhere_are_not_found(rest: Rest) -> None:
         assert rest.refused("GET", path) == (404, "NOT_FOUND")
     assert rest.refused("GET", "/services/data/v99.0/sobjects") == (404, "NOT_FOUND")
     assert rest.refused("GET", "sobjects/Lead/Company/x") == (404, "NOT_FOUND")
-    assert rest.refused("DELETE", "sobjects") == (405, "METHOD_NOT_ALLOWED")
+    answer = rest("PATCH", "sobjects/Lead", json={})
+    words = "HTTP Method 'PATCH' not allowed. Allowed are HEAD,GET,POST"
+    assert (answer.status_code, answer.json()) == (405, [{"message": words, "errorCode": "METHOD_NOT_ALLOWED"}])
 
 
 def test_more_than_a_call_may_carry_is_refused(rest: Rest) -> None:
@@ -165,6 +167,15 @@ def test_the_eleventh_locator_closes_the_first(rest: Rest) -> None:
     found = [rest("GET", "query?q=SELECT+Id+FROM+Lead", headers=options).json()["nextRecordsUrl"] for _ in range(11)]
     assert rest.refused("GET", found[0]) == (400, "INVALID_QUERY_LOCATOR")
     assert rest("GET", found[1]).status_code == 200
+
+
+def test_a_locator_may_end_with_the_session_that_opened_it(twin: Twin, rest: Rest) -> None:
+    options = {"Sforce-Query-Options": "batchSize=200"}
+    where = rest("GET", "query?q=SELECT+Id+FROM+Lead", headers=options).json()["nextRecordsUrl"]
+    assert Rest(twin)("GET", where).status_code == 200
+    twin.control.bind_locators()
+    assert rest("GET", where).status_code == 200
+    assert Rest(twin).refused("GET", where) == (400, "INVALID_QUERY_LOCATOR")
 
 
 @pytest.fixture
