@@ -6,9 +6,12 @@ import fcntl
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+
+from cryptography import x509
 
 from connectors.salesforce.twin.control import Control, control_app
 from connectors.salesforce.twin.site import Site
@@ -100,5 +103,10 @@ def _alone_in(folder: Path) -> Iterator[None]:
 
 
 def _certificates(folder: Path) -> Certificates:
+    """Those of the folder while they last, or new ones."""
     kept = Certificates(folder / "authority.pem", folder / "server.pem", folder / "server.key")
-    return kept if kept.key.exists() else make_certificates(folder)
+    if kept.key.exists():
+        read = x509.load_pem_x509_certificate(kept.certificate.read_bytes())
+        if read.not_valid_after_utc > datetime.now(UTC) + timedelta(days=1):
+            return kept
+    return make_certificates(folder)

@@ -23,10 +23,16 @@ from connectors.salesforce.twin.faults import LIMIT, Fault, Faults
 from connectors.salesforce.twin.jobs import Jobs
 from connectors.salesforce.twin.journal import Journal
 from connectors.salesforce.twin.org.org import Org
-from connectors.salesforce.twin.org.problems import RefusedError, session_ended
+from connectors.salesforce.twin.org.problems import RefusedError, not_found, session_ended
 
 FACES = (bulk, collections, composite, described, oauth, querying, records, replication, soap, tooling)
-UNKNOWN = Route("", (), lambda _: Answer(), "unknown")
+
+
+def _nowhere(call: Call) -> Answer:
+    raise call.refusal or not_found()
+
+
+UNKNOWN = Route("", (), _nowhere, "unknown")
 
 
 class Site:

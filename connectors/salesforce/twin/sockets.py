@@ -68,7 +68,7 @@ class Door:
         if too_long:
             await _send(send, too_long)
             return
-        call, found, early = self._read(request)
+        call, found = self._read(request)
         try:
             call.body, call.upload = await self._body(request, large=found.large)
         except TooLargeError:
@@ -78,18 +78,16 @@ class Door:
         except ClientDisconnect:
             return
         answer, fault = await asyncio.to_thread(self._site.answer, found, call)
-        if early is not None and answer.status == 200:
-            answer = Answer(early.body, early.status, answer.headers)
         await self._reply(scope, receive, send, answer, fault)
 
-    def _read(self, request: Request) -> tuple[Call, Route, Answer | None]:
-        """The call without its body, its route, and how it is refused where there is none."""
+    def _read(self, request: Request) -> tuple[Call, Route]:
+        """The call without its body, and its route."""
         scope = request.scope
-        path, early = scope["raw_path"].decode("latin-1"), None
+        path, refusal = scope["raw_path"].decode("latin-1"), None
         try:
             found, names = self._site.route(request.method, path)
         except RefusedError as error:
-            found, names, early = UNKNOWN, {}, refused(error)
+            found, names, refusal = UNKNOWN, {}, error
         call = Call(
             site=self._site,
             method=request.method,
@@ -98,8 +96,9 @@ class Door:
             headers={name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]},
             version=names.get("version", ""),
             names=names,
+            refusal=refusal,
         )
-        return call, found, early
+        return call, found
 
     async def _body(self, request: Request, *, large: bool) -> tuple[bytes, Path | None]:
         most = MOST_UPLOAD if large else MOST_BODY

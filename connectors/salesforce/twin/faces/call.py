@@ -38,6 +38,8 @@ class Call:
     version: str = ""
     names: Mapping[str, str] = field(default_factory=dict)
     """What stood in the places of the route, decoded."""
+    refusal: RefusedError | None = None
+    """Why there is no route for it."""
     detail: dict[str, Any] = field(default_factory=dict)
     """What the journal is to note of this call."""
 
