@@ -98,6 +98,14 @@ class Client(ABC):
         """The schema whose tables go by their bare names."""
         return self.config.schemas[0] if self.config.schemas else None
 
+    def countable(self, column: Column) -> bool:
+        """Whether `same` on a column is exact in the database, and `changed` can count what an UPDATE moved."""
+        return False
+
+    def changed(self, statement: ClauseElement) -> int:
+        """Runs an UPDATE; how many rows it moved. For columns that are `countable` alone."""
+        raise NotImplementedError
+
     def rows(self, statement: ClauseElement) -> pl.DataFrame:
         """The rows of one statement, as the driver gave them."""
         found = self.execute(statement)

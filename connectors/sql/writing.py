@@ -178,7 +178,7 @@ class Batch:
 
     def _rowset(self, rows: pl.DataFrame) -> sa.FromClause:
         meta = self.relation.meta
-        if not self.client.conditional or not rows["seen"].any():
+        if not (self.client.conditional or self._counts()) or not rows["seen"].any():
             rows = rows.drop([f"o{i}" for i in range(len(self.fields))], strict=False)
         columns = {f"k{i}": meta(name) for i, name in enumerate(self.relation.entity.key)}
         columns |= {f"{c}{i}": meta(name) for i, name in enumerate(self.fields) for c in "vo"}
@@ -203,12 +203,33 @@ class Batch:
     def _update(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         if self.client.conditional:
             return self._refusable(rows, self._update_where)
+        if self._counts():
+            return self._refusable(rows, self._update_counted)
         standing = self._standing(rows, lock=True)
         good = rows.join(standing.filter("there", "fresh", ~pl.col("holds")), on="n", how="semi", maintain_order="left")
         return self._refusable(good, self._update_plain)
 
     def _update_where(self, rows: pl.DataFrame) -> pl.DataFrame:
         """One statement: the condition, the write and who was written."""
+        statement, rowset = self._conditional(rows)
+        version = self._version()
+        found = self.client.rows(statement.returning(rowset.c.n.label("n"), version.label("version")))
+        return self._applied(found)
+
+    def _counts(self) -> bool:
+        """Whether one statement may do, whose count tells that every row was written; a version cannot be told so."""
+        relation = self.relation
+        plain = relation.side is None and relation.stamp is None
+        return plain and all(self.client.countable(relation.meta(name)) for name in self.fields)
+
+    def _update_counted(self, rows: pl.DataFrame) -> pl.DataFrame:
+        """One statement where the product cannot say who was written: all, or whoever holds the values afterwards."""
+        statement, _ = self._conditional(rows)
+        if self.client.changed(statement) < rows.height:
+            return _answers()
+        return self._applied(rows.select("n", version=pl.lit(None, pl.String)))
+
+    def _conditional(self, rows: pl.DataFrame) -> tuple[sa.Update, sa.FromClause]:
         rowset, relation = self._rowset(rows), self.relation
         wanted = [self._wanted(rowset, i) for i in range(len(self.fields))]
         moved = [
@@ -220,10 +241,7 @@ class Batch:
         )
         if relation.side is not None:
             statement = statement.where(self._matched(rowset, side=True))
-        statement = statement.values({name: wanted[i] for i, name in enumerate(self.fields)})
-        version = self._version()
-        found = self.client.rows(statement.returning(rowset.c.n.label("n"), version.label("version")))
-        return self._applied(found)
+        return statement.values({name: wanted[i] for i, name in enumerate(self.fields)}), rowset
 
     def _applied(self, found: pl.DataFrame) -> pl.DataFrame:
         told = self.answer(found.cast({"n": pl.Int64}), APPLIED, None).drop("version")
