@@ -9,9 +9,9 @@ from __future__ import annotations
 import argparse
 import json
 
-from bench import batch, real_time, receipts
+from bench import batch, batch_extra, real_time, receipts
 
-BENCHES = {"batch": batch, "real-time": real_time, "receipts": receipts}
+BENCHES = {"batch": batch, "batch-extra": batch_extra, "real-time": real_time, "receipts": receipts}
 
 
 def main() -> None:

@@ -16,14 +16,17 @@ NUMBERS = [f"n{at}" for at in range(8)]
 FEATURES = [*TEXTS, *NUMBERS]
 TRAINED_ON = 20_000
 
-MAPPING = "\n".join(
-    [
+
+def mapping(*, changed_by: str | None = None, reasons: int = 0) -> str:
+    """The document: every column a feature, the probability written back, with so many reasons in `why`."""
+    read = "connection: crm, entity: leads" + (f", changed_by: {changed_by}" if changed_by else "")
+    lines = [
         "format: 1",
         "mapping: bench",
         "title: Bench",
         "owner: bench",
         "purpose: Measure the batch path",
-        "read: { connection: crm, entity: leads }",
+        f"read: {{ {read} }}",
         "features:",
         *(f"  {name}: {name}" for name in FEATURES),
         "model: { name: bench }",
@@ -31,8 +34,12 @@ MAPPING = "\n".join(
         "write:",
         "  mode: update",
         "  set: { score: score }",
+        *([f'  with: {{ why: "reasons({reasons})" }}'] if reasons else []),
     ]
-)
+    return "\n".join(lines)
+
+
+MAPPING = mapping()
 
 
 @dataclass(frozen=True)
@@ -47,10 +54,10 @@ class Trained:
         return joblib.load(self.file)
 
 
-def rows(count: int, seed: int = 1) -> pl.DataFrame:
-    """`id`, the features and an empty `score`; the same for the same seed."""
+def rows(count: int, seed: int = 1, first: int = 1) -> pl.DataFrame:
+    """`id` from `first` on, the features and an empty `score`; the same for the same seed."""
     draw = np.random.default_rng(seed)
-    columns: dict[str, Any] = {"id": np.arange(1, count + 1, dtype=np.int64)}
+    columns: dict[str, Any] = {"id": np.arange(first, first + count, dtype=np.int64)}
     for at, name in enumerate(TEXTS):
         kinds = pl.Series([f"kind {at} {letter}" for letter in "abcdefghij"[: 3 + at % 6]])
         columns[name] = kinds.gather(draw.integers(0, len(kinds), count))

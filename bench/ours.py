@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import joblib
 import polars as pl
 
+from bench.contest import measure
 from bench.dataset import MAPPING
+from bench.places import Place
 from hub.access import local_caller
 from hub.database import Database
 from hub.logs import configure
@@ -46,26 +51,54 @@ def install(
     return hub
 
 
-def batch(url: str, own: str, folder: Path) -> Callable[[], None]:
-    """One run from the order to its end: preflight, audit, decisions and standing are part of it."""
-    hub = install(folder / "home", url, own, folder)
-    worker = Worker(hub, "default", "bench")
+def prepare(made: Place, mapping: str = MAPPING) -> None:
+    """Installs a hub at a place, in a process of its own, whose memory is not the worker's."""
+    document = made.folder / "mapping.yaml"
+    document.write_text(mapping, "utf-8")
+    measure("install", made, str(document))
 
-    def work() -> None:
-        run = start(hub, Order("bench", str(ME)))
+
+def reopened(home: Path, own: str) -> Installation:
+    """The hub as a worker opens it."""
+    settings = load_settings(home=home, database_url=own, log_level="error")
+    configure(settings, process="bench")
+    return open_installation(settings, Database(settings))
+
+
+def order(home: Path, own: str) -> str:
+    """A run that waits for workers; its id."""
+    return start(reopened(home, own), Order("bench", str(ME)))
+
+
+def ordered(home: Path, own: str) -> Callable[[], dict[str, Any]]:
+    """One run by one worker, from the order to its end: preflight, audit, decisions and standing are part of it."""
+    hub = reopened(home, own)
+    worker = Worker(hub, "default", "bench")
+    return lambda: _carried(hub, worker, start(hub, Order("bench", str(ME))))
+
+
+def joined(home: Path, own: str, run: str) -> Callable[[], dict[str, Any]]:
+    """One of several workers, at a run that was ordered."""
+    hub = reopened(home, own)
+    return lambda: _carried(hub, Worker(hub, "default", f"bench {os.getpid()}"), run)
+
+
+def _carried(hub: Installation, worker: Worker, run: str) -> dict[str, Any]:
+    while True:
         while worker.work(run):
             pass
         with hub.database.read() as session:
-            ended = hub.ledger.run(session, run)
-        if ended.state is not RunState.DONE:
-            raise SystemExit(f"the run ended {ended.state.value}: {ended.reason} {ended.counts}")
-
-    return work
+            found = hub.ledger.run(session, run)
+        if found.state is RunState.DONE:
+            return {"counts": dict(found.counts.by)}
+        if found.state is not RunState.RUNNING:
+            raise SystemExit(f"the run is {found.state.value}: {found.reason} {found.counts}")
+        time.sleep(0.02)  # another worker holds what is left
 
 
 def _connection(url: str) -> dict[str, Json]:
     if url.startswith("sqlite"):
         return {"dialect": "sqlite", "path": url.removeprefix("sqlite:///")}
     parts = urlsplit(url)
-    found = {"dialect": "postgresql", "host": parts.hostname, "port": parts.port, "user": parts.username, "tls": "off"}
+    found = {"dialect": parts.scheme, "host": parts.hostname, "port": parts.port, "user": parts.username, "tls": "off"}
     return {**found, "database": parts.path.removeprefix("/")}

@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import joblib
 
@@ -21,7 +22,7 @@ def pandas_script(url: str, folder: Path) -> Callable[[], None]:
     import pandas as pd
 
     model = joblib.load(folder / "model.joblib")
-    connection, place = _connect(url)
+    connection, place = connect(url)
 
     def work() -> None:
         cursor = connection.cursor()
@@ -36,12 +37,11 @@ def pandas_script(url: str, folder: Path) -> Callable[[], None]:
 
 def bare_script(url: str, folder: Path) -> Callable[[], None]:
     """ADBC to Arrow, a stock ONNX graph, bulk ingest to a temporary table, one UPDATE … FROM."""
-    import onnxruntime
     import pyarrow as pa
 
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(stock_graph(folder), options)
+    session = _stock_session(folder)
+    if url.startswith("mariadb"):
+        return _bare_mariadb(url, session)
     connection = connect_adbc(url)
 
     def inputs(batch: pa.RecordBatch) -> dict[str, Any]:
@@ -65,6 +65,41 @@ def bare_script(url: str, folder: Path) -> Callable[[], None]:
     return work
 
 
+def _bare_mariadb(url: str, session: Any) -> Callable[[], None]:
+    """The same where no driver speaks Arrow: rows as they come, many rows an INSERT, one UPDATE … JOIN."""
+    import numpy as np
+    from pymysql.cursors import SSCursor
+
+    reading, writing = connect(url)[0], connect(url)[0]
+    names = [*TEXTS, *NUMBERS]
+
+    def work() -> None:
+        with writing.cursor() as landing, reading.cursor(SSCursor) as cursor:
+            landing.execute("CREATE TEMPORARY TABLE landed (id bigint PRIMARY KEY, score double)")
+            cursor.execute(_READ)
+            while rows := cursor.fetchmany(CHUNK):
+                key, *columns = zip(*rows, strict=True)
+                kinds = ["float32" if name in NUMBERS else object for name in names]
+                inputs = {
+                    name: np.array(column, kind).reshape(-1, 1)
+                    for name, column, kind in zip(names, columns, kinds, strict=True)
+                }
+                scores = session.run(None, inputs)[1][:, 1].astype("float64").tolist()
+                landing.executemany("INSERT INTO landed VALUES (%s, %s)", list(zip(key, scores, strict=True)))
+            landing.execute(f"UPDATE {TABLE} JOIN landed ON {TABLE}.id = landed.id SET {TABLE}.score = landed.score")
+        writing.commit()
+
+    return work
+
+
+def _stock_session(folder: Path) -> Any:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(stock_graph(folder), options)
+
+
 def stock_graph(folder: Path) -> bytes:
     """The whole pipeline by the stock converter; it mis-scores some rows, which is why the hub does not use it."""
     from skl2onnx import to_onnx
@@ -80,9 +115,16 @@ def stock_graph(folder: Path) -> bytes:
     return kept.read_bytes()
 
 
-def _connect(url: str) -> tuple[Any, str]:
+def connect(url: str) -> tuple[Any, str]:
+    """The driver that scripts use, and how it writes a place for a value."""
     if url.startswith("sqlite"):
         return sqlite3.connect(url.removeprefix("sqlite:///")), "?"
+    if url.startswith("mariadb"):
+        import pymysql
+
+        parts = urlsplit(url)
+        login = {"host": parts.hostname, "port": parts.port, "user": parts.username, "password": parts.password or ""}
+        return pymysql.connect(**login, database=parts.path.removeprefix("/")), "%s"
     import psycopg2  # what nearly every tutorial installs: one round trip a row, where psycopg 3 sends a pipeline
 
     return psycopg2.connect(url), "%s"
