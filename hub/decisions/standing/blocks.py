@@ -51,7 +51,13 @@ def flat(updates: pl.DataFrame) -> pl.DataFrame:
     rows = frame.select(
         key_text(frame[KEY]).alias(TEXT), pl.col(KEY), *kept, pl.col("values").is_not_null().alias(HAS_VALUES), *parts
     )
-    return rows.unique(TEXT, keep="last").sort(TEXT)
+    # Pages mostly come in the order of their keys.
+    return rows if _ascending(rows[TEXT]) else rows.unique(TEXT, keep="last").sort(TEXT)
+
+
+def _ascending(texts: pl.Series) -> bool:
+    """Whether each text is above the one before it."""
+    return bool((texts[1:] > texts[:-1]).all(ignore_nulls=False))
 
 
 def _gathered(updates: pl.DataFrame) -> pl.DataFrame:
@@ -109,6 +115,8 @@ def laid_over(below: pl.DataFrame, above: Sequence[pl.DataFrame]) -> pl.DataFram
     newer = stacked(above) if len(above) == 1 else stacked(above).unique(TEXT, keep="last")
     if newer.is_empty():
         return below
+    if len(above) == 1 and not below.is_empty() and newer[TEXT][0] > below[TEXT][-1]:
+        return stacked([below, newer])
     kept = below if below.is_empty() else below.join(newer.select(TEXT), on=TEXT, how="anti")
     return stacked([kept, newer]).sort(TEXT)
 

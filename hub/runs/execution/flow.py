@@ -46,23 +46,31 @@ class Flow:
         self._store = Lane(lanes.storing)
         self._write = Lane(lanes.writing)
         self._pages: deque[_Page] = deque()
+        self._failed = False
 
     def meet(self, hashes: Hashes) -> None:
         """Waits for the pages that hold one of these records: a later decision sees where the earlier left it."""
         last = max((at for at, page in enumerate(self._pages) if shared(hashes, page.hashes)), default=-1)
         for _ in range(last + 1):
-            self._pages.popleft().done()
+            self._finish()
 
     def put(self, number: int, load: Load, judged: Judged, hashes: Hashes) -> None:
         """Sends a judged page on its way, as soon as there is room."""
         while len(self._pages) >= UNDER_WAY:
-            self._pages.popleft().done()
+            self._finish()
         self._pages.append(_Page(hashes, self._store.give(self._stored, number, load, judged, hashes)))
 
     def settle(self) -> None:
         """Waits for all pages that are under way."""
         while self._pages:
+            self._finish()
+
+    def _finish(self) -> None:
+        try:
             self._pages.popleft().done()
+        except BaseException:
+            self._failed = True
+            raise
 
     def _stored(self, number: int, load: Load, judged: Judged, hashes: Hashes) -> Future[None] | None:
         intent = self._trip.store(self._claim, number, load, judged, hashes)
@@ -71,7 +79,7 @@ class Flow:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+    def __exit__(self, *_: object) -> None:
         """Leaves nothing under way. Of several errors, that of the earliest page is the one to act on."""
         first: BaseException | None = None
         for page in self._pages:
@@ -82,7 +90,7 @@ class Flow:
             except BaseException as failed:  # noqa: BLE001  (raised below)
                 first = first or failed
         self._pages.clear()
-        if first is not None and first is not error:
+        if first is not None and not self._failed:
             raise first
 
 
