@@ -16,10 +16,11 @@ from celery import Celery
 from kombu import Connection
 from redis import Redis
 
-from hub.queue import PREFIX, RING, WANTED, QueueError, assert_effective, listen, make_app, ring
+from hub.queue import ECHO, RING, WANTED, QueueError, assert_effective, hang_up, listen, make_app, queue, ring
 from hub.settings import Settings, load_settings
 
 Make = Callable[[str | None], Celery]
+ENVIRONMENT = "hubtest"
 
 
 @pytest.fixture
@@ -28,12 +29,12 @@ def make(tmp_path: Path) -> Iterator[Make]:
     made: list[Celery] = []
 
     def make_one(broker_url: str | None) -> Celery:
-        made.append(make_app(load_settings(home=tmp_path, broker_url=broker_url)))
+        made.append(make_app(load_settings(home=tmp_path, broker_url=broker_url, environment=ENVIRONMENT)))
         return made[-1]
 
     yield make_one
     for each in made:
-        each.close()
+        hang_up(each)
 
 
 @pytest.fixture
@@ -49,11 +50,15 @@ def broker(request: pytest.FixtureRequest, pool: str) -> Iterator[str]:
     yield url
     if request.param == "redis":
         redis = Redis.from_url(url)
-        redis.delete(f"hub:{PREFIX}{pool}", f"hub:{PREFIX}{pool}-other")
+        redis.delete(f"hub:{name_of(pool)}", f"hub:{name_of(pool)}-other")
         redis.close()
         return
     with Connection(url) as connection:
-        connection.default_channel.queue_delete(PREFIX + pool)
+        connection.default_channel.queue_delete(name_of(pool))
+
+
+def name_of(pool: str) -> str:
+    return f"hub.{ENVIRONMENT}.{pool}"
 
 
 def free_port() -> int:
@@ -127,7 +132,7 @@ def test_a_failing_callback_does_not_end_the_listening(make: Make, broker: str, 
 def test_a_ring_carries_nothing(make: Make, redis_url: str, pool: str) -> None:
     assert ring(make(redis_url), pool)
     redis = Redis.from_url(redis_url)
-    name = f"hub:{PREFIX}{pool}"
+    name = f"hub:{name_of(pool)}"
     (stored,) = redis.lrange(name, 0, -1)
     redis.delete(name)
     redis.close()
@@ -147,7 +152,7 @@ def test_no_queue_but_the_pools_own_is_declared(make: Make, rabbitmq_url: str) -
         with pytest.raises(connection.channel_errors, match="NOT_FOUND"):
             connection.channel().queue_declare("celery_delayed_0", passive=True)
     with Connection(rabbitmq_url) as connection:
-        connection.default_channel.queue_delete(PREFIX + pool)
+        connection.default_channel.queue_delete(name_of(pool))
 
 
 @pytest.mark.parametrize("scheme", ["redis://127.0.0.1:{}/0", "amqp://guest:guest@127.0.0.1:{}//"])
@@ -162,9 +167,9 @@ def test_a_broker_that_is_away_costs_nobody_anything(make: Make, scheme: str, ca
 
 def test_a_broker_that_comes_back_is_rung_again(make: Make, broker: str, pool: str) -> None:
     app = make(broker)
-    app.hub_away.until = time.monotonic() + 3600
+    app.hub_rope._away_until = time.monotonic() + 3600
     assert not ring(app, pool)
-    app.hub_away.until = time.monotonic()
+    app.hub_rope._away_until = time.monotonic()
     assert ring(app, pool)
 
 
