@@ -16,7 +16,7 @@ from celery import Celery
 from kombu import Connection
 from redis import Redis
 
-from hub.queue import ECHO, RING, WANTED, QueueError, assert_effective, hang_up, listen, make_app, queue, ring
+from hub.queue import RING, WANTED, QueueError, assert_effective, hang_up, listen, make_app, ring
 from hub.settings import Settings, load_settings
 
 Make = Callable[[str | None], Celery]

@@ -1,4 +1,4 @@
-"""Servers of a test's own, which it may flush, stop and kill: Redis and PostgreSQL, on free ports and in own folders."""
+"""Servers of a test's own, which it may flush, stop and kill: Redis and PostgreSQL, each on a free port."""
 
 from __future__ import annotations
 
