@@ -6,18 +6,17 @@ import random
 import shutil
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import psycopg
 import pytest
 from sqlalchemy.exc import DBAPIError
 
 from hub.database import Database, DatabaseError
-from hub.runs import RunKind, RunState, Worker, open_installation
+from hub.runs import RunKind, RunState, Worker
 from hub.sdk.testing.proxy import Behaviour, FaultProxy
 from tests.hub.runs.conftest import register
 from tests.hub.runs.site import Site
