@@ -101,7 +101,7 @@ def armed_at(place: str, times: int, arm: Callable[[], None], monkeypatch: pytes
                 arm()
 
     with monkeypatch.context() as patched:
-        for module in ("execution", "pages.trip", "pages.sending"):
+        for module in ("execution.worker", "execution.carriage", "pages.trip", "pages.sending"):
             patched.setattr(f"hub.runs.{module}.reach", reach)
         yield
 
