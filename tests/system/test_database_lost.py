@@ -9,13 +9,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy.exc import DBAPIError
 
-from hub.database import Database, DatabaseError
+from hub.database import DatabaseError
 from hub.runs import RunKind, RunState, Worker
 from hub.sdk.testing.proxy import Behaviour, FaultProxy
 from tests.hub.runs.conftest import register
@@ -25,13 +26,13 @@ from tests.system.servers import PostgresqlServer, own_postgresql
 
 Make = Callable[..., Site]
 COMMITS = {
-    "claim": ("before claim", 1),
-    "first commit": ("before first commit", 1),
-    "start of the write": ("after first commit", 1),
-    "second commit": ("before second commit", 1),
-    "end": ("before end", 1),
+    "claim": "Worker.work",
+    "first commit": "Trip.store.commit",
+    "start of the write": "Sending.send._enter",
+    "second commit": "Trip.land",
+    "end": "Carriage._end.commit",
 }
-"""Where each commit of a run's way is the next one on the wire, and how often that place is reached first."""
+"""The commits of a run's way, by the name of their fault point."""
 
 
 @dataclass
@@ -90,19 +91,17 @@ class CommitProxy(FaultProxy):
 
 
 @contextmanager
-def armed_at(place: str, times: int, arm: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Arms the proxy when a worker of this process reaches a named point."""
-    left = [times]
+def armed_at(place: str, act: Callable[[], None], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Acts once, when a worker of this process reaches a named point for the first time."""
+    left = [act]
 
-    def reach(point: str, keys: object = None) -> None:
-        if point == place:
-            left[0] -= 1
-            if left[0] == 0:
-                arm()
+    def reach(point: str) -> None:
+        if point == place and left:
+            left.pop()()
 
     with monkeypatch.context() as patched:
-        for module in ("execution.worker", "execution.carriage", "pages.trip", "pages.sending"):
-            patched.setattr(f"hub.runs.{module}.reach", reach)
+        patched.setenv("HUB_FAULT", "raise:nowhere")  # points have names while something is armed
+        patched.setattr("hub.database.reach", reach)
         yield
 
 
@@ -119,7 +118,7 @@ def test_a_connection_cut_at_commit_is_looked_up_and_the_run_goes_on(
     with CommitProxy(cluster.server.port) as proxy:
         site = make_lost_site(12, through=proxy.port, page_rows=20, lease_seconds=600)
         run = site.order()
-        with armed_at(*COMMITS[commit], partial(proxy.arm, answered=answered), monkeypatch):
+        with armed_at(f"before commit of {COMMITS[commit]}", partial(proxy.arm, answered=answered), monkeypatch):
             found = site.carry(
                 run
             )  # one worker, to the end, without an error: the lease of ten minutes is still its own
@@ -136,20 +135,19 @@ def test_a_worker_whose_database_stays_away_goes_on_with_what_it_held_and_no_rec
     site = make_lost_site(12, page_rows=20, lease_seconds=600)
     run = site.order()
     worker = site.worker()
-    for place in ("after claim", "before first commit", "after first commit", "after write", "before second commit"):
-        lost = partial(lose, cluster.server, site.hub.database)
-        with armed_at(place, 1, lost, monkeypatch), pytest.raises((DBAPIError, DatabaseError)):
+    for when, commit in [
+        ("after", "claim"),
+        *product(("before", "after"), ("first commit", "start of the write")),
+        ("before", "second commit"),
+    ]:
+        place = f"{when} commit of {COMMITS[commit]}"
+        with armed_at(place, cluster.server.kill, monkeypatch), pytest.raises((DBAPIError, DatabaseError)):
             work_on(worker)
         cluster.server.start()
     found = site.carry(run, worker)
     assert (found.state, dict(found.counts.by)) == (RunState.DONE, {"applied": 12})
     assert site.decisions() == site.writes() == 12
     assert_master_property(site, make_site)
-
-
-def lose(server: PostgresqlServer, database: Database) -> None:
-    """The server is gone, and connections that were open with it."""
-    server.kill()
 
 
 def work_on(worker: Worker) -> None:
