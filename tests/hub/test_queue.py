@@ -10,13 +10,26 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 from celery import Celery
 from kombu import Connection
 from redis import Redis
 
-from hub.queue import RING, WANTED, QueueError, assert_effective, hang_up, listen, make_app, ring
+from hub.queue import (
+    RING,
+    SECONDS_TO_ANSWER,
+    SECONDS_TO_CONNECT,
+    WANTED,
+    QueueError,
+    assert_effective,
+    hang_up,
+    listen,
+    make_app,
+    ring,
+)
+from hub.sdk.testing.proxy import Behaviour, FaultProxy
 from hub.settings import Settings, load_settings
 
 Make = Callable[[str | None], Celery]
@@ -234,3 +247,110 @@ def test_settings_without_a_broker_make_an_application_all_the_same(tmp_path: Pa
     app = make_app(settings)
     assert_effective(app)
     app.close()
+
+
+def test_installations_on_one_broker_do_not_hear_each_other(make: Make, broker: str, pool: str, tmp_path: Path) -> None:
+    heard = threading.Semaphore(0)
+    with listen(make(broker), pool, heard.release):
+        caller = make(broker)
+        wait_until_heard(caller, pool, heard)
+        other = make_app(load_settings(home=tmp_path, broker_url=broker, environment="another"))
+        assert ring(other, pool)
+        assert not heard.acquire(timeout=0.5)
+        assert ring(caller, pool)
+        assert heard.acquire(timeout=15)
+        hang_up(other)
+    if broker.startswith("redis"):
+        Redis.from_url(broker).delete(f"hub:hub.another.{pool}")
+
+
+def test_of_two_applications_in_one_process_each_rings_at_its_own_broker(make: Make, redis_url: str, pool: str) -> None:
+    first, last = make(f"redis://127.0.0.1:{free_port()}/0"), make(redis_url)
+    assert not ring(first, pool)
+    assert ring(last, pool)
+    Redis.from_url(redis_url).delete(f"hub:{name_of(pool)}")
+
+
+class Deafening(FaultProxy):
+    """Leaves the connections that stand open on one side alone."""
+
+    def deafen(self) -> None:
+        with self._lock:
+            for each in self._links:
+                each.begin(Behaviour(silent=True))
+
+
+def through(proxy: FaultProxy, broker: str) -> str:
+    return broker.replace(f":{urlsplit(broker).port}", f":{proxy.port}")
+
+
+def test_a_ring_through_a_connection_that_is_open_on_one_side_alone_is_given_on_another(
+    make: Make, broker: str, pool: str
+) -> None:
+    heard = threading.Semaphore(0)
+    with Deafening("127.0.0.1", urlsplit(broker).port or 0) as proxy, listen(make(broker), pool, heard.release):
+        caller = make(through(proxy, broker))
+        wait_until_heard(caller, pool, heard)
+        proxy.deafen()
+        began = time.monotonic()
+        assert ring(caller, pool)
+        assert time.monotonic() - began < SECONDS_TO_CONNECT + 2 * SECONDS_TO_ANSWER + 5
+        assert heard.acquire(timeout=15)
+
+
+def test_a_broker_that_never_answers_holds_nobody_up_for_long(make: Make, broker: str, pool: str) -> None:
+    with FaultProxy("127.0.0.1", urlsplit(broker).port or 0) as proxy:
+        caller = make(through(proxy, broker))
+        ring(caller, pool)
+        proxy.behave(Behaviour(silent=True))
+        began = time.monotonic()
+        assert not ring(caller, pool)
+        assert not ring(caller, pool)
+        assert time.monotonic() - began < SECONDS_TO_CONNECT + 2 * SECONDS_TO_ANSWER + 5
+
+
+@pytest.mark.service("redis")
+def test_a_ring_that_could_not_be_acknowledged_does_not_leave_the_listener_deaf(
+    make: Make, redis_url: str, pool: str
+) -> None:
+    """With a prefetch of one, a ring that stays unacknowledged keeps every other away, and no error tells."""
+    heard = threading.Semaphore(0)
+    port = urlsplit(redis_url).port or 0
+    with Deafening("127.0.0.1", port) as proxy, listen(make(through(proxy, redis_url)), pool, heard.release):
+        caller = make(redis_url)
+        wait_until_heard(caller, pool, heard)
+        proxy.deafen()
+        for _ in range(90):
+            ring(caller, pool)
+            if heard.acquire(timeout=1):
+                return
+        pytest.fail("the listener did not hear again")
+
+
+def test_a_listener_proves_that_it_hears_by_its_own_echo_and_a_deaf_one_cannot(
+    make: Make, broker: str, pool: str
+) -> None:
+    heard = threading.Semaphore(0)
+    with Deafening("127.0.0.1", urlsplit(broker).port or 0) as proxy:
+        with listen(make(through(proxy, broker)), pool, heard.release) as listener:
+            wait_until_heard(make(broker), pool, heard)
+            pause, until = threading.Event(), time.monotonic() + 3
+            while time.monotonic() < until:
+                assert listener.hears(0.5)
+                pause.wait(0.1)
+            proxy.deafen()
+            until = time.monotonic() + 30
+            while listener.hears(1.0):
+                assert time.monotonic() < until, "a deaf listener was not told apart"
+                pause.wait(0.1)
+        assert heard.acquire(blocking=False) is False  # an echo wakes nobody
+
+
+def test_a_broker_that_is_away_makes_no_listener_deaf(make: Make) -> None:
+    with listen(make(f"redis://127.0.0.1:{free_port()}/0"), "default", lambda: None) as listener:
+        pause, until = threading.Event(), time.monotonic() + 2
+        while time.monotonic() < until:
+            assert listener.hears(0.2)
+            pause.wait(0.1)
+    without = listen(make(None), "default", lambda: None)
+    assert without.hears(0.0)
