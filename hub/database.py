@@ -196,19 +196,26 @@ class Database:
         self,
         work: Callable[[Session], T],
         *,
+        stored: Callable[[Session, T], bool] | None = None,
         repeatable: bool = False,
         attempts: int = 5,
         pause: Callable[[float], None] = time.sleep,
     ) -> T:
         """Does `work` in a transaction of its own, from the start again after a transient failure.
 
-        A connection lost at commit is CommitUnknownError, unless `repeatable` says that doing it twice is harmless.
+        Where the connection is lost at commit, `stored` is asked on a new one whether the work that gave this answer
+        took place; `repeatable` says instead that doing it twice is harmless. With neither, or where the database
+        stays away, that is CommitUnknownError.
         """
         point = commit(work)
+        doubt: tuple[T] | None = None
         for attempt in range(1, attempts + 1):
             committing = False
             try:
                 with self._turn, self.sessions() as session:
+                    if doubt is not None and stored is not None and stored(session, doubt[0]):
+                        return doubt[0]
+                    doubt = None
                     result = work(session)
                     _reach("before", point)
                     committing = True
@@ -217,6 +224,8 @@ class Database:
                 return result
             except DBAPIError as error:
                 if committing and error.connection_invalidated and not repeatable:
+                    doubt = (result,)
+                if doubt is not None and (stored is None or attempt == attempts):
                     raise CommitUnknownError("the database went away at commit; look up what was stored") from error
                 if attempt == attempts or not is_transient(error):
                     raise

@@ -8,12 +8,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Self
 
 import structlog
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from hub.access import Access, Vault
 from hub.audit import Action, AuditLog, Event, Outcome
 from hub.connections import Connections
-from hub.database import Database
+from hub.database import Database, DatabaseError
 from hub.decisions import DecisionLog, Standing
 from hub.keys import KeyRing, open_ring
 from hub.mappings import Mappings
@@ -57,21 +58,23 @@ class Installation:
         return make_app(self.settings)
 
     def ring(self, pools: Iterable[str]) -> None:
-        """Rings the bell of each pool once. Losing it costs latency only, so a broker that is down is no error."""
+        """Rings the bell of each pool once. Losing it costs latency only, so it never fails for who rings."""
         if self.celery is None:
             return
         # Celery takes a second to import, and an embedded hub has no bell.
         from hub.queue import ring
 
         for pool in pools:
-            if not self.database.retrying(lambda s, p=pool: self.ledger.wants_ring(s, p, RING_STALE)):  # type: ignore[misc]
-                continue
-            if not ring(self.celery, pool):
-                self.unring(pool)
+            try:
+                wanted = self.database.retrying(lambda s, p=pool: self.ledger.wants_ring(s, p, RING_STALE))  # type: ignore[misc]
+                if wanted and not ring(self.celery, pool):
+                    self.unring(pool)
+            except (DBAPIError, DatabaseError) as error:
+                log.warning("the bell was not rung", pool=pool, why=type(error).__name__)
 
     def unring(self, pool: str) -> None:
         """A ring was heard, or nobody will hear it: the next one must not wait for it."""
-        self.database.retrying(lambda session: self.ledger.heard(session, pool))
+        self.database.retrying(lambda session: self.ledger.heard(session, pool), repeatable=True)
 
     def pending(self) -> bool:
         """Whether some run can still go on without a person."""
@@ -95,7 +98,11 @@ class Installation:
         return True
 
     def close(self) -> None:
-        """Gives back every connection to the hub's own database."""
+        """Gives back every connection to the hub's own database and to the broker."""
+        if "celery" in self.__dict__ and self.celery is not None:
+            from hub.queue import hang_up
+
+            hang_up(self.celery)
         self.database.close()
 
     def __enter__(self) -> Self:

@@ -99,6 +99,7 @@ class SliceRow(Base):
     epoch: Mapped[int]
     attempt: Mapped[int]
     waits: Mapped[int]
+    turns: Mapped[int]
     worker: Mapped[str | None] = mapped_column(String(120))
     lease_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     not_before: Mapped[datetime | None] = mapped_column(UtcDateTime)
@@ -286,7 +287,14 @@ class Ledger:
         if raise_limit:
             row.changed_limit = changed_limit
         # A new epoch, so that a worker that has not noticed the hold cannot go on under what was true before it.
-        fresh = {"not_before": None, "waits": 0, "attempt": 0, "epoch": SliceRow.epoch + 1, "lease_until": None}
+        fresh = {
+            "not_before": None,
+            "waits": 0,
+            "attempt": 0,
+            "turns": 0,
+            "epoch": SliceRow.epoch + 1,
+            "lease_until": None,
+        }
         session.execute(update(SliceRow).where(SliceRow.run == run).values(**fresh))
         session.execute(update(PageRow).where(PageRow.run == run, PageRow.tries > 0).values(tries=0, sent=True))
         return True
@@ -321,12 +329,33 @@ class Ledger:
             return None
         row.epoch += 1
         row.attempt += 1
+        row.turns += 1
         row.worker, row.lease_until = worker, now + timedelta(seconds=lease)
         started = update(RunRow).where(RunRow.id == row.run, RunRow.state == RunState.QUEUED.value)
         session.execute(started.values(state=RunState.RUNNING.value, started_at=now))
         session.flush()
         found = _claim(row)
         return replace(found, selection=self._open(found.selection), cursor=self._open(found.cursor))
+
+    def holds(self, session: Session, claim: Claim) -> bool:
+        """Whether a claim took place, as the one who made it asks who did not hear the answer of the commit."""
+        row = session.get(SliceRow, (claim.run, claim.number), with_for_update=True, populate_existing=True)
+        return row is not None and row.epoch == claim.epoch
+
+    def put_back(self, session: Session, worker: str) -> int:
+        """Frees what a live worker holds since the database went away under it; how many slices that is.
+
+        Neither the attempt nor the try of a page counts: whoever lost the database has not failed at its records.
+        """
+        mine = and_(SliceRow.worker == worker, SliceRow.lease_until.is_not(None))
+        held = session.execute(select(SliceRow.run, SliceRow.number).where(mine).with_for_update()).all()
+        for run, number in held:
+            tried = and_(PageRow.run == run, PageRow.slice == number, PageRow.tries > 0)
+            session.execute(update(PageRow).where(tried).values(tries=PageRow.tries - 1, sent=True))
+        session.execute(
+            update(SliceRow).where(mine).values(lease_until=None, worker=None, attempt=SliceRow.attempt - 1)
+        )
+        return len(held)
 
     def beat(self, session: Session, claim: Claim, lease: float) -> datetime:
         """Extends the lease; its new end. LostLeaseError where the slice is no longer ours or its run was ended."""
@@ -341,13 +370,14 @@ class Ledger:
         """Moves a slice on after a page: adds counts, sets what moved, and forgets failed attempts."""
         row = self._held(session, claim, settling=True)
         row.counts = dict((Counts.from_json(row.counts) + counts).to_json())  # type: ignore[arg-type]
-        row.attempt, row.waits = 1, 0
+        row.attempt, row.waits, row.turns = 1, 0, 0
         for name, value in moved.items():
             setattr(row, name, self._seal(value) if name == "cursor" else value)
         session.flush()
 
     def release(self, session: Session, claim: Claim, **moved: Any) -> None:
-        """Gives the slice back without counting the attempt against it."""
+        """Gives the slice back without counting the attempt against it; what `moved` to another stage has come on."""
+        moved |= {"turns": 0} if "stage" in moved else {}
         self._touch(session, claim, {"lease_until": None, "worker": None, "attempt": 0, **moved})
 
     def wait(self, session: Session, claim: Claim, seconds: float | None, longest: float) -> int:
@@ -455,7 +485,7 @@ class Ledger:
 
     def put_page(self, session: Session, claim: Claim, page: PageRecord, seen: bytes | None = None) -> None:
         """Stores a page in its new state, under the claim's fence."""
-        self._held(session, claim, settling=page.state is PageState.WRITTEN)
+        self._held(session, claim, settling=page.state is PageState.WRITTEN).turns = 0
         session.merge(
             PageRow(
                 run=page.run,
@@ -472,6 +502,12 @@ class Ledger:
             )
         )
         session.flush()
+
+    def has_page(self, session: Session, claim: Claim, page: PageRecord) -> bool:
+        """Whether a page stands as it was to be stored, as asked after a commit whose answer was lost."""
+        self._held(session, claim)
+        row = session.get(PageRow, (page.run, page.slice, page.number), populate_existing=True)
+        return row is not None and (row.state, row.segment) == (page.state.value, page.segment)
 
     def open_pages(self, session: Session, claim: Claim) -> list[PageRecord]:
         """The pages of a slice that are not yet written, in order."""
@@ -514,10 +550,16 @@ class Ledger:
         mine = and_(PageRow.run == claim.run, PageRow.slice == claim.number, PageRow.state == PageState.DECIDED.value)
         return session.scalar(select(PageRow.number).where(mine, PageRow.tries > 0).limit(1)) is not None
 
-    def untry_page(self, session: Session, claim: Claim, page: int) -> None:
-        """Takes a counted try back: the far side was away, the page did no harm."""
+    def untry_page(self, session: Session, claim: Claim, page: int) -> int:
+        """Takes a counted try back: the far side was away, the page did no harm. How many are left."""
         row = session.get_one(PageRow, (claim.run, claim.number, page), populate_existing=True)
         row.tries = max(0, row.tries - 1)
+        return row.tries
+
+    def tries(self, session: Session, claim: Claim, page: int) -> int:
+        """How often writing a page was begun, as asked after a commit whose answer was lost."""
+        self._held(session, claim, settling=True)
+        return session.get_one(PageRow, (claim.run, claim.number, page), populate_existing=True).tries
 
     def drop_pages(self, session: Session, claim: Claim, states: Sequence[PageState]) -> None:
         """Forgets the pages of a slice that stand in these states; their records are read again."""
@@ -629,7 +671,11 @@ class Ledger:
         row = session.get(BellRow, pool)
         if row is not None and row.rung_at > now - timedelta(seconds=stale):
             return False
-        session.merge(BellRow(pool=pool, rung_at=now))
+        try:
+            with session.begin_nested():
+                session.merge(BellRow(pool=pool, rung_at=now))
+        except IntegrityError:
+            return False  # rung for the first time by another process between our look and our insert
         return True
 
     def heard(self, session: Session, pool: str) -> None:
@@ -706,6 +752,7 @@ def _slice_row(run: str, number: int, plan: SlicePlan, pool: str) -> SliceRow:
         epoch=0,
         attempt=0,
         waits=0,
+        turns=0,
     )
 
 
@@ -745,6 +792,7 @@ def _claim(row: SliceRow) -> Claim:
         stage=Stage(row.stage),
         epoch=row.epoch,
         attempt=row.attempt,
+        turns=row.turns,
         worker=row.worker,
         lease_until=row.lease_until,
         selection=row.selection,

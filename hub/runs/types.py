@@ -189,7 +189,8 @@ class Run:
 class Claim:
     """A slice in one worker's hands. `epoch` is the fence: a write of the ledger under an older one is refused.
 
-    `attempt` counts claims since the slice last moved on; above one, whoever held it before died or hung.
+    `attempt` counts claims since the slice last moved on; above one, whoever held it before died or hung. `turns`
+    counts those too after which the slice was given back in good order.
     """
 
     run: str
@@ -198,6 +199,7 @@ class Claim:
     stage: Stage
     epoch: int
     attempt: int
+    turns: int
     worker: str
     lease_until: datetime
     selection: str | None

@@ -1,7 +1,7 @@
 """One worker process: hears the bell or looks by itself, and carries slices until it is told to stop.
 
-Started by the supervisor as `python -m hub.worker.child`; every line on its standard output is a sign of life, and the
-end of its standard input means that the supervisor is gone.
+Started by the supervisor as `python -m hub.worker.child`; every line on its standard output is a sign of life, `IDLE`
+before it waits for work, and the end of its standard input means that the supervisor is gone.
 """
 
 from __future__ import annotations
@@ -24,10 +24,16 @@ from hub.database import DatabaseError
 from hub.logs import configure
 from hub.runs import Installation, Worker, keep_up, open_installation, tick
 from hub.settings import load_settings
-from hub.worker.naming import worker_name
+from hub.worker.naming import IDLE, worker_name
 
 STOP_SECONDS = 10.0
 """What a look at the schedules may take to end."""
+
+ECHO_POLLS = 6
+"""Looks for work after which a worker has heard its own ring, or is deaf."""
+LEAST_ECHO_SECONDS = 3.0
+DEAF = 70
+"""The exit status of a worker that heard none of its own rings: alive, and of no use to who rings."""
 
 log = structlog.get_logger(__name__)
 
@@ -52,11 +58,19 @@ def main() -> None:
     with open_installation(settings) as hub:
         gc.collect()
         gc.freeze()  # a full collection over the imported libraries costs 80 ms in the middle of a page
-        with _listening(hub, arguments.pool, bell), _ticking(hub, stop, bell):
-            _loop(hub, arguments.pool, stop, bell, until_idle=arguments.until_idle)
+        with _listening(hub, arguments.pool, bell) as hears, _ticking(hub, stop, bell):
+            _loop(hub, arguments.pool, stop, bell, hears, until_idle=arguments.until_idle)
 
 
-def _loop(hub: Installation, pool: str, stop: threading.Event, bell: threading.Event, *, until_idle: bool) -> None:
+def _loop(
+    hub: Installation,
+    pool: str,
+    stop: threading.Event,
+    bell: threading.Event,
+    hears: Callable[[], bool],
+    *,
+    until_idle: bool,
+) -> None:
     name = worker_name(os.getpid(), pool)
     worker = Worker(hub, pool, name, progress=alive, stopping=stop.is_set)
     log.info("worker ready", worker=name)
@@ -75,13 +89,22 @@ def _loop(hub: Installation, pool: str, stop: threading.Event, bell: threading.E
 
         if _despite_absence(carry):
             return
+        if not hears():
+            log.error("worker is deaf", worker=name)
+            sys.exit(DEAF)
         pause = hub.settings.poll_seconds * random.uniform(0.8, 1.2)  # noqa: S311  (spreads the looks of many workers)
+        say(IDLE)
         bell.wait(min(pause, 0.2) if until_idle else pause)
 
 
 def alive() -> None:
     """Tells the supervisor that this process moves."""
-    sys.stdout.write(f"{time.monotonic():.3f}\n")
+    say(f"{time.monotonic():.3f}")
+
+
+def say(line: str) -> None:
+    """One line to the supervisor."""
+    sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 
 
@@ -95,23 +118,62 @@ def _despite_absence(work: Callable[[], bool]) -> bool:
 
 
 @contextmanager
-def _listening(hub: Installation, pool: str, bell: threading.Event) -> Iterator[None]:
-    """While open, a ring for the pool sets the bell. The settings in effect are asserted before the first."""
+def _listening(hub: Installation, pool: str, bell: threading.Event) -> Iterator[Callable[[], bool]]:
+    """While open, a ring for the pool sets the bell; answers whether it can be heard.
+
+    The settings in effect are asserted before the first.
+    """
     if hub.celery is None:
-        yield
+        yield lambda: True
         return
     from hub.queue import listen
+
+    patience = max(LEAST_ECHO_SECONDS, ECHO_POLLS * hub.settings.poll_seconds)
+    rung = threading.Event()
+
+    def ring() -> None:
+        bell.set()
+        rung.set()
 
     def heard() -> bool:
         hub.unring(pool)
         return True
 
-    def rung() -> None:
-        bell.set()  # first: hearing it must not wait for the database
-        _despite_absence(heard)
+    with _beside("heard", rung, lambda: _despite_absence(heard)), listen(hub.celery, pool, ring) as listener:
+        yield lambda: listener.hears(patience)
 
-    with listen(hub.celery, pool, rung):
+
+@contextmanager
+def _beside(name: str, wanted: threading.Event, work: Callable[[], object]) -> Iterator[None]:
+    """While open, does `work` in a thread of its own each time it is wanted: who wants it does not wait for it."""
+    over = threading.Event()
+
+    def run() -> None:
+        while wanted.wait() and not over.is_set():
+            wanted.clear()
+            work()
+
+    thread = threading.Thread(target=_or_end(run), name=name, daemon=True)
+    thread.start()
+    try:
         yield
+    finally:
+        over.set()
+        wanted.set()
+        thread.join(STOP_SECONDS)
+
+
+def _or_end(run: Callable[[], None]) -> Callable[[], None]:
+    """The same, ending the process where it fails: a worker that lost one of its threads looks alive and is not."""
+
+    def guarded() -> None:
+        try:
+            run()
+        except BaseException:
+            log.exception("a thread of the worker failed", thread=threading.current_thread().name)
+            os._exit(1)
+
+    return guarded
 
 
 @contextmanager
@@ -129,7 +191,7 @@ def _ticking(hub: Installation, stop: threading.Event, bell: threading.Event) ->
             _despite_absence(look)
             over.wait(hub.settings.poll_seconds * random.uniform(0.8, 1.2))  # noqa: S311  (spreads the looks)
 
-    thread = threading.Thread(target=run, name="schedule", daemon=True)
+    thread = threading.Thread(target=_or_end(run), name="schedule", daemon=True)
     thread.start()
     try:
         yield

@@ -1,8 +1,11 @@
-"""What a worker is called in the ledger, so that the supervisor can tell whose leases a dead process held."""
+"""What a worker is called in the ledger and what it says, so that its supervisor knows whose leases a process held."""
 
 from __future__ import annotations
 
 import socket
+
+IDLE = "idle"
+"""The line of a worker that begins to wait for work: it moves again within a poll interval, or it hangs."""
 
 
 def worker_name(pid: int, pool: str) -> str:

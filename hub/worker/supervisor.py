@@ -18,13 +18,16 @@ from sqlalchemy.exc import DBAPIError
 from hub.database import Database, DatabaseError
 from hub.runs import abandon
 from hub.settings import Settings, variable
-from hub.worker.naming import worker_name
+from hub.worker.naming import IDLE, worker_name
 
 START_SECONDS = 60.0
 """What a fresh interpreter may take before its first sign of life."""
 
 STOP_SECONDS = 30.0
 """What a worker may take to finish its page when it is told to stop."""
+
+IDLE_SECONDS = 30.0
+"""What a worker with nothing to do may be late for its next look; one that carries has `record_seconds` a step."""
 
 GROWN = 10
 """Signs of life before a worker's memory is judged: one that is too large from the start must still get work done."""
@@ -43,6 +46,7 @@ class Child:
     process: subprocess.Popen[bytes]
     seen: float
     started: bool = False
+    idle: bool = False
     signs: int = 0
     told: float | None = None
     reader: threading.Thread = field(init=False)
@@ -53,7 +57,8 @@ class Child:
 
     def _watch(self) -> None:
         assert self.process.stdout is not None
-        for _ in self.process.stdout:
+        for line in self.process.stdout:
+            self.idle = line.strip() == IDLE.encode()
             self.seen, self.started = time.monotonic(), True
             self.signs += 1
 
@@ -116,22 +121,39 @@ class Supervisor:
 
     def _run(self) -> None:
         while not self._stop.wait(0.25) and (self._children or self._missing):
-            self._children = [each for each in map(self._look_after, self._children) if each is not None]
-            while self._missing and time.monotonic() >= self._not_before:
-                self._missing -= 1
-                self._children.append(self._start())
+            try:
+                self._look_round()
+            except Exception:
+                log.exception("supervisor failed")  # and goes on: nobody else looks after its workers
         self._end()
         self._database.close()
 
-    def _look_after(self, child: Child) -> Child | None:
-        """The child, its replacement, or None where it is done and none is wanted."""
+    def _look_round(self) -> None:
+        for child in list(self._children):
+            if not self._look_after(child):
+                self._children.remove(child)
+        while self._missing and time.monotonic() >= self._not_before:
+            self._replace()
+
+    def _replace(self) -> None:
+        """One missing worker more; a machine without memory or process numbers to spare is tried again later."""
+        try:
+            self._children.append(self._start())
+        except OSError as error:
+            log.error("worker cannot be started", why=error.strerror)  # noqa: TRY400  (the machine's fault, not ours)
+            self._not_before = time.monotonic() + LONGEST_PAUSE
+            return
+        self._missing -= 1
+
+    def _look_after(self, child: Child) -> bool:
+        """Whether the child goes on; where it does not, one is missing, unless it was done."""
         code = child.process.poll()
         if code is None:
             self._judge(child)
-            return child
+            return True
         if code == 0 and self._until_idle:
             child.close()
-            return None
+            return False
         level = log.info if child.told is not None else log.error
         level("worker ended", pid=child.process.pid, code=code)
         child.close()
@@ -140,11 +162,11 @@ class Supervisor:
         self._failed_starts = 0 if child.started else self._failed_starts + 1
         if self._until_idle and self._failed_starts >= MOST_FAILED_STARTS:
             log.error("workers do not start", tries=self._failed_starts)
-            return None
+            return False
         pause = min(LONGEST_PAUSE, 0.25 * 2.0**self._failed_starts) if self._failed_starts else 0.0
         self._not_before = time.monotonic() + pause
         self._missing += 1
-        return None
+        return False
 
     def _free(self, child: Child) -> None:
         """Ends the leases of a dead process, so that nobody waits for them to run out."""
@@ -156,9 +178,10 @@ class Supervisor:
     def _judge(self, child: Child) -> None:
         now = time.monotonic()
         silent = now - child.seen
-        limit = self._settings.record_seconds if child.started else START_SECONDS
+        busy = self._settings.record_seconds if child.started else START_SECONDS
+        limit = min(busy, IDLE_SECONDS) if child.idle else busy
         if silent > limit + self._settings.poll_seconds * 2:
-            log.error("worker hangs", pid=child.process.pid, silent_seconds=round(silent))
+            log.error("worker hangs", pid=child.process.pid, silent_seconds=round(silent), idle=child.idle)
             child.process.kill()
         elif (
             child.told is None

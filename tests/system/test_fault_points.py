@@ -57,7 +57,7 @@ CASES = {
             "commit of Sending.send._enter",
             "write",
             "commit of Trip.land",
-            "commit of Trip._judge_rejects",
+            "commit of Trip._judge_rejects.judge",
             "commit of Carriage._end.commit",
             "close",
         )

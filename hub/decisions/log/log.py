@@ -74,6 +74,11 @@ class DecisionLog:
         """Makes a written segment part of the log when the session commits."""
         store.add_segment(session, segment)
 
+    def catalogued(self, session: Session, segment: Segment) -> bool:
+        """Whether this segment is part of the log, as asked after a commit whose answer was lost."""
+        found = store.find_segment(session, segment.id)
+        return found is not None and found.root == segment.root
+
     def record_results(self, session: Session, segment_id: int, results: pl.DataFrame) -> None:
         """Stores what the far side answered, by row; a row told again replaces what was told before."""
         if not store.lock_segment(session, segment_id):

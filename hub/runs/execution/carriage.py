@@ -145,7 +145,7 @@ class Carriage:
             self._hub.ledger.release(session, self._claim, stage=Stage.DONE.value, exhausted=True)
             finish(self._hub, session, self._claim.run)
 
-        self._hub.database.retrying(commit)
+        self._hub.database.retrying(commit, repeatable=True)  # a run that has ended is not ended twice
 
     def _read_staged(self) -> None:
         """Some pages read and stored for the pool that scores; those an earlier claim left are passed on with them."""

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 import structlog
 from polars.exceptions import PanicException
+from sqlalchemy.exc import DBAPIError
 
 from hub.connections import ConnectionsError
 from hub.database import Database, DatabaseError, is_transient
@@ -29,6 +30,8 @@ from hub.sdk import UnauthorizedError, UnavailableError, UnexpectedError
 MOST_WAITS = 20
 """How often in a row a far side may be unavailable before a person is asked."""
 LONGEST_WAIT = 300.0
+MOST_TURNS = 100
+"""How often a slice may be claimed and given back without a step forward before a person is asked."""
 
 log = structlog.get_logger(__name__)
 
@@ -54,14 +57,38 @@ class Worker:
         self._trip: Trip | None = None
         self._lanes: Lanes | None = None
         self._open = ExitStack()
+        self._cut_off = False
 
     def work(self, run: str | None = None) -> bool:
-        """Carries one slice (of `run`, where named) as far as it goes; False where there was nothing to claim."""
-        lease = self._hub.settings.lease_seconds
-        claim = self._hub.database.retrying(lambda s: self._hub.ledger.claim(s, self._pool, self._name, lease, run))
-        if claim is None:
-            self.rest()
-            return False
+        """Carries one slice (of `run`, where named) as far as it goes; False where there was nothing to claim.
+
+        DBAPIError or DatabaseError where the hub's database stays away; the next call goes on with what was in hand.
+        """
+        hub, lease = self._hub, self._hub.settings.lease_seconds
+        with self._coming_back():
+            claim = hub.database.retrying(
+                lambda s: hub.ledger.claim(s, self._pool, self._name, lease, run),
+                stored=lambda s, made: made is None or hub.ledger.holds(s, made),
+            )
+            if claim is not None:
+                self._take_up(claim)
+                return True
+        self.rest()
+        return False
+
+    @contextmanager
+    def _coming_back(self) -> Iterator[None]:
+        """First gives back what this worker still holds since the database went away under it, which did no harm."""
+        try:
+            if self._cut_off:
+                self._hub.database.retrying(lambda s: self._hub.ledger.put_back(s, self._name), repeatable=True)
+                self._cut_off = False
+            yield
+        except (DBAPIError, DatabaseError):
+            self._cut_off = True
+            raise
+
+    def _take_up(self, claim: Claim) -> None:
         self._wake_others()
         told = {"run": claim.run, "slice": claim.number, "stage": claim.stage, "attempt": claim.attempt}
         log.info("slice claimed", worker=self._name, **told)
@@ -71,7 +98,6 @@ class Worker:
         except LostLeaseError as lost:
             log.warning("slice lost", run=claim.run, slice=claim.number, why=str(lost))
             self._give_up(claim)
-        return True
 
     def _wake_others(self) -> None:
         """One ring wakes one worker; whoever finds more than it can carry passes it on."""
@@ -84,6 +110,11 @@ class Worker:
 
     def _carry(self, claim: Claim, heartbeat: Heartbeat) -> None:
         try:
+            if claim.turns > MOST_TURNS:
+                raise LimitError(
+                    f"slice {claim.number} was taken up {MOST_TURNS} times and did not come one page further; see the"
+                    f" log, then `hub runs resume {claim.run}` goes on"
+                )
             if claim.stage is Stage.SCORE:
                 Scoring(self._hub, claim, heartbeat).carry()
                 return
@@ -111,7 +142,7 @@ class Worker:
         if claim.attempt > MOST_TRIES + 1:
             self._hold(claim, f"a page failed {claim.attempt} times ({type(error).__name__}); see the log")
             return
-        self._hub.database.retrying(lambda s: self._hub.ledger.forgive(s, claim))
+        self._hub.database.retrying(lambda s: self._hub.ledger.forgive(s, claim), repeatable=True)
 
     @contextmanager
     def _travelling(self, claim: Claim) -> Iterator[tuple[Trip, Lanes]]:
@@ -166,12 +197,12 @@ class Worker:
             return claim
         # The page that failed may have been judged while those before it were not stored yet.
         rows, fragile = max(1, claim.page_rows // SHRINK), UNDER_WAY * claim.page_rows
-        self._hub.database.retrying(lambda s: self._hub.ledger.shrink(s, claim, rows, fragile))
+        self._hub.database.retrying(lambda s: self._hub.ledger.shrink(s, claim, rows, fragile), repeatable=True)
         return replace(claim, page_rows=rows, fragile=fragile, attempt=1)
 
     def _wait(self, claim: Claim, why: str, seconds: float | None) -> None:
         ledger = self._hub.ledger
-        waits = self._hub.database.retrying(lambda s: ledger.wait(s, claim, seconds, LONGEST_WAIT))
+        waits = self._hub.database.retrying(lambda s: ledger.wait(s, claim, seconds, LONGEST_WAIT), repeatable=True)
         log.warning("slice waits", run=claim.run, slice=claim.number, why=why, waits=waits)
         if waits >= MOST_WAITS:
             self._hold(claim, f"{why}; given up after {waits} tries, `hub runs resume {claim.run}` tries again")
@@ -179,8 +210,7 @@ class Worker:
     def _hold(self, claim: Claim, why: str) -> None:
         log.warning("run held", run=claim.run, why=why)
         self._forget()
-        with self._hub.database.begin() as session:
-            self._hub.end(session, claim.run, RunState.HELD, why)
+        self._hub.database.retrying(lambda s: self._hub.end(s, claim.run, RunState.HELD, why), repeatable=True)
         self._give_up(claim)
 
     def _give_up(self, claim: Claim) -> None:
@@ -194,7 +224,7 @@ class Worker:
 
 def abandon(database: Database, worker: str) -> int:
     """Ends the leases of a worker whose process is known to be dead; how many slices it held."""
-    return database.retrying(lambda session: abandon_worker(session, worker))
+    return database.retrying(lambda session: abandon_worker(session, worker), repeatable=True)
 
 
 def _resource(error: BaseException) -> str:

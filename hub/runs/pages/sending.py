@@ -54,7 +54,7 @@ class Sending:
         """
         while True:
             check()
-            part = self._hub.database.retrying(self._enter)
+            part = self._hub.database.retrying(self._enter, stored=lambda s, made: self._tries(s) == made.tries)
             results = self._part(part, repeated=repeated) if part.rows else None
             if results is not None and part.rows == len(self._changes):
                 return results
@@ -69,6 +69,9 @@ class Sending:
         if not part.rows and part.tries > MOST_TRIES:
             raise RunError(f"storing what the far side answered to a page ended its process {MOST_TRIES} times")
         return part
+
+    def _tries(self, session: Session) -> int:
+        return self._hub.ledger.tries(session, self._claim, self._page)
 
     def _settle(self, part: Part, results: Results, session: Session) -> None:
         """Stores what was answered to one part, so that nobody sends it again."""
@@ -107,7 +110,10 @@ class Sending:
         try:
             results = self._send(connection, changes)
         except UnavailableError:
-            self._hub.database.retrying(lambda s: self._hub.ledger.untry_page(s, self._claim, self._page))
+            self._hub.database.retrying(
+                lambda s: self._hub.ledger.untry_page(s, self._claim, self._page),
+                stored=lambda s, left: self._tries(s) == left,
+            )
             raise
         return results
 

@@ -36,12 +36,13 @@ def score_page(hub: Installation, claim: Claim, page: PageRecord) -> None:
     reach("after score", fresh["_key"])
     sealed = seal(hub.keys, claim, page.number, "predictions", frames)
     done = replace(page, state=PageState.SCORED, predictions=sealed)
-    hub.database.retrying(lambda s: hub.ledger.put_page(s, claim, done))
+    hub.database.retrying(lambda s: hub.ledger.put_page(s, claim, done), repeatable=True)
 
 
 def set_aside(hub: Installation, claim: Claim, page: PageRecord) -> None:
     """Passes a page on without predictions: its records are to be parked."""
-    hub.database.retrying(lambda s: hub.ledger.put_page(s, claim, replace(page, state=PageState.SCORED)))
+    aside = replace(page, state=PageState.SCORED)
+    hub.database.retrying(lambda s: hub.ledger.put_page(s, claim, aside), repeatable=True)
 
 
 def seal(keys: KeyRing, claim: Claim, number: int, kind: str, frames: Sequence[pl.DataFrame]) -> bytes:

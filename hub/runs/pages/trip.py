@@ -233,7 +233,7 @@ class Trip:
                 detail = {"records": records, "segment": str(made.segment.id), "row": first}
                 self._hub.record(session, actor, Action.SCORE_REQUEST, subject, digest=digest, **detail)
 
-        self._hub.database.retrying(commit)
+        self._hub.database.retrying(commit, stored=lambda s, _: self._hub.log.catalogued(s, made.segment))
 
     # -- judging and the first commit ----------------------------------------------------------------------------
 
@@ -298,7 +298,7 @@ class Trip:
             if segment is not None and judged.planned:
                 self._record_write(session, Action.WRITE_INTENT, segment, Outcome.STARTED, {"planned": judged.planned})
 
-        self._hub.database.retrying(commit)
+        self._hub.database.retrying(commit, stored=lambda s, _: self._hub.ledger.has_page(s, claim, page))
         return Intent(number, cursor, decisions, judged.counts, page.segment, None)
 
     def recall(self, page: PageRecord) -> Intent:
@@ -398,12 +398,15 @@ class Trip:
 
     def _judge_rejects(self, claim: Claim, results: Results) -> None:
         rejected = int((results.frame["state"] == "rejected").sum())
-        with self._hub.database.begin() as session:
+
+        def judge(session: Session) -> None:
             share = self._hub.ledger.judge(session, claim.run, len(results), rejected)
             if share is not None:
                 limit = self.run.rejected_limit or 0.0
                 why = f"{share:.1%} of the last records written were rejected, above the limit of {limit:.1%}; "
                 self._hub.end(session, claim.run, RunState.STOPPED, why + f"`hub runs undo {claim.run}` takes it back")
+
+        self._hub.database.retrying(judge, repeatable=True)
 
     # -- stages of their own -------------------------------------------------------------------------------------
 
@@ -429,7 +432,7 @@ class Trip:
             features=seal(self._hub.keys, claim, number, "features", [fresh, outside, gone, self._shown()]),
         )
         stored = self._kept(claim, hashes)
-        self._hub.database.retrying(lambda s: self._hub.ledger.put_page(s, claim, page, stored))
+        self._hub.database.retrying(lambda s: self._hub.ledger.put_page(s, claim, page, stored), repeatable=True)
 
     def _shown(self) -> pl.DataFrame:
         """What the pool that scores must know of the mapping: how many reasons it shows."""
