@@ -1,7 +1,7 @@
 """The receipt of one record among millions of decisions: `hub decisions show`, less the start of an interpreter.
 
-The log is written through the hub's own log, standing and upkeep: four full runs of a million leads, and after each the
-small incremental runs of some days, a quarter of an hour apart.
+The log is written through the hub's own log, standing and upkeep: four full runs over all leads, and after each the
+small incremental runs of twelve days, a quarter of an hour apart.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from hub.sdk import Mode
 
 LIMIT_MS = 300
 PAGE = 10_000
+LEADS = 150_000
 FULL_RUNS = 4
 BUSY, CALM = 7, 8
 """A lead that is part of many small runs, and one that is part of the full ones alone."""
@@ -99,7 +100,7 @@ def _run_once(site: Simulated) -> list[Segment]:
 
 def chronicle(folder: Path, decisions: int, segments: int) -> dict[str, int]:
     """Makes the log; how much there is of it."""
-    leads = decisions // (FULL_RUNS + 1)
+    leads = min(LEADS, decisions // (FULL_RUNS + 1))
     full = FULL_RUNS * -(-leads // PAGE)
     small = segments - full
     size = (decisions - FULL_RUNS * leads) // small

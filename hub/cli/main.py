@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -41,6 +42,7 @@ twin.add_to(app)
 
 def main() -> None:
     """Runs the command line; the exit code is honest."""
+    gc.disable()  # what is imported stays; `ready_database` switches it on for what a verb then does
     sys.exit(run(sys.argv[1:]))
 
 

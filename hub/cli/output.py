@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import getpass
 import json
 import sys
@@ -64,6 +65,8 @@ def ready_database(settings: Settings) -> Database:
     except BaseException:
         database.close()
         raise
+    gc.freeze()
+    gc.enable()
     return database
 
 

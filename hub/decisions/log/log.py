@@ -18,10 +18,9 @@ from hub.database import Database
 from hub.decisions import store
 from hub.decisions.log import merkle, upkeep
 from hub.decisions.log.archive import Archive
-from hub.decisions.log.rows import LEAF, RESULTS, SALT, binary, counts, head, ipc, leaves, normal
+from hub.decisions.log.rows import LEAF, RESULTS, SALT, counts, ipc, normal
 from hub.decisions.types import STATE, DecisionError, IntegrityError, Segment, SegmentFacts
 from hub.keys import KeyRing
-from hub.mappings.pipeline.canonical import kind
 from hub.sdk import Clock, SystemClock
 
 
@@ -44,9 +43,11 @@ class DecisionLog:
 
         With `inside`, for few decisions that somebody waits for, the file goes into the database as it is catalogued.
         """
+        from hub.decisions.log.leaves import binary, columns_of, head, leaves
+
         rows = normal(frame)
         segment_id = self._ids.next()
-        columns = tuple((name, kind(dtype)) for name, dtype in rows.schema.items())
+        columns = columns_of(rows)
         salts = os.urandom(merkle.SALT_BYTES * rows.height)
         stored = rows.with_columns(binary(SALT, salts, merkle.SALT_BYTES), pl.lit(None, pl.Binary).alias(LEAF))
         if inside:
@@ -130,6 +131,8 @@ class DecisionLog:
 
     def verify(self, segment_id: int) -> None:
         """Reads a segment whole and proves it against its catalogue row. IntegrityError names what differs."""
+        from hub.decisions.log.leaves import root_of
+
         segment, rows = self._stored(segment_id, None)
         if rows.height != segment.rows:
             raise IntegrityError(f"segment {segment_id} has {rows.height} rows, its catalogue row says {segment.rows}")
@@ -138,8 +141,7 @@ class DecisionLog:
             raise IntegrityError(
                 f"segment {segment_id} has {erased} erased rows, its catalogue row says {segment.erased}"
             )
-        first = head(segment.id, segment.facts, segment.columns)
-        if merkle.segment_root(first, _proof(segment, rows)) != segment.root:
+        if root_of(segment, rows) != segment.root:
             raise IntegrityError(f"the rows of segment {segment_id} do not add up to its root")
         if not erased and counts(rows[STATE]) != segment.counts:
             raise IntegrityError(f"segment {segment_id} does not hold the states its catalogue row counts")
@@ -194,17 +196,6 @@ class DecisionLog:
         if sealed is None:
             return pl.DataFrame(schema=dict(RESULTS))
         return pl.read_ipc(io.BytesIO(self._keys.open(sealed, _result_identity(segment_id))))
-
-
-def _proof(segment: Segment, rows: pl.DataFrame) -> list[bytes]:
-    """The leaves of the rows: computed, or as kept where a row was erased."""
-    covered = [name for name, _ in segment.columns]
-    schema = rows.schema
-    if any(name not in schema or kind(schema[name]) != named for name, named in segment.columns):
-        raise IntegrityError(f"segment {segment.id} does not have the columns its catalogue row names")
-    salts = b"".join(rows[SALT].fill_null(b"\x00" * merkle.SALT_BYTES).to_list())
-    computed = leaves(rows.select(covered), salts)
-    return [kept or fresh for kept, fresh in zip(rows[LEAF].to_list(), computed, strict=True)]
 
 
 class _Ids:
