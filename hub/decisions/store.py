@@ -185,17 +185,29 @@ def find_segment(session: Session, segment_id: int) -> Segment | None:
     return None if found is None else _segment(*found)
 
 
-def find_told(session: Session, ids: Sequence[int]) -> list[tuple[Segment, bytes | None]]:
-    """Segments with their sealed results, those of the numbers that are catalogued."""
-    found: list[tuple[Segment, bytes | None]] = []
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a receipt shows of the segment of one decision: its facts, its digest, and its results, sealed."""
+
+    id: int
+    facts: SegmentFacts
+    root: bytes
+    sealed: bytes | None
+
+
+def find_told(session: Session, ids: Sequence[int]) -> list[Told]:
+    """Those of the segments that are catalogued; no more of them than a receipt shows."""
+    names = tuple(SegmentFacts.__slots__)
+    facts = [getattr(SegmentRow, name) for name in names]
+    found = []
     for start in range(0, len(ids), IN_LIMIT):
         statement = (
-            select(SegmentRow, DecisionFileRow, SegmentResultRow.sealed)
-            .join(DecisionFileRow)
+            select(SegmentRow.id, SegmentRow.root, SegmentResultRow.sealed, *facts)
             .outerjoin(SegmentResultRow, SegmentResultRow.segment_id == SegmentRow.id)
             .where(SegmentRow.id.in_(ids[start : start + IN_LIMIT]))
         )
-        found += [(_segment(row, file), sealed) for row, file, sealed in session.execute(statement)]
+        for number, root, sealed, *values in session.execute(statement):
+            found.append(Told(number, SegmentFacts(**dict(zip(names, values, strict=True))), root, sealed))
     return found
 
 

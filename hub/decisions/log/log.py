@@ -8,8 +8,10 @@ import secrets
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 from sqlalchemy.orm import Session
@@ -22,6 +24,22 @@ from hub.decisions.log.rows import LEAF, RESULTS, SALT, counts, ipc, normal
 from hub.decisions.types import STATE, DecisionError, IntegrityError, Segment, SegmentFacts
 from hub.keys import KeyRing
 from hub.sdk import Clock, SystemClock
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a receipt shows of the segment of one decision: its facts, its digest, and what the far side answered."""
+
+    facts: SegmentFacts
+    root: bytes
+    results: pl.DataFrame
+
+    def result(self, row: int) -> dict[str, Any]:
+        """What the far side answered to one row; empty where nothing was sent or nothing is known yet."""
+        at = int(self.results["row"].search_sorted(row))
+        if at == self.results.height or self.results["row"][at] != row:
+            return {}
+        return {name: value for name, value in self.results.row(at, named=True).items() if name != "row"}
 
 
 class DecisionLog:
@@ -99,11 +117,12 @@ class DecisionLog:
             sealed = store.load_results(session, segment_id)
         return self._open_results(segment_id, sealed)
 
-    def told(self, segment_ids: Sequence[int]) -> dict[int, tuple[Segment, pl.DataFrame]]:
-        """Several segments with their results, by number, in one look."""
+    def told(self, segment_ids: Sequence[int]) -> dict[int, Told]:
+        """What a receipt shows of several segments, by number, in one look."""
         with self._database.read() as session:
             found = store.find_told(session, segment_ids)
-        return {segment.id: (segment, self._open_results(segment.id, sealed)) for segment, sealed in found}
+        opened = ((each, self._open_results(each.id, each.sealed)) for each in found)
+        return {each.id: Told(each.facts, each.root, results) for each, results in opened}
 
     def segment(self, segment_id: int) -> Segment:
         """A segment as catalogued. DecisionError where there is none."""
