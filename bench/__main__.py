@@ -9,9 +9,9 @@ from __future__ import annotations
 import argparse
 import json
 
-from bench import batch, real_time, receipts
+from bench import batch, claims, real_time, receipts, year
 
-BENCHES = {"batch": batch, "real-time": real_time, "receipts": receipts}
+BENCHES = {"batch": batch, "real-time": real_time, "receipts": receipts, "claims": claims, "year": year}
 
 
 def main() -> None:

@@ -216,12 +216,18 @@ class Standing:
         """Forgets every record of a mapping."""
         store.clear_standing(session, mapping)
 
-    def fold(self, mapping: str, most: int = 8) -> int:
-        """Rewrites up to `most` blocks that have rows laid over, in a transaction of its own; answers how many."""
+    def fold(self, mapping: str, most: int = 8, *, share: float = 0.0) -> int:
+        """Rewrites up to `most` blocks that have rows laid over, in a transaction of its own; answers how many.
+
+        With a `share`, only where so much of a block is laid over: less costs a reader less than writing it anew.
+        """
+        with self._database.read() as session:
+            if not self._laden(self._current(session, mapping), share):
+                return 0
         with self._database.begin() as session:
             seq, _ = store.advance_head(session, mapping)
             snapshot = self._synced(session, Snapshot(mapping))
-            chosen = [at for at in range(len(snapshot.blocks)) if snapshot.newer(at)][:most]
+            chosen = self._laden(snapshot, share)[:most]
             plan = Prepared(snapshot, blocks.empty())
             for at, rows in zip(chosen, self._rows(session, snapshot, chosen), strict=True):
                 block, content = snapshot.blocks[at], blocks.packed(rows)
@@ -229,6 +235,12 @@ class Standing:
                 self._write_block(session, mapping, (block.id, block.low), rows, content, seq)
             self._gather(session, plan, seq)
         return len(chosen)
+
+    @staticmethod
+    def _laden(snapshot: Snapshot, share: float) -> list[int]:
+        """The blocks of which more than this share is laid over."""
+        laid = [sum(rows.height for rows in snapshot.newer(at)) for at in range(len(snapshot.blocks))]
+        return [at for at, each in enumerate(snapshot.blocks) if laid[at] > share * each.rows]
 
     def _plan(self, session: Session, snapshot: Snapshot, updates: pl.DataFrame) -> Prepared:
         plan = Prepared(snapshot, updates)
