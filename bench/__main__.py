@@ -9,9 +9,9 @@ from __future__ import annotations
 import argparse
 import json
 
-from bench import batch, claims, real_time, receipts, year
+from bench import batch, claims, real_time, receipts, start, year
 
-BENCHES = {"batch": batch, "real-time": real_time, "receipts": receipts, "claims": claims, "year": year}
+BENCHES = {"batch": batch, "real-time": real_time, "receipts": receipts, "claims": claims, "year": year, "start": start}
 
 
 def main() -> None:

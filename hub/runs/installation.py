@@ -117,6 +117,12 @@ class Installation:
 
         return Ledger(self.database, self.keys)
 
+    def open_rooms(self) -> None:
+        """Opens every room now: for a process that stays, whose first request or slice is not to wait for it."""
+        for name, room in vars(type(self)).items():
+            if isinstance(room, Room):
+                getattr(self, name)
+
     @cached_property
     def celery(self) -> Celery | None:
         """The doorbell's application; None where no broker is configured."""
