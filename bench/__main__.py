@@ -9,9 +9,17 @@ from __future__ import annotations
 import argparse
 import json
 
-from bench import batch, batch_extra, real_time, receipts
+from bench import batch, batch_extra, claims, real_time, receipts, start, year
 
-BENCHES = {"batch": batch, "batch-extra": batch_extra, "real-time": real_time, "receipts": receipts}
+BENCHES = {
+    "batch": batch,
+    "batch-extra": batch_extra,
+    "real-time": real_time,
+    "receipts": receipts,
+    "claims": claims,
+    "year": year,
+    "start": start,
+}
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """The receipt of one record among millions of decisions: `hub decisions show`, less the start of an interpreter.
 
-The log is written through the hub's own log, standing and upkeep: four full runs of a million leads, and after each the
-small incremental runs of some days, a quarter of an hour apart.
+The log is written through the hub's own log, standing and upkeep: four full runs over all leads, and after each the
+small incremental runs of twelve days, a quarter of an hour apart.
 """
 
 from __future__ import annotations
@@ -12,11 +12,9 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 import numpy as np
@@ -24,6 +22,7 @@ import polars as pl
 
 from bench.dataset import TABLE
 from bench.ours import ME
+from bench.processes import NOTHING, costs
 from bench.simulated import Simulated, simulate
 from hub.decisions import Segment
 from hub.runs import Order, Worker, keep_up, start
@@ -32,11 +31,13 @@ from hub.sdk import Mode
 
 LIMIT_MS = 300
 PAGE = 10_000
+LEADS = 150_000
 FULL_RUNS = 4
 BUSY, CALM = 7, 8
 """A lead that is part of many small runs, and one that is part of the full ones alone."""
 VISITS = 150
-ROUNDS = 15
+ROUNDS = 11
+LIBRARIES = "cryptography.hazmat.primitives.ciphers.aead, polars, pydantic_settings, sqlalchemy.orm, structlog, typer"
 NAME = "bench"
 TERMS = Terms(TABLE, Mode.UPDATE, set=("score",), with_=(), expires=None, undo=False, in_place=True)
 
@@ -99,7 +100,7 @@ def _run_once(site: Simulated) -> list[Segment]:
 
 def chronicle(folder: Path, decisions: int, segments: int) -> dict[str, int]:
     """Makes the log; how much there is of it."""
-    leads = decisions // (FULL_RUNS + 1)
+    leads = min(LEADS, decisions // (FULL_RUNS + 1))
     full = FULL_RUNS * -(-leads // PAGE)
     small = segments - full
     size = (decisions - FULL_RUNS * leads) // small
@@ -129,35 +130,23 @@ def compare(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 
 def _measure(folder: Path, name: str, key: int) -> dict[str, Any]:
-    """The whole process beside an interpreter that does nothing, in turns."""
+    """The whole process beside an interpreter that does nothing, and one that only imports what a receipt needs."""
     show = [sys.executable, "-m", "hub.cli", "decisions", "show", NAME, str(key), "--limit", "1000", "--json"]
-    nothing = [sys.executable, "-c", "pass"]
-    environment = {**os.environ, "HUB_HOME": str(folder / "home")}
-    shown = json.loads(subprocess.run(show, env=environment, stdout=subprocess.PIPE, check=True).stdout)
-    taken = [(_timed(show, environment), _timed(nothing, environment)) for _ in range(ROUNDS)]
-    ours, theirs = (([median(each[at][part] for each in taken) for part in range(3)]) for at in range(2))
+    environment = {"HUB_HOME": str(folder / "home")}
+    done = subprocess.run(show, env={**os.environ, **environment}, stdout=subprocess.PIPE, check=True)
+    libraries = [sys.executable, "-c", f"import {LIBRARIES}"]
+    taken = costs([NOTHING, libraries, show], environment, ROUNDS)
+    nothing, imported, ours = taken[0], taken[1] - taken[0], taken[2] - taken[0]
     return {
         "name": f"receipt, {name} history, ms less the interpreter's start",
-        "ours": round(1000 * (ours[0] - theirs[0])),
-        "theirs": round(1000 * theirs[0]),
+        "ours": round(ours.wall),
+        "theirs": round(nothing.wall),
         "limit": LIMIT_MS,
-        "ratio": round(1000 * (ours[0] - theirs[0]) / LIMIT_MS, 2),
-        "cpu_ms": {"ours": round(1000 * (ours[1] - theirs[1])), "theirs": round(1000 * theirs[1])},
-        "memory_mb": {"ours": round(ours[2]), "theirs": round(theirs[2])},
-        "history": len(shown["decisions"]),
+        "ratio": round(ours.wall / LIMIT_MS, 2),
+        "libraries_alone": round(imported.wall),
+        "cpu_ms": {"ours": round(ours.cpu), "theirs": round(nothing.cpu), "libraries_alone": round(imported.cpu)},
+        "history": len(json.loads(done.stdout)["decisions"]),
     }
-
-
-def _timed(command: list[str], environment: dict[str, str]) -> tuple[float, float, float]:
-    """Wall seconds, CPU seconds and the most memory held (MB) of one process."""
-    begun = time.perf_counter()
-    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
-        _, status, used = os.wait4(process.pid, 0)
-        wall = time.perf_counter() - begun
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
-    return wall, used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

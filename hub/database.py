@@ -281,6 +281,17 @@ def _never_connected(error: DBAPIError, state: str | None) -> bool:
     return state is None and isinstance(error, OperationalError)
 
 
+def insert_into(session: Session, table: type[Base]) -> Any:
+    """An insert in the session's dialect, which knows `on_conflict_do_…`; the other dialect stays unimported."""
+    if session.get_bind().dialect.name == "sqlite":
+        from sqlalchemy.dialects import sqlite
+
+        return sqlite.insert(table)
+    from sqlalchemy.dialects import postgresql
+
+    return postgresql.insert(table)
+
+
 def _postgresql_engine(url: URL) -> Engine:
     return create_engine(
         url,

@@ -16,8 +16,9 @@ from hypothesis import settings as hypothesis_settings
 from sqlalchemy import URL, create_engine, make_url, text
 
 from hub.database import Database
+from hub.migrations.upgrade import stores
 
-pytest_plugins = ["hub.sdk.testing.plugin"]
+stores()  # `create_all` makes the tables of the stores that are imported, and rooms import theirs late
 
 pytest_plugins = ["hub.sdk.testing.plugin"]
 
@@ -119,7 +120,7 @@ def shared_data() -> Path:
 
 @pytest.fixture
 def database(tmp_path: Path) -> Iterator[Database]:
-    """A hub database on SQLite, with the tables of every store imported so far."""
+    """A hub database on SQLite, with the tables of every store."""
     made = Database(f"sqlite:///{tmp_path / 'hub.db'}")
     made.create_all()
     yield made
@@ -146,7 +147,7 @@ def _hub_on_postgresql() -> Iterator[URL]:
 
 @pytest.fixture
 def postgresql_database(_hub_on_postgresql: URL) -> Iterator[Database]:
-    """A hub database on PostgreSQL, with the tables of every store imported so far and nothing in them."""
+    """A hub database on PostgreSQL, with the tables of every store and nothing in them."""
     made = Database(_hub_on_postgresql)
     with made.engine.begin() as connection:
         others = "select pg_terminate_backend(pid) from pg_stat_activity where datname = current_database()"

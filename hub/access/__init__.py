@@ -4,7 +4,10 @@ Owns callers, their API keys and scopes, and the secrets of connections. Refuses
 no way to read a secret back save opening a connection, and never falls back to the hub's own credentials.
 """
 
-from hub.access.tokens import Access
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
 from hub.access.types import (
     AccessError,
     Actor,
@@ -16,7 +19,11 @@ from hub.access.types import (
     UnauthenticatedError,
     VaultError,
 )
-from hub.access.vault import Reference, Vault, local_caller
+from hub.deferred import deferred
+
+if TYPE_CHECKING:
+    from hub.access.tokens import Access
+    from hub.access.vault import Reference, Vault, local_caller
 
 __all__ = [
     "Access",
@@ -33,3 +40,13 @@ __all__ = [
     "VaultError",
     "local_caller",
 ]
+
+__getattr__ = deferred(
+    __name__,
+    {
+        "Access": "hub.access.tokens",
+        "Reference": "hub.access.vault",
+        "Vault": "hub.access.vault",
+        "local_caller": "hub.access.vault",
+    },
+)

@@ -41,6 +41,7 @@ def make_app(hub: Installation) -> FastAPI:
         anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
         yield
 
+    hub.open_rooms()
     # No page that loads scripts from elsewhere: /openapi.json is read by the reader's own tools.
     app = FastAPI(
         title="Hub",

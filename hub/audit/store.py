@@ -72,15 +72,25 @@ _EXISTING = {
 }
 
 
+def is_append_only(connection: Connection) -> bool:
+    """Whether every trigger is in place."""
+    return not _missing(connection)
+
+
 def make_append_only(connection: Connection) -> None:
     """Puts the triggers in place that are missing. A speed bump: who owns the database can drop them again."""
     dialect = connection.dialect.name
-    existing = set(connection.exec_driver_sql(_EXISTING[dialect]).scalars())
-    missing = {name: rest for name, rest in TRIGGERS[dialect].items() if name not in existing}
+    missing = _missing(connection)
     if missing and dialect == "postgresql":
         connection.exec_driver_sql(FUNCTION)
-    for name, rest in missing.items():
-        connection.exec_driver_sql(f"CREATE TRIGGER {name} {rest}")
+    for name in missing:
+        connection.exec_driver_sql(f"CREATE TRIGGER {name} {TRIGGERS[dialect][name]}")
+
+
+def _missing(connection: Connection) -> list[str]:
+    dialect = connection.dialect.name
+    existing = set(connection.exec_driver_sql(_EXISTING[dialect]).scalars())
+    return [name for name in TRIGGERS[dialect] if name not in existing]
 
 
 @event.listens_for(AuditEventRow.__table__, "after_create")

@@ -113,6 +113,8 @@ def verify(mapping: Mapping, as_json: AsJson = False) -> None:
 
 def mapping_of(hub: Installation, name: str) -> str:
     """A mapping by its name, or by `connection/Entity` where one published mapping writes there."""
+    if hub.standing.key_type(name) is not None:
+        return name  # what stands has a mapping, and the libraries that mappings need take longer than a receipt
     connection, slash, entity = name.partition("/")
     if not slash:
         return hub.mappings.get(name).mapping

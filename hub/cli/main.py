@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import typer
 
@@ -24,16 +25,27 @@ from hub.cli import (
 )
 from hub.cli.output import RefusedError
 
-app = typer.Typer(
-    name="hub",
-    help="Puts machine-learning models into the systems people already work in.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
-for room in (connectors, connections, models, mappings, runs, decisions, audit, access, keys):
-    app.add_typer(room.app, name=room.__name__.rpartition(".")[2])
+ROOMS = {
+    room.__name__.rpartition(".")[2]: room.app
+    for room in (connectors, connections, models, mappings, runs, decisions, audit, access, keys)
+}
+
+
+def _command(rooms: Iterable[str]) -> typer.Typer:
+    made = typer.Typer(
+        name="hub",
+        help="Puts machine-learning models into the systems people already work in.",
+        no_args_is_help=True,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    for room in rooms:
+        made.add_typer(ROOMS[room], name=room)
+    return made
+
+
+app = _command(ROOMS)
 processes.add_to(app)
 demo.add_to(app)
 twin.add_to(app)
@@ -41,13 +53,16 @@ twin.add_to(app)
 
 def main() -> None:
     """Runs the command line; the exit code is honest."""
+    gc.disable()  # what is imported stays; `ready_database` switches it on for what a verb then does
     sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: Sequence[str]) -> int:
     """Carries out one command line; its exit code. An error that is the hub's own fault is raised."""
+    # Typer makes every verb it knows before it looks for the one that is asked for.
+    command = _command(arguments[:1]) if arguments and arguments[0] in ROOMS else app
     try:
-        app(list(arguments), prog_name="hub")
+        command(list(arguments), prog_name="hub")
     except SystemExit as left:
         return left.code if isinstance(left.code, int) else int(left.code is not None)
     except KeyboardInterrupt:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import getpass
 import json
 import sys
@@ -64,6 +65,8 @@ def ready_database(settings: Settings) -> Database:
     except BaseException:
         database.close()
         raise
+    gc.freeze()
+    gc.enable()
     return database
 
 
@@ -91,8 +94,9 @@ def emit(answer: Any, as_json: bool, text: Callable[[], None]) -> None:
     if heard is not None:
         heard.append(json.loads(json.dumps(answer, default=plain)))
     if as_json:
-        json.dump(answer, sys.stdout, default=plain, ensure_ascii=False, indent=2)
-        sys.stdout.write("\n")
+        # Laid out for a person's eyes alone: it takes the encoder that is written in Python.
+        indent = 2 if sys.stdout.isatty() else None
+        sys.stdout.write(json.dumps(answer, default=plain, ensure_ascii=False, indent=indent) + "\n")
     else:
         text()
 

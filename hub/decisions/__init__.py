@@ -6,7 +6,7 @@ Refuses to decide anything: it keeps what it is given, proves it, and gives it b
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from hub.decisions.types import (
     APPLIED,
@@ -29,28 +29,16 @@ from hub.decisions.types import (
     Segment,
     SegmentFacts,
 )
+from hub.deferred import deferred
 
 if TYPE_CHECKING:
     from hub.decisions.holds import drop, held, release
-    from hub.decisions.keytext import key_hash, key_text
+    from hub.decisions.keyhash import key_hash
+    from hub.decisions.keytext import key_text
     from hub.decisions.log.log import DecisionLog
     from hub.decisions.receipts import history, receipt
     from hub.decisions.standing.snapshot import Prepared, View
     from hub.decisions.standing.standing import Standing
-
-_PLACES = {
-    "DecisionLog": "hub.decisions.log.log",
-    "Prepared": "hub.decisions.standing.snapshot",
-    "Standing": "hub.decisions.standing.standing",
-    "View": "hub.decisions.standing.snapshot",
-    "drop": "hub.decisions.holds",
-    "held": "hub.decisions.holds",
-    "history": "hub.decisions.receipts",
-    "key_hash": "hub.decisions.keytext",
-    "key_text": "hub.decisions.keytext",
-    "receipt": "hub.decisions.receipts",
-    "release": "hub.decisions.holds",
-}
 
 __all__ = [
     "APPLIED",
@@ -86,10 +74,20 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    # polars and numpy are imported where they are used first, so that `hub --help` needs neither.
-    if name not in _PLACES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib import import_module
-
-    return getattr(import_module(_PLACES[name]), name)
+# polars and numpy are imported where they are used first, so that `hub --help` needs neither.
+__getattr__ = deferred(
+    __name__,
+    {
+        "DecisionLog": "hub.decisions.log.log",
+        "Prepared": "hub.decisions.standing.snapshot",
+        "Standing": "hub.decisions.standing.standing",
+        "View": "hub.decisions.standing.snapshot",
+        "drop": "hub.decisions.holds",
+        "held": "hub.decisions.holds",
+        "history": "hub.decisions.receipts",
+        "key_hash": "hub.decisions.keyhash",
+        "key_text": "hub.decisions.keytext",
+        "receipt": "hub.decisions.receipts",
+        "release": "hub.decisions.holds",
+    },
+)

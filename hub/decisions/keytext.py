@@ -5,17 +5,11 @@ Blocks are cut by it, rows laid over them are found by it, and a hash of it reme
 
 from __future__ import annotations
 
-from hashlib import blake2b
-
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from hub.decisions.types import DecisionError
 
 END = "\x00\x00"
-WIDE = 256
-"""Bytes of a key text above which it is hashed by itself rather than among others."""
 
 
 def key_text(keys: pl.Series) -> pl.Series:
@@ -71,36 +65,3 @@ def _ordered_real(value: pl.Expr) -> pl.Expr:
     bits = (value + 0.0).reinterpret(dtype=pl.UInt64)
     top = pl.lit(2**63, pl.UInt64)
     return pl.when(bits >= top).then(~bits).otherwise(bits | top).cast(pl.String).str.zfill(20)
-
-
-def key_hash(keys: pl.Series) -> NDArray[np.uint64]:
-    """A 64-bit hash of each key, the same in every process and version: FNV-1a over eight bytes of the text at a time.
-
-    Not for secrets: whoever may choose keys may choose two that meet.
-    """
-    texts = key_text(keys).cast(pl.Binary)
-    sizes = texts.bin.size().to_numpy().astype(np.int64)
-    width = int(min(sizes.max(initial=0), WIDE))
-    words = -(-max(width, 1) // 8)
-    short = sizes <= WIDE
-    padded = np.zeros((len(sizes), words * 8), np.uint8)
-    filled = np.arange(words * 8) < np.where(short, sizes, 0)[:, None]
-    joined = b"".join(texts.filter(pl.Series(short)).to_list())
-    padded[filled] = np.frombuffer(joined, np.uint8)
-    hashed = _mixed(padded.view("<u8"), sizes.astype(np.uint64))
-    for at in np.flatnonzero(~short):
-        hashed[at] = int.from_bytes(blake2b(texts[int(at)], digest_size=8).digest(), "big")
-    return hashed
-
-
-def _mixed(words: NDArray[np.uint64], sizes: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    hashed = np.full(len(words), 0xCBF29CE484222325, np.uint64) ^ sizes
-    for column in range(words.shape[1]):
-        # A word past the end of a text must not move its hash: the width depends on the other keys of the page.
-        live = sizes > np.uint64(column * 8)
-        mixed = (hashed ^ words[:, column]) * np.uint64(0x100000001B3)
-        mixed ^= mixed >> np.uint64(29)
-        mixed *= np.uint64(0xBF58476D1CE4E5B9)
-        mixed ^= mixed >> np.uint64(32)
-        hashed = np.where(live, mixed, hashed)
-    return hashed

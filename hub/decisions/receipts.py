@@ -7,7 +7,7 @@ from typing import Any
 
 import polars as pl
 
-from hub.decisions.log.log import DecisionLog
+from hub.decisions.log.log import DecisionLog, Told
 from hub.decisions.log.rows import LEAF, ROW, SEGMENT
 from hub.decisions.standing.standing import Standing
 from hub.decisions.types import (
@@ -30,7 +30,6 @@ from hub.decisions.types import (
     Decision,
     DecisionError,
     Receipt,
-    Segment,
 )
 
 LIMIT = 100
@@ -66,7 +65,7 @@ def history(log: DecisionLog, pointer: tuple[int, int] | None, key: pl.Series) -
     The chain ends at the first decision, or where the record was erased. DecisionError where it leads to another
     record or in a circle.
     """
-    told: dict[int, tuple[Segment, pl.DataFrame]] = {}
+    told: dict[int, Told] = {}
     known: dict[tuple[int, int], dict[str, Any]] = {}
     passed: set[tuple[int, int]] = set()
     while pointer is not None:
@@ -81,7 +80,7 @@ def history(log: DecisionLog, pointer: tuple[int, int] | None, key: pl.Series) -
             raise DecisionError(f"row {pointer[1]} of segment {pointer[0]} is no decision about this record")
         if row[LEAF] is not None:
             return
-        decision = _decision(*told[pointer[0]], row)
+        decision = _decision(told[pointer[0]], row)
         yield decision
         passed.add(pointer)
         pointer = decision.previous
@@ -105,14 +104,13 @@ def key_series(standing: Standing, mapping: str, key: Mapping[str, Any]) -> pl.S
     return pl.DataFrame(parts).to_struct(KEY)
 
 
-def _decision(segment: Segment, results: pl.DataFrame, row: Mapping[str, Any]) -> Decision:
-    told = results.filter(pl.col("row") == row[ROW]).drop("row").to_dicts()
+def _decision(told: Told, row: Mapping[str, Any]) -> Decision:
     before = row[PREVIOUS]
     return Decision(
-        segment=segment.id,
+        segment=row[SEGMENT],
         row=row[ROW],
-        facts=segment.facts,
-        root=segment.root,
+        facts=told.facts,
+        root=told.root,
         key=row[KEY],
         target=row[TARGET],
         version=row[VERSION],
@@ -128,7 +126,7 @@ def _decision(segment: Segment, results: pl.DataFrame, row: Mapping[str, Any]) -
         before=_group(row, BEFORE),
         clear=tuple(row[CLEAR] or ()),
         reasons=tuple(row[REASONS] or ()),
-        result=told[0] if told else {},
+        result=told.result(row[ROW]),
         previous=None if before is None or before["segment"] is None else (before["segment"], before["row"]),
     )
 

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import ForeignKey, Index, String, Text, case, cast, delete, func, select, update
-from sqlalchemy.dialects.postgresql import insert as insert_postgresql
-from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from hub.database import Base, JsonDocument
+from hub.database import Base, JsonDocument, insert_into
 from hub.decisions.types import Segment, SegmentFacts, SegmentFile
 
 IN_LIMIT = 500
@@ -187,17 +185,29 @@ def find_segment(session: Session, segment_id: int) -> Segment | None:
     return None if found is None else _segment(*found)
 
 
-def find_told(session: Session, ids: Sequence[int]) -> list[tuple[Segment, bytes | None]]:
-    """Segments with their sealed results, those of the numbers that are catalogued."""
-    found: list[tuple[Segment, bytes | None]] = []
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a receipt shows of the segment of one decision: its facts, its digest, and its results, sealed."""
+
+    id: int
+    facts: SegmentFacts
+    root: bytes
+    sealed: bytes | None
+
+
+def find_told(session: Session, ids: Sequence[int]) -> list[Told]:
+    """Those of the segments that are catalogued; no more of them than a receipt shows."""
+    names = tuple(SegmentFacts.__slots__)
+    facts = [getattr(SegmentRow, name) for name in names]
+    found = []
     for start in range(0, len(ids), IN_LIMIT):
         statement = (
-            select(SegmentRow, DecisionFileRow, SegmentResultRow.sealed)
-            .join(DecisionFileRow)
+            select(SegmentRow.id, SegmentRow.root, SegmentResultRow.sealed, *facts)
             .outerjoin(SegmentResultRow, SegmentResultRow.segment_id == SegmentRow.id)
             .where(SegmentRow.id.in_(ids[start : start + IN_LIMIT]))
         )
-        found += [(_segment(row, file), sealed) for row, file, sealed in session.execute(statement)]
+        for number, root, sealed, *values in session.execute(statement):
+            found.append(Told(number, SegmentFacts(**dict(zip(names, values, strict=True))), root, sealed))
     return found
 
 
@@ -350,7 +360,7 @@ def load_results(session: Session, segment_id: int) -> bytes | None:
 
 def save_results(session: Session, segment_id: int, sealed: bytes, counts: dict[str, int]) -> None:
     """Stores a segment's results, in place of earlier ones."""
-    statement = _insert(session, SegmentResultRow).values(segment_id=segment_id, sealed=sealed)
+    statement = insert_into(session, SegmentResultRow).values(segment_id=segment_id, sealed=sealed)
     session.execute(
         statement.on_conflict_do_update(index_elements=["segment_id"], set_={"sealed": statement.excluded.sealed})
     )
@@ -369,7 +379,7 @@ def read_head(session: Session, mapping: str) -> tuple[int, int]:
 
 def advance_head(session: Session, mapping: str) -> tuple[int, int]:
     """Takes the standing's lock until the transaction ends, and its next number; answers (number, epoch)."""
-    insert = _insert(session, StandingHeadRow).values(mapping=mapping, seq=1, epoch=0)
+    insert = insert_into(session, StandingHeadRow).values(mapping=mapping, seq=1, epoch=0)
     session.execute(insert.on_conflict_do_update(index_elements=["mapping"], set_={"seq": StandingHeadRow.seq + 1}))
     return read_head(session, mapping)
 
@@ -408,18 +418,18 @@ def load_blobs(session: Session, mapping: str, ids: Sequence[int]) -> dict[int, 
 
 def write_block(session: Session, block: dict[str, object], sealed: bytes) -> None:
     """Stores a block whole, new or in place of its earlier self."""
-    facts = _insert(session, StandingBlockRow).values(block)
+    facts = insert_into(session, StandingBlockRow).values(block)
     moved = {name: facts.excluded[name] for name in ("seq", "token", "rows", "states", "due")}
     session.execute(facts.on_conflict_do_update(index_elements=["mapping", "id"], set_=moved))
     named = {name: block[name] for name in ("mapping", "id", "token")}
-    blob = _insert(session, StandingBlobRow).values(**named, sealed=sealed)
+    blob = insert_into(session, StandingBlobRow).values(**named, sealed=sealed)
     fresh = {"token": blob.excluded.token, "sealed": blob.excluded.sealed}
     session.execute(blob.on_conflict_do_update(index_elements=["mapping", "id"], set_=fresh))
 
 
 def write_rows(session: Session, rows: dict[str, object]) -> None:
     """Lays rows over the blocks."""
-    session.execute(_insert(session, StandingRow).values(rows))
+    session.execute(insert_into(session, StandingRow).values(rows))
 
 
 def drop_rows(session: Session, mapping: str, seqs: Iterable[int]) -> None:
@@ -437,8 +447,3 @@ def clear_standing(session: Session, mapping: str) -> None:
         session.execute(delete(table).where(table.mapping == mapping))
     moved = update(StandingHeadRow).where(StandingHeadRow.mapping == mapping).values(epoch=StandingHeadRow.epoch + 1)
     session.execute(moved)
-
-
-def _insert(session: Session, table: type[Base]):  # type: ignore[no-untyped-def]  # noqa: ANN202
-    # The two dialects' inserts share on_conflict_do_update, not a type.
-    return (insert_sqlite if session.get_bind().dialect.name == "sqlite" else insert_postgresql)(table)

@@ -5,11 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 
 from sqlalchemy import select, update
-from sqlalchemy.dialects.postgresql import insert as insert_postgresql
-from sqlalchemy.dialects.sqlite import insert as insert_sqlite
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from hub.database import Base, clock
+from hub.database import Base, clock, insert_into
 
 ONLY = 1
 
@@ -31,9 +29,8 @@ def load_root(session: Session) -> bytes | None:
 
 def add_root(session: Session, sealed: bytes) -> None:
     """Stores the root, unless another process was first."""
-    insert = insert_sqlite if session.get_bind().dialect.name == "sqlite" else insert_postgresql
     values = {"id": ONLY, "sealed": sealed, "created_at": clock()}
-    session.execute(insert(KeyRootRow).values(values).on_conflict_do_nothing(index_elements=["id"]))
+    session.execute(insert_into(session, KeyRootRow).values(values).on_conflict_do_nothing(index_elements=["id"]))
 
 
 def replace_root(session: Session, sealed: bytes) -> None:

@@ -6,9 +6,9 @@ carry frames through it. Refuses to read or write a far system: runs do that, wi
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from hub.deferred import deferred
 from hub.mappings.types import (
     HELD,
     INVALID,
@@ -36,22 +36,6 @@ if TYPE_CHECKING:
     from hub.mappings.mappings import Mappings, model_users
     from hub.mappings.pipeline import Facts, Pipeline, run_examples
     from hub.mappings.specification import grant_text, spec
-
-_LAZY = {
-    "Facts": "pipeline",
-    "Mappings": "mappings",
-    "Pipeline": "pipeline",
-    "compile_mapping": "check",
-    "diff": "explanation",
-    "diff_grants": "explanation",
-    "document_schema": "document",
-    "explain": "explanation",
-    "grant_text": "specification",
-    "model_users": "mappings",
-    "read_document": "document",
-    "run_examples": "pipeline",
-    "spec": "specification",
-}
 
 __all__ = [
     "HELD",
@@ -87,8 +71,22 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    """What needs polars, sqlglot or a database is imported when it is first asked for."""
-    if name not in _LAZY:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_LAZY[name]}"), name)
+# What needs polars, sqlglot or a database is imported when it is first asked for.
+__getattr__ = deferred(
+    __name__,
+    {
+        "Facts": "hub.mappings.pipeline",
+        "Mappings": "hub.mappings.mappings",
+        "Pipeline": "hub.mappings.pipeline",
+        "compile_mapping": "hub.mappings.check",
+        "diff": "hub.mappings.explanation",
+        "diff_grants": "hub.mappings.explanation",
+        "document_schema": "hub.mappings.document",
+        "explain": "hub.mappings.explanation",
+        "grant_text": "hub.mappings.specification",
+        "model_users": "hub.mappings.mappings",
+        "read_document": "hub.mappings.document",
+        "run_examples": "hub.mappings.pipeline",
+        "spec": "hub.mappings.specification",
+    },
+)

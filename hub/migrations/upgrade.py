@@ -5,15 +5,19 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from importlib.resources import as_file, files
+from pathlib import Path
 
-from sqlalchemy import Connection, MetaData, text
+from sqlalchemy import Connection, MetaData, column, inspect, select, table, text
 
 import hub
-from hub.audit.store import make_append_only
+from hub.audit.store import is_append_only, make_append_only
 from hub.database import Base, Database
 
 UPGRADE_LOCK = 0x6875_6202
 """The advisory lock under which PostgreSQL is migrated by one process at a time."""
+
+VERSION = table("alembic_version", column("version_num"))
+"""Where Alembic keeps the revision of a database."""
 
 
 class MigrationError(Exception):
@@ -30,6 +34,19 @@ def stores() -> MetaData:
 
 def upgrade(database: Database) -> str:
     """Applies every revision that is missing, in one transaction; the revision reached."""
+    if current(database) != newest() or not _guarded(database):
+        _apply(database)
+    reached = current(database)
+    assert reached is not None
+    return reached
+
+
+def _guarded(database: Database) -> bool:
+    with database.read() as session:
+        return is_append_only(session.connection())
+
+
+def _apply(database: Database) -> None:
     from alembic import command
     from alembic.config import Config
 
@@ -42,27 +59,23 @@ def upgrade(database: Database) -> str:
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
             make_append_only(connection)
-    reached = current(database)
-    assert reached is not None
-    return reached
 
 
 def current(database: Database) -> str | None:
     """The revision of the database, or None where there is no schema yet."""
-    from alembic.runtime.migration import MigrationContext
-
-    with database.engine.connect() as connection:
-        return MigrationContext.configure(connection).get_current_revision()
+    with database.read() as session:
+        if not inspect(session.connection()).has_table(VERSION.name):
+            return None
+        return session.execute(select(VERSION.c.version_num)).scalar()
 
 
 def newest() -> str:
-    """The revision that this version of the hub works with."""
-    from alembic.script import ScriptDirectory
+    """The revision that this version of the hub works with: the last of the files, whose names begin with theirs.
 
-    with as_file(files(__package__)) as folder:
-        head = ScriptDirectory(folder).get_current_head()
-    assert head is not None
-    return head
+    Alembic would tell it too, but takes longer to import than many a verb to do its work.
+    """
+    names = [each.name for each in pkgutil.iter_modules([str(Path(__file__).with_name("versions"))])]
+    return max(names).partition("_")[0]
 
 
 def _hold_others_back(connection: Connection) -> None:

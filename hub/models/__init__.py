@@ -5,8 +5,9 @@ pickles and whatever runs code when read, types that are not on its list, versio
 estimator they came from, and removal of a version in use. Knows nothing of mappings: titles are theirs.
 """
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
+from hub.deferred import deferred
 from hub.models.types import (
     ArtefactError,
     FeaturesError,
@@ -44,17 +45,12 @@ __all__ = [
     "register",
 ]
 
-_LATER = {
-    "Registry": "hub.models.registry",
-    "Scorer": "hub.models.scorer",
-    "register": "hub.models.registry",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Heavy parts are imported when they are first named."""
-    if name not in _LATER:
-        raise AttributeError(name)
-    from importlib import import_module
-
-    return getattr(import_module(_LATER[name]), name)
+__getattr__ = deferred(
+    __name__,
+    {
+        "Gathering": "hub.models.gathering",
+        "Registry": "hub.models.registry",
+        "Scorer": "hub.models.scorer",
+        "register": "hub.models.registry",
+    },
+)

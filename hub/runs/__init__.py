@@ -4,14 +4,11 @@ Owns the ledger, the two commits of a page, undo, preview and scores on request.
 mapping, a write without a stored intent, and a green run with an unexplained record.
 """
 
-from hub.runs.answers import answer_json, left_alone, look_up, progress
-from hub.runs.execution import Worker, abandon
-from hub.runs.installation import Installation, open_installation
-from hub.runs.pages.upkeep import keep_up
-from hub.runs.planning import Order, cancel, describe, preflight, replay, resume, start, tick, undo
-from hub.runs.requests.answering import MOST_RECORDS, Answer
-from hub.runs.requests.gathering import Asking, Gathering
-from hub.runs.scoring import Scoring, preview
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hub.deferred import deferred
 from hub.runs.types import (
     BadRequestError,
     Counts,
@@ -22,6 +19,16 @@ from hub.runs.types import (
     RunState,
     UnknownRunError,
 )
+
+if TYPE_CHECKING:
+    from hub.runs.answers import answer_json, left_alone, look_up, progress
+    from hub.runs.execution import Worker, abandon
+    from hub.runs.installation import Installation, open_installation
+    from hub.runs.pages.upkeep import keep_up
+    from hub.runs.planning import Order, cancel, describe, preflight, replay, resume, start, tick, undo
+    from hub.runs.requests.answering import MOST_RECORDS, Answer
+    from hub.runs.requests.gathering import Asking, Gathering
+    from hub.runs.scoring import Scoring, preview
 
 __all__ = [
     "MOST_RECORDS",
@@ -57,3 +64,34 @@ __all__ = [
     "tick",
     "undo",
 ]
+
+# A receipt needs neither the planner nor the worker, and they need every library there is.
+__getattr__ = deferred(
+    __name__,
+    {
+        "Answer": "hub.runs.requests.answering",
+        "Asking": "hub.runs.requests.gathering",
+        "Gathering": "hub.runs.requests.gathering",
+        "Installation": "hub.runs.installation",
+        "MOST_RECORDS": "hub.runs.requests.answering",
+        "Order": "hub.runs.planning",
+        "Scoring": "hub.runs.scoring",
+        "Worker": "hub.runs.execution",
+        "abandon": "hub.runs.execution",
+        "answer_json": "hub.runs.answers",
+        "cancel": "hub.runs.planning",
+        "describe": "hub.runs.planning",
+        "keep_up": "hub.runs.pages.upkeep",
+        "left_alone": "hub.runs.answers",
+        "look_up": "hub.runs.answers",
+        "open_installation": "hub.runs.installation",
+        "preflight": "hub.runs.planning",
+        "preview": "hub.runs.scoring",
+        "progress": "hub.runs.answers",
+        "replay": "hub.runs.planning",
+        "resume": "hub.runs.planning",
+        "start": "hub.runs.planning",
+        "tick": "hub.runs.planning",
+        "undo": "hub.runs.planning",
+    },
+)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -11,9 +11,10 @@ from hub.audit import Action
 from hub.decisions import Receipt, key_text
 from hub.decisions.receipts import LIMIT, key_series, receipt
 from hub.runs.installation import Installation
-from hub.runs.planning import describe
-from hub.runs.requests.answering import Answer
 from hub.runs.types import RunState
+
+if TYPE_CHECKING:
+    from hub.runs.requests.answering import Answer
 
 NOT_SELECTED = "not selected"
 """What is said of a record that the mapping's `where` leaves out; it has no decision."""
@@ -21,6 +22,8 @@ NOT_SELECTED = "not selected"
 
 def progress(hub: Installation, run: str) -> dict[str, Any]:
     """A run with its rate (records a second), slices done and seconds left (None: not known yet)."""
+    from hub.runs.planning import describe  # the planner needs every library there is, and a receipt none of them
+
     with hub.database.read() as session:
         found = hub.ledger.run(session, run)
         done, slices = hub.ledger.slices(session, run)

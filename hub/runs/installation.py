@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import threading
+from collections.abc import Callable, Iterable
 from functools import cached_property
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
 import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from hub.access import Access, Vault
 from hub.audit import Action, AuditLog, Event, Outcome
-from hub.connections import Connections
 from hub.database import Database, DatabaseError
-from hub.decisions import DecisionLog, Standing
 from hub.keys import KeyRing, open_ring
-from hub.mappings import Mappings
-from hub.models import Registry
-from hub.runs.store import Ledger
 from hub.runs.types import RunState
 from hub.settings import Settings
 
 if TYPE_CHECKING:
     from celery import Celery
+
+    from hub.access import Access
+    from hub.connections import Connections
+    from hub.decisions import DecisionLog, Standing
+    from hub.mappings import Mappings
+    from hub.models import Registry
+    from hub.runs.store import Ledger
+
+T = TypeVar("T")
 
 RING_STALE = 30.0
 """Seconds after which a ring that nobody heard is rung again."""
@@ -32,21 +35,94 @@ RING_STALE = 30.0
 log = structlog.get_logger(__name__)
 
 
-@dataclass(frozen=True)
+class Room(Generic[T]):
+    """One room of an installation, opened by the first thread that asks for it while others wait.
+
+    With it come the libraries it needs: a verb that only looks something up pays for no other.
+    """
+
+    def __init__(self, opening: Callable[[Installation], T]) -> None:
+        self._opening = opening
+        self.__doc__ = opening.__doc__
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, hub: Installation, owner: type | None = None) -> T:
+        with hub.opening:
+            if self._name not in hub.__dict__:
+                hub.__dict__[self._name] = self._opening(hub)
+        found: T = hub.__dict__[self._name]
+        return found
+
+
 class Installation:
     """The rooms of one hub, sharing one database and one key ring; safe to share between threads."""
 
-    settings: Settings
-    database: Database
-    keys: KeyRing
-    audit: AuditLog
-    access: Access
-    connections: Connections
-    registry: Registry
-    mappings: Mappings
-    log: DecisionLog
-    standing: Standing
-    ledger: Ledger
+    def __init__(self, settings: Settings, database: Database, keys: KeyRing) -> None:
+        self.settings = settings
+        self.database = database
+        self.keys = keys
+        self.audit = AuditLog(database, clock=database.clock)
+        self.opening = threading.RLock()
+
+    @Room
+    def access(self) -> Access:
+        """Callers and their keys."""
+        from hub.access import Access
+
+        return Access(self.database, self.keys, self.audit, environment=self.settings.environment)
+
+    @Room
+    def connections(self) -> Connections:
+        """The configured systems."""
+        from hub.access import Vault
+        from hub.connections import Connections
+
+        return Connections(self.database, self.keys, self.audit, Vault(self.keys, self.settings))
+
+    @Room
+    def registry(self) -> Registry:
+        """The models."""
+        from hub.models import Registry
+
+        return Registry(self.database, self.keys, self.audit)
+
+    @Room
+    def mappings(self) -> Mappings:
+        """The mappings and their versions."""
+        from hub.mappings import Mappings
+
+        production = self.settings.production
+        rooms = self.connections, self.registry
+        return Mappings(self.database, self.keys, self.audit, *rooms, production=production)
+
+    @Room
+    def log(self) -> DecisionLog:
+        """The decisions."""
+        from hub.decisions import DecisionLog
+
+        return DecisionLog(self.database, self.keys, self.settings.segments, self.database.clock)
+
+    @Room
+    def standing(self) -> Standing:
+        """Where each record stands."""
+        from hub.decisions import Standing
+
+        return Standing(self.database, self.keys)
+
+    @Room
+    def ledger(self) -> Ledger:
+        """The runs."""
+        from hub.runs.store import Ledger
+
+        return Ledger(self.database, self.keys)
+
+    def open_rooms(self) -> None:
+        """Opens every room now: for a process that stays, whose first request or slice is not to wait for it."""
+        for name, room in vars(type(self)).items():
+            if isinstance(room, Room):
+                getattr(self, name)
 
     @cached_property
     def celery(self) -> Celery | None:
@@ -119,20 +195,4 @@ def open_installation(settings: Settings, database: Database | None = None) -> I
     """
     database = database or Database(settings)
     database.check()
-    keys = open_ring(settings, database)
-    audit = AuditLog(database, clock=database.clock)
-    connections = Connections(database, keys, audit, Vault(keys, settings))
-    registry = Registry(database, keys, audit)
-    return Installation(
-        settings=settings,
-        database=database,
-        keys=keys,
-        audit=audit,
-        access=Access(database, keys, audit, environment=settings.environment),
-        connections=connections,
-        registry=registry,
-        mappings=Mappings(database, keys, audit, connections, registry, production=settings.production),
-        log=DecisionLog(database, keys, settings.segments, database.clock),
-        standing=Standing(database, keys),
-        ledger=Ledger(database, keys),
-    )
+    return Installation(settings, database, open_ring(settings, database))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from itertools import islice
+from itertools import islice, takewhile
 from zoneinfo import ZoneInfo
 
 import structlog
@@ -283,8 +283,8 @@ def _tick(hub: Installation, published: Published, now: datetime) -> bool:
             return False
         busy = hub.ledger.active(session, published.mapping) is not None
         meets = published.paused or busy or hub.ledger.active_at(session, published.mapping, at)
-        between = CronSim(document.run.schedule, since.astimezone(zone))
-        missed = sum(1 for each in islice(between, MOST_MISSED) if each.astimezone(UTC) < at) if known else 0
+        between = islice(CronSim(document.run.schedule, since.astimezone(zone)), MOST_MISSED)
+        missed = sum(1 for _ in takewhile(lambda each: each < at, between)) if known else 0
         if not hub.ledger.tick(session, published.mapping, at, missed + meets):
             return False
         if missed or meets:

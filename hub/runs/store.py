@@ -9,7 +9,21 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ForeignKeyConstraint, Index, Select, String, Text, and_, delete, func, or_, select, update
+from sqlalchemy import (
+    ForeignKeyConstraint,
+    Index,
+    Select,
+    String,
+    Text,
+    and_,
+    delete,
+    func,
+    literal,
+    or_,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, Session, aliased, mapped_column
 
@@ -46,13 +60,27 @@ LEAST_WRITTEN = 100
 """Until so many records are written, rejects are judged as a share of so many: one bad record of three is no trend."""
 
 
+GOING = text("state in ('queued', 'running')")
+"""Written out, since a partial index serves a query only where the database sees that it covers it."""
+HELD = text("worker is not null")
+
+
 class RunRow(Base):
-    """One run. `active` holds the mapping's name while the run is not final: the unique index admits one."""
+    """One run. `active` holds the mapping's name while the run is not final: the unique index admits one.
+
+    Ids are in the order of time. `summed` is what its slices added up to, once the run has ended and they are gone.
+    """
 
     __tablename__ = "run"
+    __table_args__ = (
+        Index(None, "mapping", "kind", "created_at"),
+        Index(None, "mapping", "finished_at"),
+        Index(None, "created_at"),
+        Index("ix_run_going", "id", postgresql_where=GOING, sqlite_where=GOING),
+    )
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
-    mapping: Mapped[str] = mapped_column(String(120), index=True)
+    mapping: Mapped[str] = mapped_column(String(120))
     version: Mapped[str] = mapped_column(String(64))
     model: Mapped[str] = mapped_column(String(64))
     head: Mapped[str | None] = mapped_column(Text)
@@ -73,13 +101,14 @@ class RunRow(Base):
     changed_limit: Mapped[int | None]
     rejected_limit: Mapped[float | None]
     window: Mapped[list[list[int]]] = mapped_column(JsonDocument)
+    summed: Mapped[dict[str, Any] | None] = mapped_column(JsonDocument)
 
 
 class SliceRow(Base):
     """One slice: where it stands (`cursor`), who holds it until when, and what became of its records so far."""
 
     __tablename__ = "slice"
-    __table_args__ = (Index("ix_slice_claim", "stage", "pool", "lease_until"),)
+    __table_args__ = (Index("ix_slice_held", "worker", postgresql_where=HELD, sqlite_where=HELD),)
 
     run: Mapped[str] = mapped_column(String(40), primary_key=True)
     number: Mapped[int] = mapped_column(primary_key=True)
@@ -177,7 +206,7 @@ class Ledger:
         if other is not None and plan.kind is not RunKind.REQUEST:
             raise RunError(f"mapping {plan.mapping} already has an active run: {other}; cancel it or let it end")
         now = self._database.now(session)
-        run = f"{now:%Y%m%d-%H%M%S}-{secrets.token_hex(3)}"
+        run = f"{now:%Y%m%d-%H%M%S}-{now.microsecond:05x}{secrets.randbits(12):03x}"
         session.add(
             RunRow(
                 id=run,
@@ -211,16 +240,18 @@ class Ledger:
         row = session.get(RunRow, run)
         if row is None:
             raise UnknownRunError(f"there is no run {run}; `hub runs list` shows them")
-        found = _run(row, self.counts(session, run))
-        return replace(found, head=self._open(found.head))
+        return self._run(session, row)
 
     def runs(self, session: Session, mapping: str | None = None, limit: int = 50) -> list[Run]:
         """The latest runs, newest first."""
         query = select(RunRow).order_by(RunRow.created_at.desc(), RunRow.id.desc()).limit(limit)
         if mapping is not None:
             query = query.where(RunRow.mapping == mapping)
-        found = [_run(row, self.counts(session, row.id)) for row in session.scalars(query)]
-        return [replace(each, head=self._open(each.head)) for each in found]
+        return [self._run(session, row) for row in session.scalars(query)]
+
+    def _run(self, session: Session, row: RunRow) -> Run:
+        found = _run(row, self.counts(session, row.id))
+        return replace(found, head=self._open(found.head))
 
     def active(self, session: Session, mapping: str) -> str | None:
         """The id of the mapping's run that is not final."""
@@ -228,45 +259,60 @@ class Ledger:
 
     def last(self, session: Session, mapping: str, kinds: Iterable[RunKind]) -> Run | None:
         """The newest run of these kinds that was carried to its end and wrote."""
-        row = session.scalar(
-            select(RunRow)
-            .where(
-                RunRow.mapping == mapping,
-                RunRow.kind.in_([each.value for each in kinds]),
-                RunRow.dry.is_(False),
-                RunRow.state.in_([RunState.DONE.value, RunState.DONE_WITH_REJECTS.value]),
-            )
-            .order_by(RunRow.created_at.desc(), RunRow.id.desc())
-            .limit(1)
-        )
-        if row is None:
-            return None
-        found = _run(row, self.counts(session, row.id))
-        return replace(found, head=self._open(found.head))
+        ended = [RunState.DONE.value, RunState.DONE_WITH_REJECTS.value]
+        found: list[RunRow] = []
+        for kind in kinds:  # one at a time, each the end of an index, however many runs there were
+            query = select(RunRow).where(RunRow.mapping == mapping, RunRow.kind == kind.value)
+            query = query.where(RunRow.dry.is_(False), RunRow.state.in_(ended))
+            found += session.scalars(query.order_by(RunRow.created_at.desc()).limit(1))
+        newest = max(found, key=lambda row: (row.created_at, row.id), default=None)
+        return None if newest is None else self._run(session, newest)
 
     def counts(self, session: Session, run: str) -> Counts:
-        """Records by outcome over all slices of a run."""
-        parts = session.scalars(select(SliceRow.counts).where(SliceRow.run == run))
-        return sum((Counts.from_json(each) for each in parts), Counts())
+        """Records by outcome over all slices of a run, those that are gone included."""
+        parts = session.scalars(select(SliceRow.counts).where(SliceRow.run == run)).all()
+        summed = session.scalar(select(RunRow.summed).where(RunRow.id == run))
+        gone = [summed["counts"]] if summed is not None else []
+        return sum((Counts.from_json(each) for each in (*parts, *gone)), Counts())
 
     def slices(self, session: Session, run: str) -> tuple[int, int]:
         """How many slices of a run are done, of how many."""
-        total = session.scalar(select(func.count()).select_from(SliceRow).where(SliceRow.run == run)) or 0
-        finished = session.scalar(
-            select(func.count()).select_from(SliceRow).where(SliceRow.run == run, SliceRow.stage == Stage.DONE.value)
-        )
-        return finished or 0, total
+        stages = list(session.scalars(select(SliceRow.stage).where(SliceRow.run == run)))
+        summed = session.scalar(select(RunRow.summed).where(RunRow.id == run))
+        done, total = summed["slices"] if summed is not None else (0, 0)
+        return done + stages.count(Stage.DONE.value), total + len(stages)
 
     def totals(self, session: Session, now: datetime) -> Totals:
         """Runs by state, the oldest that waits, and the records of the runs of the last day by outcome."""
         counted = session.execute(select(RunRow.state, func.count()).group_by(RunRow.state))
         states = {row[0]: row[1] for row in counted}
-        recent = select(RunRow.mapping, SliceRow.counts).join(SliceRow, SliceRow.run == RunRow.id)
+        recent = RunRow.created_at > now - timedelta(days=1)
+        there = select(RunRow.mapping, SliceRow.counts).join(SliceRow, SliceRow.run == RunRow.id).where(recent)
+        gone = select(RunRow.mapping, RunRow.summed).where(recent, RunRow.summed.is_not(None))
+        parts = [(mapping, counts) for mapping, counts in session.execute(there)]
+        parts += [(mapping, summed["counts"]) for mapping, summed in session.execute(gone) if summed is not None]
         records: dict[tuple[str, str], int] = {}
-        for mapping, counts in session.execute(recent.where(RunRow.created_at > now - timedelta(days=1))):
+        for mapping, counts in parts:
             for outcome, number in Counts.from_json(counts).by.items():
                 records[mapping, outcome] = records.get((mapping, outcome), 0) + number
         return Totals({each.value: states.get(each.value, 0) for each in RunState}, self.oldest_due(session), records)
+
+    def sum_up(self, session: Session, ended_before: datetime, most: int = 200) -> int:
+        """Replaces the slices of runs that ended before then by what they add up to; how many runs.
+
+        Not while a page of the run is still there or a worker has a lease.
+        """
+        other = aliased(SliceRow)
+        held = other.lease_until > self._database.now(session)
+        open_ = select(PageRow.run).where(PageRow.run == SliceRow.run).exists()
+        taken = select(other.run).where(other.run == SliceRow.run, held).exists()
+        ended = select(SliceRow.run).join(RunRow, RunRow.id == SliceRow.run).where(RunRow.finished_at < ended_before)
+        runs = list(session.scalars(ended.where(~open_, ~taken).distinct().limit(most)))
+        for run in runs:
+            row = session.get_one(RunRow, run, with_for_update=True, populate_existing=True)
+            row.summed = {"counts": self.counts(session, run).to_json(), "slices": list(self.slices(session, run))}
+            session.execute(delete(SliceRow).where(SliceRow.run == run))
+        return len(runs)
 
     def set_state(self, session: Session, run: str, state: RunState, reason: str | None = None) -> bool:
         """Moves a run that is not final; whether it moved."""
@@ -319,23 +365,25 @@ class Ledger:
         The attempt is counted before the work starts, so that a crash is counted too.
         """
         now = self._database.now(session)
-        query = _claimable(pool, now).limit(1)
+        query = _claimable(pool, now).add_columns(RunRow.state).limit(1)
         if run is not None:
             query = query.where(SliceRow.run == run)
         if not self._database.sqlite:
             query = query.with_for_update(skip_locked=True, of=SliceRow)
-        row = session.scalar(query)
-        if row is None:
+        found = session.execute(query).one_or_none()
+        if found is None:
             return None
+        row, state = found
         row.epoch += 1
         row.attempt += 1
         row.turns += 1
         row.worker, row.lease_until = worker, now + timedelta(seconds=lease)
-        started = update(RunRow).where(RunRow.id == row.run, RunRow.state == RunState.QUEUED.value)
-        session.execute(started.values(state=RunState.RUNNING.value, started_at=now))
         session.flush()
-        found = _claim(row)
-        return replace(found, selection=self._open(found.selection), cursor=self._open(found.cursor))
+        if state == RunState.QUEUED.value:
+            started = update(RunRow).where(RunRow.id == row.run, RunRow.state == state)
+            session.execute(started.values(state=RunState.RUNNING.value, started_at=now))
+        claim = _claim(row)
+        return replace(claim, selection=self._open(claim.selection), cursor=self._open(claim.cursor))
 
     def holds(self, session: Session, claim: Claim) -> bool:
         """Whether a claim took place, as the one who made it asks who did not hear the answer of the commit."""
@@ -452,8 +500,8 @@ class Ledger:
 
     def holders(self, session: Session) -> list[str]:
         """The workers that hold a slice under a lease that has not run out."""
-        held = SliceRow.lease_until > self._database.now(session)
-        return sorted(session.scalars(select(SliceRow.worker).where(held, SliceRow.worker.is_not(None)).distinct()))
+        held = and_(SliceRow.worker.is_not(None), SliceRow.lease_until > self._database.now(session))
+        return sorted(session.scalars(select(SliceRow.worker).where(held).distinct()))
 
     def pools(self, session: Session, run: str) -> list[str]:
         """The pools that the unfinished slices of a run wait for."""
@@ -711,24 +759,32 @@ def abandon_worker(session: Session, worker: str) -> int:
 
 
 def _claimable(pool: str, now: datetime) -> Select[SliceRow]:
+    """Slices to claim, the oldest run's first.
+
+    The runs that go on come in order from an index of them alone, so that the first slice found ends the search: what
+    it costs hangs neither on the runs that ended nor on how many wait.
+    """
     earlier = aliased(SliceRow)
     blocked = (
         select(earlier.number)
         .where(earlier.run == SliceRow.run, earlier.phase < SliceRow.phase, earlier.stage != Stage.DONE.value)
         .exists()
     )
+    going = RunRow.state.in_(
+        [literal(each, literal_execute=True) for each in (RunState.QUEUED.value, RunState.RUNNING.value)]
+    )
     return (
         select(SliceRow)
         .join(RunRow, RunRow.id == SliceRow.run)
         .where(
+            going,
             SliceRow.pool == pool,
             SliceRow.stage != Stage.DONE.value,
-            RunRow.state.in_([RunState.QUEUED.value, RunState.RUNNING.value]),
             or_(SliceRow.lease_until.is_(None), SliceRow.lease_until < now),
             or_(SliceRow.not_before.is_(None), SliceRow.not_before <= now),
-            ~blocked,
+            or_(SliceRow.phase == 0, ~blocked),  # nothing is before the first phase, which most slices are in
         )
-        .order_by(RunRow.created_at, SliceRow.phase, SliceRow.number)
+        .order_by(RunRow.id, SliceRow.phase, SliceRow.number)
     )
 
 

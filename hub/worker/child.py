@@ -56,6 +56,7 @@ def main() -> None:
         signal.signal(number, end)
     threading.Thread(target=_end_with_supervisor, daemon=True).start()
     with open_installation(settings) as hub:
+        hub.open_rooms()
         gc.collect()
         gc.freeze()  # a full collection over the imported libraries costs 80 ms in the middle of a page
         with _listening(hub, arguments.pool, bell) as hears, _ticking(hub, stop, bell):

@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
 from hub.audit import Action, AuditLog, Event
 from hub.database import Database
-from hub.migrations import MigrationError, current, upgrade
+from hub.migrations import MigrationError, current, newest, upgrade
 from hub.migrations.upgrade import stores
 
 
@@ -33,6 +34,11 @@ def test_models_and_revisions_agree(empty: Database) -> None:
     with empty.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
         assert compare_metadata(context, stores()) == []
+
+
+def test_the_names_of_the_revisions_tell_the_newest() -> None:
+    folder = Path(newest.__code__.co_filename).parent
+    assert newest() == ScriptDirectory(str(folder)).get_current_head()
 
 
 def test_a_second_upgrade_changes_nothing(empty: Database) -> None:

@@ -124,9 +124,9 @@ class Archive:
         parts = []
         for at, chunk in enumerate(opened.chunks):
             if chunk.low <= text <= chunk.high:
-                order = opened.read(at, [ORDER])[ORDER]
-                start = int(order.search_sorted(text, side="left"))
-                parts.append(opened.rows(at, start, int(order.search_sorted(text, side="right")) - start))
+                rows = opened.read(at)
+                start = int(rows[ORDER].search_sorted(text, side="left"))
+                parts.append(rows.slice(start, int(rows[ORDER].search_sorted(text, side="right")) - start))
         return pl.concat(parts) if parts else opened.read(0).clear()
 
     def old(self, moment: datetime) -> list[str]:

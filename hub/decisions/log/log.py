@@ -6,10 +6,13 @@ import io
 import os
 import secrets
 import threading
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 from sqlalchemy.orm import Session
@@ -18,11 +21,27 @@ from hub.database import Database
 from hub.decisions import store
 from hub.decisions.log import merkle, upkeep
 from hub.decisions.log.archive import Archive
-from hub.decisions.log.rows import LEAF, RESULTS, SALT, binary, counts, head, ipc, leaves, normal
+from hub.decisions.log.rows import LEAF, RESULTS, SALT, counts, ipc, normal
 from hub.decisions.types import STATE, DecisionError, IntegrityError, Segment, SegmentFacts
 from hub.keys import KeyRing
-from hub.mappings.pipeline.canonical import kind
 from hub.sdk import Clock, SystemClock
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What a receipt shows of the segment of one decision: its facts, its digest, and what the far side answered."""
+
+    facts: SegmentFacts
+    root: bytes
+    results: pl.DataFrame
+
+    def result(self, row: int) -> dict[str, Any]:
+        """What the far side answered to one row; empty where nothing was sent or nothing is known yet."""
+        told = self.results["row"]
+        at = bisect_left(told, row)  # a query of polars would take longer than the few looks
+        if at == len(told) or told[at] != row:
+            return {}
+        return {name: value for name, value in self.results.row(at, named=True).items() if name != "row"}
 
 
 class DecisionLog:
@@ -44,9 +63,11 @@ class DecisionLog:
 
         With `inside`, for few decisions that somebody waits for, the file goes into the database as it is catalogued.
         """
+        from hub.decisions.log.leaves import binary, columns_of, head, leaves
+
         rows = normal(frame)
         segment_id = self._ids.next()
-        columns = tuple((name, kind(dtype)) for name, dtype in rows.schema.items())
+        columns = columns_of(rows)
         salts = os.urandom(merkle.SALT_BYTES * rows.height)
         stored = rows.with_columns(binary(SALT, salts, merkle.SALT_BYTES), pl.lit(None, pl.Binary).alias(LEAF))
         if inside:
@@ -103,11 +124,12 @@ class DecisionLog:
             sealed = store.load_results(session, segment_id)
         return self._open_results(segment_id, sealed)
 
-    def told(self, segment_ids: Sequence[int]) -> dict[int, tuple[Segment, pl.DataFrame]]:
-        """Several segments with their results, by number, in one look."""
+    def told(self, segment_ids: Sequence[int]) -> dict[int, Told]:
+        """What a receipt shows of several segments, by number, in one look."""
         with self._database.read() as session:
             found = store.find_told(session, segment_ids)
-        return {segment.id: (segment, self._open_results(segment.id, sealed)) for segment, sealed in found}
+        opened = ((each, self._open_results(each.id, each.sealed)) for each in found)
+        return {each.id: Told(each.facts, each.root, results) for each, results in opened}
 
     def segment(self, segment_id: int) -> Segment:
         """A segment as catalogued. DecisionError where there is none."""
@@ -135,6 +157,8 @@ class DecisionLog:
 
     def verify(self, segment_id: int) -> None:
         """Reads a segment whole and proves it against its catalogue row. IntegrityError names what differs."""
+        from hub.decisions.log.leaves import root_of
+
         segment, rows = self._stored(segment_id, None)
         if rows.height != segment.rows:
             raise IntegrityError(f"segment {segment_id} has {rows.height} rows, its catalogue row says {segment.rows}")
@@ -143,8 +167,7 @@ class DecisionLog:
             raise IntegrityError(
                 f"segment {segment_id} has {erased} erased rows, its catalogue row says {segment.erased}"
             )
-        first = head(segment.id, segment.facts, segment.columns)
-        if merkle.segment_root(first, _proof(segment, rows)) != segment.root:
+        if root_of(segment, rows) != segment.root:
             raise IntegrityError(f"the rows of segment {segment_id} do not add up to its root")
         if not erased and counts(rows[STATE]) != segment.counts:
             raise IntegrityError(f"segment {segment_id} does not hold the states its catalogue row counts")
@@ -199,17 +222,6 @@ class DecisionLog:
         if sealed is None:
             return pl.DataFrame(schema=dict(RESULTS))
         return pl.read_ipc(io.BytesIO(self._keys.open(sealed, _result_identity(segment_id))))
-
-
-def _proof(segment: Segment, rows: pl.DataFrame) -> list[bytes]:
-    """The leaves of the rows: computed, or as kept where a row was erased."""
-    covered = [name for name, _ in segment.columns]
-    schema = rows.schema
-    if any(name not in schema or kind(schema[name]) != named for name, named in segment.columns):
-        raise IntegrityError(f"segment {segment.id} does not have the columns its catalogue row names")
-    salts = b"".join(rows[SALT].fill_null(b"\x00" * merkle.SALT_BYTES).to_list())
-    computed = leaves(rows.select(covered), salts)
-    return [kept or fresh for kept, fresh in zip(rows[LEAF].to_list(), computed, strict=True)]
 
 
 class _Ids:

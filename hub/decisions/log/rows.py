@@ -1,19 +1,13 @@
-"""The rows of a segment: how they are typed, what the log adds to them, and the leaves that prove them."""
+"""The rows of a segment: how they are typed, and what the log adds to them."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
-from datetime import UTC
-from hashlib import sha256
+from collections.abc import Mapping
 
-import numpy as np
 import polars as pl
-import pyarrow as pa
-import rfc8785
 
 from hub.decisions.keytext import key_text
-from hub.decisions.log.merkle import SALT_BYTES
 from hub.decisions.types import (
     CLEAR,
     DECISION_STATES,
@@ -23,9 +17,7 @@ from hub.decisions.types import (
     STATE,
     TARGET,
     DecisionError,
-    SegmentFacts,
 )
-from hub.mappings.pipeline.canonical import canonical_rows
 
 SALT, LEAF, SEGMENT, ROW, ORDER = "_salt", "_leaf", "_segment", "_row", "_order"
 OWN = frozenset({SALT, LEAF, SEGMENT, ROW, ORDER})
@@ -73,30 +65,6 @@ def normal(frame: pl.DataFrame) -> pl.DataFrame:
 
 def _is_category(dtype: pl.DataType) -> bool:
     return isinstance(dtype, pl.Categorical | pl.Enum)
-
-
-def leaves(rows: pl.DataFrame, salts: bytes) -> list[bytes]:
-    """The hash of each row: SHA-256(0x00 ‖ salt ‖ canonical row)."""
-    start = np.zeros((rows.height, 1), np.uint8)
-    salt = np.frombuffer(salts, np.uint8).reshape(rows.height, SALT_BYTES)
-    return [sha256(each).digest() for each in canonical_rows(rows, rows.columns, [start, salt])]
-
-
-def binary(name: str, content: bytes, width: int) -> pl.Series:
-    """A binary column of values of one width, given one after the other."""
-    ends = pa.py_buffer(np.arange(0, len(content) + 1, width, dtype=np.int64))
-    values = pa.LargeBinaryArray.from_buffers(
-        pa.large_binary(), len(content) // width, [None, ends, pa.py_buffer(content)]
-    )
-    return pl.Series(name, values)
-
-
-def head(segment_id: int, facts: SegmentFacts, columns: Sequence[tuple[str, str]]) -> bytes:
-    """The first leaf of a segment: what all its rows share (number, facts and columns), as canonical JSON."""
-    named = {name: getattr(facts, name) for name in SegmentFacts.__slots__ if name != "at"}
-    moment = facts.at.astimezone(UTC).isoformat(timespec="microseconds")
-    listed = {"segment": str(segment_id), **named, "at": moment, "columns": [list(each) for each in columns]}
-    return sha256(b"\x00" + rfc8785.dumps(listed)).digest()
 
 
 def counts(states: pl.Series) -> dict[str, int]:

@@ -16,7 +16,7 @@ from hub.database import Database
 from hub.decisions import store
 from hub.decisions.keytext import key_text
 from hub.decisions.log.archive import Archive
-from hub.decisions.log.rows import LEAF, ORDER, OWN, ROW, SALT, SEGMENT, leaves
+from hub.decisions.log.rows import LEAF, ORDER, OWN, ROW, SALT, SEGMENT
 from hub.decisions.types import KEY, Segment
 
 COMPACT_ROWS = 100_000
@@ -78,6 +78,8 @@ def _numbered(rows: pl.DataFrame, segments: Sequence[Segment]) -> pl.DataFrame:
 
 def _without(rows: pl.DataFrame, gone: pl.Series, segments: Sequence[Segment]) -> pl.DataFrame:
     """The rows with those that go emptied of everything but their leaf."""
+    from hub.decisions.log.leaves import leaves
+
     covered = [name for name, _ in segments[0].columns]
     lost = rows.filter(gone)
     kept = pl.Series(LEAF, leaves(lost.select(covered), b"".join(lost[SALT].to_list())), pl.Binary)

@@ -6,9 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 
 from hub.decisions.standing import blocks
 from hub.decisions.standing.blocks import TEXT
@@ -118,14 +116,13 @@ def packed_parts(low: str, rows: pl.DataFrame) -> list[tuple[str, pl.DataFrame, 
     return [(each, part, blocks.packed(part)) for each, part in zip(lows, parts, strict=True)]
 
 
-def place_of_each(snapshot: Snapshot, texts: pl.Series) -> NDArray[np.int64]:
+def place_of_each(snapshot: Snapshot, texts: pl.Series) -> pl.Series:
     lows = pl.Series(snapshot.lows, dtype=pl.String)
-    found = lows.search_sorted(texts, side="right").to_numpy().astype(np.int64) - 1
-    return np.asarray(np.maximum(found, 0), np.int64)
+    return (lows.search_sorted(texts, side="right").cast(pl.Int64) - 1).clip(0)
 
 
 def places_of(snapshot: Snapshot, texts: pl.Series) -> list[int]:
     """The blocks in whose range the keys lie, in order."""
     if not snapshot.blocks or texts.is_empty():
         return []
-    return [int(at) for at in np.unique(place_of_each(snapshot, texts))]
+    return place_of_each(snapshot, texts).unique().sort().to_list()

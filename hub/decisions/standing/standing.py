@@ -14,16 +14,14 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-import numpy as np
 import polars as pl
-from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
 from hub.database import Database
 from hub.decisions import store
-from hub.decisions.keytext import key_hash, key_text
+from hub.decisions.keytext import key_text
 from hub.decisions.standing import blocks
 from hub.decisions.standing.blocks import TEXT
 from hub.decisions.standing.snapshot import (
@@ -40,6 +38,10 @@ from hub.decisions.standing.snapshot import (
 )
 from hub.decisions.types import KEY, LEFT, IntegrityError
 from hub.keys import KeyRing
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 T = TypeVar("T")
 
@@ -109,11 +111,13 @@ class Standing:
         self, mapping: str, seen: NDArray[np.uint64], fields: Mapping[str, pl.DataType] | None = None
     ) -> Iterator[pl.DataFrame]:
         """The records that stand (and have not left) but whose key's hash is not in `seen`, block by block."""
-        known = np.sort(seen)
+        from hub.decisions.keyhash import among, in_order, key_hash
+
+        known = in_order(seen)
         for rows in self._scan(mapping):
             standing = rows.filter(pl.col("state") != LEFT)
             if not standing.is_empty():
-                missing = ~_among(key_hash(standing[KEY]), known)
+                missing = ~among(key_hash(standing[KEY]), known)
                 yield from _nonempty(standing.filter(pl.Series(missing)), fields)
 
     def in_state(
@@ -212,12 +216,18 @@ class Standing:
         """Forgets every record of a mapping."""
         store.clear_standing(session, mapping)
 
-    def fold(self, mapping: str, most: int = 8) -> int:
-        """Rewrites up to `most` blocks that have rows laid over, in a transaction of its own; answers how many."""
+    def fold(self, mapping: str, most: int = 8, *, share: float = 0.0) -> int:
+        """Rewrites up to `most` blocks that have rows laid over, in a transaction of its own; answers how many.
+
+        With a `share`, only where so much of a block is laid over: less costs a reader less than writing it anew.
+        """
+        with self._database.read() as session:
+            if not self._laden(self._current(session, mapping), share):
+                return 0
         with self._database.begin() as session:
             seq, _ = store.advance_head(session, mapping)
             snapshot = self._synced(session, Snapshot(mapping))
-            chosen = [at for at in range(len(snapshot.blocks)) if snapshot.newer(at)][:most]
+            chosen = self._laden(snapshot, share)[:most]
             plan = Prepared(snapshot, blocks.empty())
             for at, rows in zip(chosen, self._rows(session, snapshot, chosen), strict=True):
                 block, content = snapshot.blocks[at], blocks.packed(rows)
@@ -225,6 +235,12 @@ class Standing:
                 self._write_block(session, mapping, (block.id, block.low), rows, content, seq)
             self._gather(session, plan, seq)
         return len(chosen)
+
+    @staticmethod
+    def _laden(snapshot: Snapshot, share: float) -> list[int]:
+        """The blocks of which more than this share is laid over."""
+        laid = [sum(rows.height for rows in snapshot.newer(at)) for at in range(len(snapshot.blocks))]
+        return [at for at, each in enumerate(snapshot.blocks) if laid[at] > share * each.rows]
 
     def _plan(self, session: Session, snapshot: Snapshot, updates: pl.DataFrame) -> Prepared:
         plan = Prepared(snapshot, updates)
@@ -254,12 +270,14 @@ class Standing:
     def _gather(self, session: Session, plan: Prepared, seq: int) -> None:
         """Puts one in place of all that was laid over, leaving out what a block has taken in."""
         snapshot = plan.snapshot
-        written = np.array([seq if at in plan.rewrites else each.seq for at, each in enumerate(snapshot.blocks)])
+        written = pl.Series(
+            [seq if at in plan.rewrites else each.seq for at, each in enumerate(snapshot.blocks)], dtype=pl.Int64
+        )
         kept = []
         for each in snapshot.over:
-            live = written[place_of_each(snapshot, each.rows[TEXT])] < each.seq
+            live = written.gather(place_of_each(snapshot, each.rows[TEXT])) < each.seq
             if live.any():
-                kept.append(each.rows.filter(pl.Series(live)))
+                kept.append(each.rows.filter(live))
         store.drop_rows(session, snapshot.mapping, [each.seq for each in snapshot.over])
         if plan.over is not None:
             kept.append(plan.over)
@@ -403,14 +421,6 @@ class Standing:
         assert row.sealed is not None
         rows = blocks.unpacked(self._keys.open(row.sealed, _identity("standing_row", mapping, row.seq)))
         return Over(row.seq, rows, rows[TEXT][0], rows[TEXT][-1])
-
-
-def _among(hashes: NDArray[np.uint64], known: NDArray[np.uint64]) -> NDArray[np.bool_]:
-    """Which of the hashes are known; `known` is sorted. np.isin would sort all that is known anew for every block."""
-    if not len(known):
-        return np.zeros(len(hashes), np.bool_)
-    places = np.minimum(np.searchsorted(known, hashes), len(known) - 1)
-    return np.asarray(known[places] == hashes, np.bool_)
 
 
 def _nonempty(rows: pl.DataFrame, fields: Mapping[str, pl.DataType] | None) -> Iterator[pl.DataFrame]:

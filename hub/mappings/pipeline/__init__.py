@@ -4,34 +4,31 @@ Owns every rule between a page as read and a change as sent. Refuses I/O (lookup
 passed in), Python per record, and any value that does not fit its field exactly.
 """
 
-from hub.mappings.pipeline.canonical import canonical_rows
-from hub.mappings.pipeline.changes import render_reasons
-from hub.mappings.pipeline.digests import RowDigest
-from hub.mappings.pipeline.examples import ExampleError, Examples, outcome, read_examples, run_examples
-from hub.mappings.pipeline.fit import fits
-from hub.mappings.pipeline.intake import REASON, STATE, TARGET, Admitted
-from hub.mappings.pipeline.lookups import ReadLookup
-from hub.mappings.pipeline.outcome import BECAUSE, SET, WITH, Facts
-from hub.mappings.pipeline.pipeline import Pipeline
+from __future__ import annotations
 
-__all__ = [
-    "BECAUSE",
-    "REASON",
-    "SET",
-    "STATE",
-    "TARGET",
-    "WITH",
-    "Admitted",
-    "ExampleError",
-    "Examples",
-    "Facts",
-    "Pipeline",
-    "ReadLookup",
-    "RowDigest",
-    "canonical_rows",
-    "fits",
-    "outcome",
-    "read_examples",
-    "render_reasons",
-    "run_examples",
-]
+from typing import TYPE_CHECKING
+
+from hub.deferred import deferred
+
+if TYPE_CHECKING:
+    from hub.mappings.pipeline.changes import render_reasons
+    from hub.mappings.pipeline.digests import RowDigest
+    from hub.mappings.pipeline.examples import run_examples
+    from hub.mappings.pipeline.fit import fits
+    from hub.mappings.pipeline.outcome import Facts
+    from hub.mappings.pipeline.pipeline import Pipeline
+
+__all__ = ["Facts", "Pipeline", "RowDigest", "fits", "render_reasons", "run_examples"]
+
+# The decision log shares one module of these, and needs none of the rest.
+__getattr__ = deferred(
+    __name__,
+    {
+        "Facts": "hub.mappings.pipeline.outcome",
+        "Pipeline": "hub.mappings.pipeline.pipeline",
+        "RowDigest": "hub.mappings.pipeline.digests",
+        "fits": "hub.mappings.pipeline.fit",
+        "render_reasons": "hub.mappings.pipeline.changes",
+        "run_examples": "hub.mappings.pipeline.examples",
+    },
+)

@@ -232,11 +232,23 @@ def upgrade() -> None:
         sa.Column("changed_limit", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
         sa.Column("rejected_limit", sa.Double(), nullable=True),
         sa.Column("window", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("summed", sa.JSON(none_as_null=True), nullable=True),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_run")),
         sa.UniqueConstraint("active", name=op.f("uq_run_active")),
     )
     with op.batch_alter_table("run", schema=None) as batch_op:
-        batch_op.create_index(batch_op.f("ix_run_mapping"), ["mapping"], unique=False)
+        batch_op.create_index(batch_op.f("ix_run_created_at"), ["created_at"], unique=False)
+        batch_op.create_index(
+            "ix_run_going",
+            ["id"],
+            unique=False,
+            sqlite_where=sa.text("state in ('queued', 'running')"),
+            postgresql_where=sa.text("state in ('queued', 'running')"),
+        )
+        batch_op.create_index(batch_op.f("ix_run_mapping_finished_at"), ["mapping", "finished_at"], unique=False)
+        batch_op.create_index(
+            batch_op.f("ix_run_mapping_kind_created_at"), ["mapping", "kind", "created_at"], unique=False
+        )
         batch_op.create_index(batch_op.f("ix_run_state"), ["state"], unique=False)
 
     op.create_table(
@@ -266,7 +278,13 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("run", "number", name=op.f("pk_slice")),
     )
     with op.batch_alter_table("slice", schema=None) as batch_op:
-        batch_op.create_index("ix_slice_claim", ["stage", "pool", "lease_until"], unique=False)
+        batch_op.create_index(
+            "ix_slice_held",
+            ["worker"],
+            unique=False,
+            sqlite_where=sa.text("worker is not null"),
+            postgresql_where=sa.text("worker is not null"),
+        )
 
     op.create_table(
         "standing_blob",

@@ -22,6 +22,8 @@ KEPT_APART = timedelta(hours=1)
 """Segments younger than this are left as they are: somebody may be about to undo their run."""
 FAN = 8
 """Files of about one size that become one: more, and receipts look into more files; fewer, and rows move more often."""
+LADEN = 0.05
+"""Share of a block of the standing that is laid over it, above which it is written anew."""
 ORPHANED = timedelta(hours=24)
 """A segment's file that no catalogue row names after so long belongs to a page that was never committed."""
 ENDED = timedelta(minutes=5)
@@ -47,10 +49,11 @@ def keep_up(hub: Installation) -> bool:
     folded = 0
     for each in hub.mappings.list():
         merged += hub.log.compact(each.mapping, before=now - KEPT_APART, fan=FAN)
-        folded += hub.standing.fold(each.mapping)
+        folded += hub.standing.fold(each.mapping, share=LADEN)
     closed = _close_ended(hub)
-    if swept or merged or folded or closed:
-        log.info("upkeep done", swept=swept, merged=merged, folded=folded, pages=closed)
+    summed = _sum_up_ended(hub)
+    if swept or merged or folded or closed or summed:
+        log.info("upkeep done", swept=swept, merged=merged, folded=folded, pages=closed, runs=summed)
     return True
 
 
@@ -64,6 +67,14 @@ def _close_ended(hub: Installation) -> int:
             return closed
         for page in pages:
             closed += hub.database.retrying(lambda s, p=page: _close(hub, s, p))  # type: ignore[misc]
+
+
+def _sum_up_ended(hub: Installation) -> int:
+    """Leaves of ended runs what their slices add up to."""
+    summed = 0
+    while found := hub.database.retrying(lambda s: hub.ledger.sum_up(s, hub.database.now(s) - ENDED)):
+        summed += found
+    return summed
 
 
 def _close(hub: Installation, session: Session, page: Abandoned) -> bool:

@@ -11,8 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.decisions import DecisionError
-from hub.decisions.keytext import key_hash, key_text
+from hub.decisions import DecisionError, key_hash, key_text
 
 KINDS: dict[str, tuple[pl.DataType, st.SearchStrategy[object]]] = {
     "text": (pl.String(), st.text(alphabet="\x00\x01aé日z", max_size=4)),

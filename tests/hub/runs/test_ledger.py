@@ -7,11 +7,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from sqlalchemy import func, insert, select
+from sqlalchemy.event import listen
+from sqlalchemy.orm import Session
 
 from hub.database import Database
 from hub.keys import KeyRing, open_ring
 from hub.runs import Counts, RunError, RunKind, RunState
-from hub.runs.store import LEAST_WRITTEN, Ledger, abandon_worker
+from hub.runs.store import LEAST_WRITTEN, Ledger, RunRow, SliceRow, abandon_worker
 from hub.runs.types import (
     Claim,
     LostLeaseError,
@@ -252,3 +255,65 @@ def test_parked_pages_are_counted_from_the_last_one_back(ledger: ClockedLedger) 
         ledger.database.retrying(lambda s, p=page: ledger.put_page(s, claim, p))  # type: ignore[misc]
     with ledger.database.read() as session:
         assert ledger.parked_in_a_row(session, claim, 10) == 2
+
+
+def test_an_ended_run_keeps_what_its_slices_added_up_to_and_not_the_slices(ledger: ClockedLedger) -> None:
+    run = ledger.put(phases=(0, 0))
+    ledger.pass_(0.000_001)
+    other = ledger.put("other")
+    claim = held(ledger.take())
+    assert claim.run == run  # the older one, if by a millionth of a second
+    ledger.page(claim, PageState.WRITTEN)
+    ledger.database.retrying(lambda s: ledger.advance(s, claim, Counts(3, {"applied": 2, "rejected": 1})))
+    ledger.move(run, RunState.CANCELLED)
+
+    def sum_up() -> int:
+        return ledger.database.retrying(lambda s: ledger.sum_up(s, ledger.now - timedelta(seconds=1)))
+
+    ledger.pass_(5)
+    assert sum_up() == 0  # a page is there, and a worker may still tell what came of it
+    ledger.database.retrying(lambda s: ledger.forget_pages(s, run))
+    assert sum_up() == 0
+    ledger.pass_(60)
+    with ledger.database.read() as session:
+        before = ledger.run(session, run), ledger.slices(session, run), ledger.totals(session, ledger.now).records
+    assert sum_up() == 1
+    assert sum_up() == 0
+    with ledger.database.read() as session:
+        assert (ledger.run(session, run), ledger.slices(session, run)) == before[:2]
+        assert (
+            ledger.totals(session, ledger.now).records == before[2] == {("risk", "applied"): 2, ("risk", "rejected"): 1}
+        )
+        assert session.scalar(select(func.count()).select_from(SliceRow)) == 1
+    assert held(ledger.take()).run == other
+
+
+@pytest.mark.service("postgresql")
+def test_a_claim_looks_at_no_run_that_has_ended(postgresql_url: str, tmp_path: Path) -> None:
+    database = Database(postgresql_url)
+    database.create_all()
+    ledger = ClockedLedger(database, open_ring(load_settings(home=tmp_path), database))
+    first = ledger.put()
+    ledger.done(held(ledger.take()))
+    ledger.move(first, RunState.DONE)
+    with database.begin() as session:
+        row = session.get_one(RunRow, first)
+        past = {each.name: getattr(row, each.name) for each in RunRow.__table__.columns}
+        session.execute(insert(RunRow), [{**past, "id": f"{number:06}"} for number in range(3_000)])
+    ledger.put()
+    looked = "explain (analyze, format json) "
+    with database.engine.connect() as connection:
+        connection.exec_driver_sql("analyze")
+        seen = []
+        listen(connection, "before_cursor_execute", lambda _c, _u, sql, args, *_: seen.append((sql, args)))
+        with Session(connection) as session:
+            assert ledger.claim(session, "default", "w1", 10) is not None
+            session.rollback()
+        sql, arguments = next(each for each in seen if "SKIP LOCKED" in each[0])
+        plan = connection.exec_driver_sql(looked + sql, arguments).scalar_one()
+    database.close()
+    nodes = [plan[0]["Plan"]]
+    for each in nodes:
+        nodes += each.get("Plans", [])
+    assert max(each["Actual Rows"] + each.get("Rows Removed by Filter", 0) for each in nodes) <= 2
+    assert "ix_run_going" in {each.get("Index Name") for each in nodes}

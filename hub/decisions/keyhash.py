@@ -1,0 +1,63 @@
+"""A hash of a record's key, by which a run remembers which records it met.
+
+Apart from the text of a key, because numpy takes longer to import than a receipt takes to look up.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from hub.decisions.keytext import key_text
+
+WIDE = 256
+"""Bytes of a key text above which it is hashed by itself rather than among others."""
+
+
+def key_hash(keys: pl.Series) -> NDArray[np.uint64]:
+    """A 64-bit hash of each key, the same in every process and version: FNV-1a over eight bytes of the text at a time.
+
+    Not for secrets: whoever may choose keys may choose two that meet.
+    """
+    texts = key_text(keys).cast(pl.Binary)
+    sizes = texts.bin.size().to_numpy().astype(np.int64)
+    width = int(min(sizes.max(initial=0), WIDE))
+    words = -(-max(width, 1) // 8)
+    short = sizes <= WIDE
+    padded = np.zeros((len(sizes), words * 8), np.uint8)
+    filled = np.arange(words * 8) < np.where(short, sizes, 0)[:, None]
+    joined = b"".join(texts.filter(pl.Series(short)).to_list())
+    padded[filled] = np.frombuffer(joined, np.uint8)
+    hashed = _mixed(padded.view("<u8"), sizes.astype(np.uint64))
+    for at in np.flatnonzero(~short):
+        hashed[at] = int.from_bytes(blake2b(texts[int(at)], digest_size=8).digest(), "big")
+    return hashed
+
+
+def _mixed(words: NDArray[np.uint64], sizes: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    hashed = np.full(len(words), 0xCBF29CE484222325, np.uint64) ^ sizes
+    for column in range(words.shape[1]):
+        # A word past the end of a text must not move its hash: the width depends on the other keys of the page.
+        live = sizes > np.uint64(column * 8)
+        mixed = (hashed ^ words[:, column]) * np.uint64(0x100000001B3)
+        mixed ^= mixed >> np.uint64(29)
+        mixed *= np.uint64(0xBF58476D1CE4E5B9)
+        mixed ^= mixed >> np.uint64(32)
+        hashed = np.where(live, mixed, hashed)
+    return hashed
+
+
+def in_order(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The hashes as `among` wants those that are known."""
+    return np.sort(hashes)
+
+
+def among(hashes: NDArray[np.uint64], known: NDArray[np.uint64]) -> NDArray[np.bool_]:
+    """Which of the hashes are known; `known` is sorted. np.isin would sort all that is known anew for every block."""
+    if not len(known):
+        return np.zeros(len(hashes), np.bool_)
+    places = np.minimum(np.searchsorted(known, hashes), len(known) - 1)
+    return np.asarray(known[places] == hashes, np.bool_)
