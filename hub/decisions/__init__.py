@@ -35,12 +35,13 @@ if TYPE_CHECKING:
     from hub.decisions.keytext import key_hash, key_text
     from hub.decisions.log.log import DecisionLog
     from hub.decisions.receipts import history, receipt
-    from hub.decisions.standing.snapshot import Prepared, View
+    from hub.decisions.standing.snapshot import Prepared, Snapshot, View
     from hub.decisions.standing.standing import Standing
 
 _PLACES = {
     "DecisionLog": "hub.decisions.log.log",
     "Prepared": "hub.decisions.standing.snapshot",
+    "Snapshot": "hub.decisions.standing.snapshot",
     "Standing": "hub.decisions.standing.standing",
     "View": "hub.decisions.standing.snapshot",
     "drop": "hub.decisions.holds",
@@ -74,6 +75,7 @@ __all__ = [
     "Receipt",
     "Segment",
     "SegmentFacts",
+    "Snapshot",
     "Standing",
     "View",
     "drop",

@@ -370,8 +370,9 @@ def read_head(session: Session, mapping: str) -> tuple[int, int]:
 def advance_head(session: Session, mapping: str) -> tuple[int, int]:
     """Takes the standing's lock until the transaction ends, and its next number; answers (number, epoch)."""
     insert = _insert(session, StandingHeadRow).values(mapping=mapping, seq=1, epoch=0)
-    session.execute(insert.on_conflict_do_update(index_elements=["mapping"], set_={"seq": StandingHeadRow.seq + 1}))
-    return read_head(session, mapping)
+    advance = insert.on_conflict_do_update(index_elements=["mapping"], set_={"seq": StandingHeadRow.seq + 1})
+    seq, epoch = session.execute(advance.returning(StandingHeadRow.seq, StandingHeadRow.epoch)).one()
+    return seq, epoch
 
 
 def list_blocks(session: Session, mapping: str, after: int) -> list[StandingBlockRow]:

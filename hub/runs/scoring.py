@@ -38,7 +38,7 @@ def preview(hub: Installation, text: str, actor: Actor, limit: int = 10) -> Answ
         now = hub.database.now(session)
     trip = Trip(hub, _passing_run(compiled, now, str(actor)), compiled)
     with trip.travelling():
-        rows = trip.decide(trip.feature(trip.first_page(limit)))
+        rows = trip.decide(trip.feature(trip.first_page(limit))).decisions
     hub.mappings.note_preview(text, actor, {"records": rows.height})
     return Answer(rows, compiled, rows["_key"])
 

@@ -123,6 +123,28 @@ def between(rows: pl.DataFrame, low: str, high: str | None) -> pl.DataFrame:
     return rows.slice(start, stop - start)
 
 
+def picked(rows: pl.DataFrame, texts: Sequence[str]) -> pl.DataFrame:
+    """Those of the rows, which are in key order, that have one of these key texts; for few of them."""
+    if rows.is_empty():
+        return rows
+    places = rows[TEXT].search_sorted(pl.Series(texts, dtype=pl.String), side="left").to_list()
+    held = [
+        place for place, text in zip(places, texts, strict=True) if place < rows.height and rows[TEXT][place] == text
+    ]
+    return rows[held] if held else rows.clear()
+
+
+def aligned(texts: pl.Series, parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """The rows of the parts in the order of the key texts, without their keys; null where there is none."""
+    found = stacked(parts)
+    rows = found.select(pl.exclude(KEY))
+    if rows.is_empty():
+        return rows.clear(len(texts))
+    if rows[TEXT].equals(texts):
+        return rows
+    return texts.alias(TEXT).to_frame().join(rows, on=TEXT, how="left", maintain_order="left")
+
+
 def split(rows: pl.DataFrame) -> list[pl.DataFrame]:
     """The rows as they are, or in equal parts where they are too many for one block."""
     if rows.height <= BLOCK_ROWS:

@@ -8,7 +8,7 @@ from datetime import datetime
 
 import polars as pl
 
-from hub.decisions import HELD, INVALID, LEFT, PARKED, PLANNED, RELEASED, UNCHANGED, Standing
+from hub.decisions import HELD, INVALID, LEFT, PARKED, PLANNED, RELEASED, UNCHANGED, Standing, View
 from hub.faults import reach
 from hub.mappings import READY, Compiled, CompiledLookup, Facts, Pipeline
 from hub.models import Scorer
@@ -65,11 +65,16 @@ class Featured:
 
 @dataclass(frozen=True, slots=True)
 class Sifted:
-    """A page's records that need a decision, each with where it stands (`_st_…`); `idle` counts those that do not."""
+    """A page's records that need a decision, each with where it stands (`_st_…`); `idle` counts those that do not.
+
+    `view` is where all that were looked at stand, those of `keys` in their order.
+    """
 
     fresh: pl.DataFrame
     lost: pl.DataFrame
     idle: Counts
+    keys: pl.DataFrame
+    view: View
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +146,7 @@ class Judge:
         stood = pl.concat([lost, stands.tail(lost.height)], how="horizontal").filter(
             pl.col("_st_state").is_not_null() & ~pl.col("_st_state").is_in([LEFT, "dropped"])
         )
-        return Sifted(here.filter(pl.col("_fresh")), stood, Counts(sum(idle.values()), idle))
+        return Sifted(here.filter(pl.col("_fresh")), stood, Counts(sum(idle.values()), idle), keys, view)
 
     def judge(self, sifted: Sifted, scored: Scored | None = None, *, park: str | None = None) -> Judged:
         """The decisions of a page. `park` is the reason to set its records aside unscored."""
@@ -176,9 +181,9 @@ class Judge:
         none = self._key_columns(featured.clear())
         return Featured(featured, none, none, forced=True)
 
-    def judge_late(self, featured: Featured) -> pl.DataFrame:
+    def judge_late(self, sifted: Sifted) -> pl.DataFrame:
         """The decisions of the mapping's fallback alone, the model not having answered in time."""
-        fresh = self.sift(featured).fresh
+        fresh = sifted.fresh
         ready = pl.col("_state") == READY
         decided = self._pipeline.decide_late(fresh.filter(ready), self._now)
         planned = pl.when(ready).then(pl.lit(PLANNED)).otherwise(pl.col("_state")).alias("_state")
