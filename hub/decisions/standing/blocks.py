@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
@@ -33,6 +34,8 @@ SCHEMA: Mapping[str, pl.DataType] = {
 BLOCK_ROWS = 10_000
 """Keys above which a block is split."""
 SPLIT_ROWS = 7_500
+FEW = 16
+"""Keys up to which they are looked for one by one, which takes less than to set polars going."""
 
 
 def flat(updates: pl.DataFrame) -> pl.DataFrame:
@@ -41,17 +44,18 @@ def flat(updates: pl.DataFrame) -> pl.DataFrame:
     missing = [name for name in STANDING_COLUMNS if name not in frame.columns]
     if missing:
         raise DecisionError(f"standing needs the column {missing[0]}")
-    strange = set(frame["state"].unique().to_list()) - STANDING_STATES
+    strange = set(frame["state"].to_list()) - STANDING_STATES
     if strange:
         raise DecisionError(f"{min(map(str, strange))} is no state of a record's standing")
-    kept = [pl.col(name).cast(dtype) for name, dtype in SCHEMA.items() if name != HAS_VALUES]
-    values = frame.schema["values"]
-    fields = values.fields if isinstance(values, pl.Struct) else []
-    parts = [pl.col("values").struct.field(each.name).alias(VALUES + each.name) for each in fields]
-    rows = frame.select(
-        key_text(frame[KEY]).alias(TEXT), pl.col(KEY), *kept, pl.col("values").is_not_null().alias(HAS_VALUES), *parts
-    )
-    return rows.unique(TEXT, keep="last").sort(TEXT)
+    kept = [frame[name].cast(dtype) for name, dtype in SCHEMA.items() if name != HAS_VALUES]
+    values = frame["values"]
+    parts = values.struct.unnest().get_columns() if isinstance(values.dtype, pl.Struct) else []
+    nulls = values.null_count()
+    flags = [nulls == 0] * len(values) if nulls in (0, len(values)) else values.is_not_null()
+    there = pl.Series(HAS_VALUES, flags, pl.Boolean())
+    fields = [each.alias(VALUES + each.name) for each in parts]
+    rows = pl.DataFrame([key_text(frame[KEY]).alias(TEXT), frame[KEY], *kept, there, *fields])
+    return rows if rows.height == 1 else rows.unique(TEXT, keep="last").sort(TEXT)
 
 
 def _gathered(updates: pl.DataFrame) -> pl.DataFrame:
@@ -70,6 +74,10 @@ def nested(rows: pl.DataFrame, fields: Mapping[str, pl.DataType] | None = None) 
         (pl.col(VALUES + name) if rows.schema.get(VALUES + name) == dtype else pl.lit(None, dtype)).alias(name)
         for name, dtype in fields.items()
     ]
+    if rows["state"].null_count() == rows.height:
+        kinds = {**{name: rows.schema[name] for name in SCHEMA}, HAS_VALUES: pl.Struct(fields) if fields else pl.Null()}
+        none = [None] * rows.height
+        return pl.DataFrame([pl.Series(name, none, kinds[name]) for name in STANDING_COLUMNS])
     values = pl.when(pl.col(HAS_VALUES)).then(pl.struct(parts)) if parts else pl.lit(None)
     return rows.select(values.alias(name) if name == HAS_VALUES else pl.col(name) for name in STANDING_COLUMNS)
 
@@ -117,6 +125,8 @@ def between(rows: pl.DataFrame, low: str, high: str | None) -> pl.DataFrame:
     """Those of the rows, which are in key order, from `low` up to but not including `high`."""
     if rows.is_empty():
         return rows
+    if not low and high is None:
+        return rows
     texts = rows[TEXT]
     start = int(texts.search_sorted(low, side="left"))
     stop = rows.height if high is None else int(texts.search_sorted(high, side="left"))
@@ -127,21 +137,25 @@ def picked(rows: pl.DataFrame, texts: Sequence[str]) -> pl.DataFrame:
     """Those of the rows, which are in key order, that have one of these key texts; for few of them."""
     if rows.is_empty():
         return rows
-    places = rows[TEXT].search_sorted(pl.Series(texts, dtype=pl.String), side="left").to_list()
-    held = [
-        place for place, text in zip(places, texts, strict=True) if place < rows.height and rows[TEXT][place] == text
-    ]
+    kept = rows[TEXT]
+    if len(texts) <= FEW:
+        places = [bisect_left(range(rows.height), text, key=kept.__getitem__) for text in texts]
+    else:
+        places = kept.search_sorted(pl.Series(texts, dtype=pl.String), side="left").to_list()
+    held = [at for at, text in zip(places, texts, strict=True) if at < rows.height and kept[at] == text]
     return rows[held] if held else rows.clear()
 
 
 def aligned(texts: pl.Series, parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
     """The rows of the parts in the order of the key texts, without their keys; null where there is none."""
-    found = stacked(parts)
-    rows = found.select(pl.exclude(KEY))
+    rows = stacked(parts)
     if rows.is_empty():
-        return rows.clear(len(texts))
+        none = [None] * len(texts)
+        kept = ((name, dtype) for name, dtype in rows.schema.items() if name != KEY)
+        return pl.DataFrame([pl.Series(name, none, dtype) for name, dtype in kept])
     if rows[TEXT].equals(texts):
         return rows
+    rows = rows.select(pl.exclude(KEY))
     return texts.alias(TEXT).to_frame().join(rows, on=TEXT, how="left", maintain_order="left")
 
 

@@ -158,4 +158,6 @@ def places_of(snapshot: Snapshot, texts: pl.Series) -> list[int]:
     """The blocks in whose range the keys lie, in order."""
     if not snapshot.blocks or texts.is_empty():
         return []
+    if len(snapshot.blocks) == 1:
+        return [0]
     return [int(at) for at in np.unique(place_of_each(snapshot, texts))]

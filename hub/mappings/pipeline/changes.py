@@ -36,6 +36,8 @@ class Passengers:
 
         `reasons` is aligned with `decided`: lists of {feature, effect}, best first.
         """
+        if not self._groups:
+            return decided[[STATE, REASON]]
         listed = pl.lit(None, dtype=_NO_REASONS) if reasons is None else pl.lit(listed_reasons(reasons, self._titles))
         frame = decided.with_columns(listed.alias(REASONS), pl.col(BECAUSE).alias("because"), *facts.columns())
         found = decided[[STATE, REASON]]
@@ -166,7 +168,8 @@ class Writes:
         states = decided[STATE] if passengers is None else passengers[STATE]
         if not (states == READY).all():
             raise ValueError("only records that are ready become changes")
-        values = decided if passengers is None else decided.hstack(passengers.drop(STATE, REASON))
+        late = [] if passengers is None else [name for name in passengers.columns if name not in (STATE, REASON)]
+        values = decided if passengers is None or not late else decided.hstack(passengers[late])
         compiled = self._compiled
         key, version = (KEY, pl.col(VERSION)) if compiled.in_place else (TARGET, pl.lit(None, dtype=pl.String))
         columns = [

@@ -18,12 +18,13 @@ from sqlalchemy.orm import Session
 
 from hub.audit import Action, Outcome
 from hub.connections import GuardedConnection, GuardedSource
-from hub.decisions import PARKED, PLANNED, Prepared, Segment, SegmentFacts, Snapshot, View, key_hash
+from hub.decisions import PARKED, PLANNED, UNCHANGED, Prepared, Segment, SegmentFacts, Snapshot, View, key_hash
 from hub.faults import reach
 from hub.mappings import Compiled, CompiledLookup, Facts, Pipeline
 from hub.mappings.expressions import to_filter
 from hub.models import Scorer
 from hub.runs.installation import Installation
+from hub.runs.pages.columns import put
 from hub.runs.pages.inline import inline, overlaid
 from hub.runs.pages.judging import Featured, Judge, Judged, Scored, completed
 from hub.runs.pages.landing import Terms, changes_of, rows_of, shown_after, standing_after, unanswered
@@ -229,8 +230,8 @@ class Trip:
 
     def remembering(self, made: Concluded) -> Remembering:
         """Decisions made on the spot, ready to be stored; what can fail because of a record fails here."""
-        shown = pl.when(pl.col("_state") == "planned").then(pl.lit("unchanged")).otherwise(pl.col("_state"))
-        frame = completed(made.decisions, self._compiled).with_columns(_state=shown)
+        shown = [UNCHANGED if each == PLANNED else each for each in made.decisions["_state"].to_list()]
+        frame = put(completed(made.decisions, self._compiled), pl.Series("_state", shown, pl.String()))
         segment = self._hub.log.write(self._facts("request", 0, 0), frame, inside=True)
         stood = shown_after(frame, made.view.frame, segment.id, self.run.logical_at)
         return Remembering(segment, made.view, self._hub.standing.prepare(made.view, stood))

@@ -80,6 +80,11 @@ class Request(Asking[Answer]):
         """What is given of each record."""
         return compiled.fields if self.what == "records" else compiled.source.key
 
+    def overdue(self, compiled: Compiled) -> bool:
+        """Whether the mapping's deadline has passed."""
+        deadline = compiled.document.run.deadline
+        return deadline is not None and time.monotonic() >= self.since + deadline.total_seconds()
+
     def hold(self) -> bool:
         """Whether the page may answer: the caller has not been given the fallback's answer in the meantime."""
         self.held = self.held or self.take()
