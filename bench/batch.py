@@ -52,7 +52,7 @@ def compare(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 
 def _round(kind: str, name: str, rows: int) -> dict[str, float]:
-    with tempfile.TemporaryDirectory() as folder, _place(kind, Path(folder)) as (url, own):
+    with tempfile.TemporaryDirectory() as folder, place(kind, Path(folder)) as (url, own):
         trained = dataset.train(Path(folder))
         trained.sample.write_parquet(Path(folder) / "sample.parquet")
         frame = dataset.rows(rows)
@@ -66,7 +66,7 @@ def _round(kind: str, name: str, rows: int) -> dict[str, float]:
 
 
 @contextmanager
-def _place(kind: str, folder: Path) -> Iterator[tuple[str, str]]:
+def place(kind: str, folder: Path) -> Iterator[tuple[str, str]]:
     """The customer's database and the hub's own, of the same kind and both new."""
     if kind == "sqlite":
         yield f"sqlite:///{folder / 'customer.db'}", f"sqlite:///{folder / 'hub.db'}"

@@ -34,6 +34,7 @@ SCHEMA: Mapping[str, pl.DataType] = {
 BLOCK_ROWS = 10_000
 """Keys above which a block is split."""
 SPLIT_ROWS = 7_500
+FEW_PACKED = 64
 FEW = 16
 """Keys up to which they are looked for one by one, which takes less than to set polars going."""
 
@@ -79,7 +80,8 @@ def nested(rows: pl.DataFrame, fields: Mapping[str, pl.DataType] | None = None) 
         none = [None] * rows.height
         return pl.DataFrame([pl.Series(name, none, kinds[name]) for name in STANDING_COLUMNS])
     values = pl.when(pl.col(HAS_VALUES)).then(pl.struct(parts)) if parts else pl.lit(None)
-    return rows.select(values.alias(name) if name == HAS_VALUES else pl.col(name) for name in STANDING_COLUMNS)
+    wanted = [values.alias(name) if name == HAS_VALUES else pl.col(name) for name in STANDING_COLUMNS]
+    return rows.select_seq(wanted) if rows.height <= FEW_PACKED else rows.select(wanted)
 
 
 def empty() -> pl.DataFrame:
@@ -169,15 +171,19 @@ def split(rows: pl.DataFrame) -> list[pl.DataFrame]:
 
 
 def packed(rows: pl.DataFrame) -> bytes:
-    """Rows as Arrow IPC, zstd."""
+    """Rows as Arrow: few as a stream, which takes a tenth of the time, many as a compressed file."""
     buffer = io.BytesIO()
-    rows.write_ipc(buffer, compression="zstd" if rows.height > 64 else "uncompressed")
+    if rows.height <= FEW_PACKED:
+        rows.write_ipc_stream(buffer)
+    else:
+        rows.write_ipc(buffer, compression="zstd")
     return buffer.getvalue()
 
 
 def unpacked(content: bytes) -> pl.DataFrame:
     """The inverse of `packed`."""
-    return pl.read_ipc(io.BytesIO(content))
+    buffer = io.BytesIO(content)
+    return pl.read_ipc(buffer) if content.startswith(b"ARROW1") else pl.read_ipc_stream(buffer)
 
 
 def counted(rows: pl.DataFrame) -> dict[str, int]:

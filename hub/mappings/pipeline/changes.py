@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from hub.mappings.expressions import REASONS, Expression, Prepared, prepare
+from hub.mappings.expressions import REASONS, Expression, Prepared, chosen, prepare
 from hub.mappings.pipeline.expectations import FEW
 from hub.mappings.pipeline.intake import REASON, STATE, TARGET, target_fields, with_reasons
 from hub.mappings.pipeline.outcome import BECAUSE, SET, WITH, Facts, Targets, late
@@ -180,7 +180,7 @@ class Writes:
             *(pl.col((SET if name in compiled.set else WITH) + name).alias(name) for name in self._fields),
         ]
         write = compiled.document.write
-        return Changes(compiled.target.name, write.mode, self._fields, values.select(columns))
+        return Changes(compiled.target.name, write.mode, self._fields, chosen(values, columns))
 
     def clearing(self, keys: pl.Series, before: pl.Series | None = None) -> Changes:
         """Changes that empty every field this mapping writes: for a score that expired or a record that left.

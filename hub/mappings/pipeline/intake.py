@@ -8,7 +8,7 @@ from datetime import datetime
 
 import polars as pl
 
-from hub.mappings.expressions import Expression, Prepared, prepare
+from hub.mappings.expressions import Expression, Prepared, chosen, prepare
 from hub.mappings.pipeline.expectations import Rules
 from hub.mappings.pipeline.fit import fit
 from hub.mappings.types import INVALID, READY, Compiled
@@ -115,8 +115,8 @@ class Featuring:
     def features(self, frame: pl.DataFrame, now: datetime) -> pl.DataFrame:
         """`_key _version _before _state _reason`, the features and, where another record is written, `_target`."""
         evaluated = self._prepared.evaluate(frame, now=now)
-        values = evaluated.values.select(self._shown)
-        found = with_reasons(frame.select(self._beside), evaluated.errors)
+        values = chosen(evaluated.values, self._shown)
+        found = with_reasons(chosen(frame, self._beside), evaluated.errors)
         if self._misfit is not None:
             found = with_reasons(found, evaluated.values.select(self._misfit.alias("misfit")).to_series())
         return self._judged(found.hstack(values))

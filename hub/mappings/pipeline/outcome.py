@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 import numpy as np
 import polars as pl
 
-from hub.mappings.expressions import Expression, prepare
+from hub.mappings.expressions import Expression, chosen, prepare
 from hub.mappings.pipeline.fit import fit
 from hub.mappings.pipeline.intake import marked, with_reasons
 from hub.mappings.types import HELD, WRITTEN_NAMES, Compiled
@@ -70,7 +70,7 @@ class Targets:
 
     def fitted(self, values: pl.DataFrame) -> tuple[pl.DataFrame, pl.Series]:
         """The columns `<prefix><field>`, and the first reason per row. Reasons are looked for only if there is one."""
-        quick = values.select(*self._converted, self._any)
+        quick = chosen(values, [*self._converted, self._any])
         if not quick[_MISFIT].any():
             return quick[self._names], nothing(_MISFIT, quick.height)
         whole = values.select(*self._values, self._reason)
