@@ -26,6 +26,7 @@ from sqlalchemy import (
     LargeBinary,
     MetaData,
     Select,
+    Table,
     TypeDecorator,
     create_engine,
     event,
@@ -140,6 +141,13 @@ class Base(DeclarativeBase):
             values_callable=lambda kind: [str(each.value) for each in kind],
         ),
     }
+
+
+def table_of(row: type[Base]) -> Table:
+    """The table of a row class, for statements that make no objects."""
+    table = row.__table__
+    assert isinstance(table, Table)
+    return table
 
 
 class Database:

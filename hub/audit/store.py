@@ -10,7 +10,7 @@ from sqlalchemy import Connection, Index, Table, UniqueConstraint, event, func, 
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from hub.audit.types import Action, Outcome
-from hub.database import Base
+from hub.database import Base, table_of
 
 WRITERS_LOCK = 0x6875_6201
 """The advisory lock under which PostgreSQL numbers the writers."""
@@ -106,7 +106,10 @@ def _drop_function(_table: Table, connection: Connection, **_: object) -> None:
 
 def add_events(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
     """Appends rows, in one statement."""
-    session.execute(insert(AuditEventRow), rows)
+    session.execute(_ADD_EVENT, list(rows))
+
+
+_ADD_EVENT = insert(table_of(AuditEventRow))
 
 
 def lock_writers(session: Session) -> None:

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from hub.decisions.keytext import key_text
     from hub.decisions.log.log import DecisionLog
     from hub.decisions.receipts import history, receipt
-    from hub.decisions.standing.snapshot import Prepared, View
+    from hub.decisions.standing.snapshot import Prepared, Snapshot, View
     from hub.decisions.standing.standing import Standing
 
 __all__ = [
@@ -62,6 +62,7 @@ __all__ = [
     "Receipt",
     "Segment",
     "SegmentFacts",
+    "Snapshot",
     "Standing",
     "View",
     "drop",
@@ -80,6 +81,7 @@ __getattr__ = deferred(
     {
         "DecisionLog": "hub.decisions.log.log",
         "Prepared": "hub.decisions.standing.snapshot",
+        "Snapshot": "hub.decisions.standing.snapshot",
         "Standing": "hub.decisions.standing.standing",
         "View": "hub.decisions.standing.snapshot",
         "drop": "hub.decisions.holds",

@@ -5,11 +5,15 @@ Blocks are cut by it, rows laid over them are found by it, and a hash of it reme
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import polars as pl
 
 from hub.decisions.types import DecisionError
 
 END = "\x00\x00"
+FEW = 16
+"""Keys up to which their texts are made one by one, which takes less than to set polars going."""
 
 
 def key_text(keys: pl.Series) -> pl.Series:
@@ -17,6 +21,8 @@ def key_text(keys: pl.Series) -> pl.Series:
     if not isinstance(keys.dtype, pl.Struct):
         raise DecisionError("keys must be a struct of the key's fields")
     named = [(each.name, each.dtype) for each in keys.dtype.fields]
+    if len(keys) <= FEW and all(dtype in _PLAIN for _, dtype in named):
+        return pl.Series("text", [_plain_text(key) for key in keys.to_list()], pl.String())
     parts = [_ordered(pl.col("key").struct.field(name), dtype) for name, dtype in named]
     # Only a text that another part follows needs an end that sorts below whatever could stand in its place.
     ended = [
@@ -24,6 +30,23 @@ def key_text(keys: pl.Series) -> pl.Series:
         for part, (_, dtype) in zip(parts[:-1], named[:-1], strict=True)
     ]
     return keys.alias("key").to_frame().select(pl.concat_str([*ended, parts[-1]]).alias("text")).to_series()
+
+
+_PLAIN = (pl.String, pl.Int64, pl.Int32)
+
+
+def _plain_text(key: Mapping[str, str | int | None] | None) -> str | None:
+    """The same of one key of texts and whole numbers."""
+    if key is None or None in key.values():
+        return None
+    *before, last = key.values()
+    ended = [each.replace("\x00", "\x00\x01") + END if isinstance(each, str) else _number(each) for each in before]
+    return "".join(ended) + (last if isinstance(last, str) else _number(last))
+
+
+def _number(value: int | None) -> str:
+    assert value is not None
+    return f"0{value + 2**63:020d}" if value < 0 else f"1{value:020d}"
 
 
 def _ordered(value: pl.Expr, dtype: object) -> pl.Expr:

@@ -6,10 +6,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ForeignKey, Index, String, Text, case, cast, delete, func, select, update
+from sqlalchemy import ForeignKey, Index, String, Text, case, cast, delete, func, insert, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from hub.database import Base, JsonDocument, insert_into
+from hub.database import Base, JsonDocument, insert_into, table_of
 from hub.decisions.types import Segment, SegmentFacts, SegmentFile
 
 IN_LIMIT = 500
@@ -134,48 +134,53 @@ def add_segment(session: Session, segment: Segment) -> None:
     """Catalogues a segment and its file."""
     file = segment.file
     assert file is not None
-    session.add(_file_row(file, segment.facts.mapping))
-    session.flush()
+    # Statements that are made once, not rows that a session keeps: a request waits for them.
+    session.execute(_ADD_FILE, _file_values(file, segment.facts.mapping))
     if file.content is not None:
-        session.add(DecisionBytesRow(file_id=file.id, content=file.content))
+        session.execute(_ADD_BYTES, {"file_id": file.id, "content": file.content})
     facts = segment.facts
-    session.add(
-        SegmentRow(
-            id=segment.id,
-            file_id=file.id,
-            mapping=facts.mapping,
-            version=facts.version,
-            model=facts.model,
-            model_version=facts.model_version,
-            model_digest=facts.model_digest,
-            run=facts.run,
-            slice=facts.slice,
-            page=facts.page,
-            at=facts.at,
-            rows=segment.rows,
-            counts=dict(segment.counts),
-            results=dict(segment.results),
-            root=segment.root,
-            columns=[list(each) for each in segment.columns],
-            erased=segment.erased,
-            size=segment.size,
-            created_at=segment.created_at,
-        )
+    session.execute(
+        _ADD_SEGMENT,
+        {
+            "id": segment.id,
+            "file_id": file.id,
+            "mapping": facts.mapping,
+            "version": facts.version,
+            "model": facts.model,
+            "model_version": facts.model_version,
+            "model_digest": facts.model_digest,
+            "run": facts.run,
+            "slice": facts.slice,
+            "page": facts.page,
+            "at": facts.at,
+            "rows": segment.rows,
+            "counts": dict(segment.counts),
+            "results": dict(segment.results),
+            "root": segment.root,
+            "columns": [list(each) for each in segment.columns],
+            "erased": segment.erased,
+            "size": segment.size,
+            "created_at": segment.created_at,
+        },
     )
-    session.flush()
 
 
-def _file_row(file: SegmentFile, mapping: str) -> DecisionFileRow:
-    return DecisionFileRow(
-        id=file.id,
-        mapping=mapping,
-        path=file.path,
-        key=file.key,
-        bounds=file.bounds,
-        size=file.size,
-        rows=file.rows,
-        segments=file.segments,
-    )
+_ADD_FILE, _ADD_BYTES, _ADD_SEGMENT = (
+    insert(table_of(each)) for each in (DecisionFileRow, DecisionBytesRow, SegmentRow)
+)
+
+
+def _file_values(file: SegmentFile, mapping: str) -> dict[str, object]:
+    return {
+        "id": file.id,
+        "mapping": mapping,
+        "path": file.path,
+        "key": file.key,
+        "bounds": file.bounds,
+        "size": file.size,
+        "rows": file.rows,
+        "segments": file.segments,
+    }
 
 
 def find_segment(session: Session, segment_id: int) -> Segment | None:
@@ -339,8 +344,7 @@ def count_erased(session: Session, segment_id: int, erased: int) -> None:
 
 def join_files(session: Session, file: SegmentFile, mapping: str, old: Sequence[int]) -> None:
     """Puts one file in place of several."""
-    session.add(_file_row(file, mapping))
-    session.flush()
+    session.execute(_ADD_FILE, _file_values(file, mapping))
     session.execute(update(SegmentRow).where(SegmentRow.file_id.in_(old)).values(file_id=file.id))
     session.execute(delete(DecisionBytesRow).where(DecisionBytesRow.file_id.in_(old)))
     session.execute(delete(DecisionFileRow).where(DecisionFileRow.id.in_(old)))
@@ -380,8 +384,9 @@ def read_head(session: Session, mapping: str) -> tuple[int, int]:
 def advance_head(session: Session, mapping: str) -> tuple[int, int]:
     """Takes the standing's lock until the transaction ends, and its next number; answers (number, epoch)."""
     insert = insert_into(session, StandingHeadRow).values(mapping=mapping, seq=1, epoch=0)
-    session.execute(insert.on_conflict_do_update(index_elements=["mapping"], set_={"seq": StandingHeadRow.seq + 1}))
-    return read_head(session, mapping)
+    advance = insert.on_conflict_do_update(index_elements=["mapping"], set_={"seq": StandingHeadRow.seq + 1})
+    seq, epoch = session.execute(advance.returning(StandingHeadRow.seq, StandingHeadRow.epoch)).one()
+    return seq, epoch
 
 
 def list_blocks(session: Session, mapping: str, after: int) -> list[StandingBlockRow]:

@@ -38,7 +38,7 @@ def preview(hub: Installation, text: str, actor: Actor, limit: int = 10) -> Answ
         now = hub.database.now(session)
     trip = Trip(hub, _passing_run(compiled, now, str(actor)), compiled)
     with trip.travelling():
-        rows = trip.decide(trip.feature(trip.first_page(limit)))
+        rows = trip.decide(trip.feature(trip.first_page(limit))).decisions
     hub.mappings.note_preview(text, actor, {"records": rows.height})
     return Answer(rows, compiled, rows["_key"])
 
@@ -140,16 +140,20 @@ class Scoring:
 
     def _late(self, request: Request) -> None:
         """The fallback's answer, unless the model's is being stored."""
-        if not request.take():
-            return
-        log.warning("deadline passed", mapping=request.mapping, featured=request.featured is not None)
         try:
             # A trip of its own: the late one may still be at work in the other thread.
             trip = self._trip(request.mapping)
-            if request.keys or request.check(trip.compiled):
-                answer_late(trip, request)
+            if request.overdue(trip.compiled):
+                if request.take() and (request.keys or request.check(trip.compiled)):
+                    log.warning("deadline passed", mapping=request.mapping, featured=request.featured is not None)
+                    answer_late(trip, request)
+                return
+            # It was bound by a version that is published no more.
+            request.bound = False
+            self._bound(request, trip)
         except Exception as error:  # noqa: BLE001  (told to the caller)
-            request.fail(error)
+            if request.take() or not request.held:
+                request.fail(error)
 
     def _trip(self, mapping: str) -> Trip:
         """As things stand now, at this moment. PausedMappingError, UnknownMappingError."""

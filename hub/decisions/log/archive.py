@@ -26,6 +26,8 @@ from hub.sdk import Clock
 
 COMPACT_CHUNK = 2_048
 """Rows of one chunk of a compacted file: what is decrypted to read one decision."""
+BRIEF_ROWS = 64
+"""Rows up to which a file in the database is no Parquet."""
 OPEN_FILES = 8
 MOST_INSIDE = 262_144
 """Bytes up to which a file may be kept in the database."""
@@ -52,7 +54,8 @@ class Archive:
         data_key = os.urandom(32)
         many = segments > 1
         chunk_rows, order = (COMPACT_CHUNK, ORDER) if many else (CHUNK_ROWS, "")
-        content = pack(rows, data_key, file_id, chunk_rows=chunk_rows, order=order)
+        brief = inside and rows.height <= BRIEF_ROWS
+        content = pack(rows, data_key, file_id, chunk_rows=chunk_rows, order=order, brief=brief)
         inside = inside and len(content) <= MOST_INSIDE
         place = INSIDE if inside else f"{self._clock.now():%Y/%m/%d}/"
         path = f"{place}{file_id:016x}-{secrets.token_hex(4)}.seg"

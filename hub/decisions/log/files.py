@@ -21,6 +21,8 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hub.decisions.types import IntegrityError
 from hub.faults import around
 
+PARQUET = b"PAR1"
+"""How Parquet begins."""
 MAGIC = b"HUBSEG1\n"
 FOOTER = 2**63
 CHUNK_ROWS = 16_384
@@ -37,13 +39,18 @@ class Chunk:
     high: str = ""
 
 
-def pack(frame: pl.DataFrame, key: bytes, file_id: int, *, chunk_rows: int = CHUNK_ROWS, order: str = "") -> bytes:
-    """The bytes of a file with these rows; `order` names the column of key texts by which they are sorted, if any."""
+def pack(
+    frame: pl.DataFrame, key: bytes, file_id: int, *, chunk_rows: int = CHUNK_ROWS, order: str = "", brief: bool = False
+) -> bytes:
+    """The bytes of a file with these rows; `order` names the column of key texts by which they are sorted, if any.
+
+    The chunks of a `brief` file are Arrow streams: for a row or some that takes a thirtieth of the time of Parquet.
+    """
     cipher = AESGCM(key)
     parts, chunks, offset = [MAGIC], [], len(MAGIC)
     for number, start in enumerate(range(0, max(frame.height, 1), chunk_rows)):
         rows = frame.slice(start, chunk_rows)
-        body = cipher.encrypt(_nonce(number), _parquet(rows), _bound(file_id, number))
+        body = cipher.encrypt(_nonce(number), _stream(rows) if brief else _parquet(rows), _bound(file_id, number))
         ends = (rows[order][0], rows[order][-1]) if order else ("", "")
         chunks.append(Chunk(offset, len(body), rows.height, *ends))
         parts.append(body)
@@ -65,18 +72,24 @@ class OpenFile:
 
     def read(self, number: int, columns: Sequence[str] | None = None) -> pl.DataFrame:
         """The rows of one chunk, all columns or those named."""
-        return pl.read_parquet(io.BytesIO(self.plain(number)), columns=None if columns is None else list(columns))
+        plain, wanted = self.plain(number), None if columns is None else list(columns)
+        if plain.startswith(PARQUET):
+            return pl.read_parquet(io.BytesIO(plain), columns=wanted)
+        return pl.read_ipc_stream(io.BytesIO(plain), columns=wanted)
 
     def rows(self, number: int, start: int, count: int) -> pl.DataFrame:
         """Some neighbouring rows of one chunk."""
-        return pl.scan_parquet(io.BytesIO(self.plain(number))).slice(start, count).collect()
+        plain = self.plain(number)
+        if plain.startswith(PARQUET):
+            return pl.scan_parquet(io.BytesIO(plain)).slice(start, count).collect()
+        return pl.read_ipc_stream(io.BytesIO(plain)).slice(start, count)
 
     def all(self, columns: Sequence[str] | None = None) -> pl.DataFrame:
         """Every row, in order."""
         return pl.concat([self.read(number, columns) for number in range(len(self.chunks))], rechunk=True)
 
     def plain(self, number: int) -> bytes:
-        """The Parquet bytes of one chunk."""
+        """The bytes of one chunk, Parquet or an Arrow stream."""
         chunk = self.chunks[number]
         with self._reading() as file:
             file.seek(chunk.offset)
@@ -144,6 +157,12 @@ def _sync(folder: Path) -> None:
 def _parquet(rows: pl.DataFrame) -> bytes:
     buffer = io.BytesIO()
     rows.write_parquet(buffer, compression="zstd", compression_level=1, statistics=False)
+    return buffer.getvalue()
+
+
+def _stream(rows: pl.DataFrame) -> bytes:
+    buffer = io.BytesIO()
+    rows.write_ipc_stream(buffer)
     return buffer.getvalue()
 
 

@@ -69,7 +69,8 @@ class DecisionLog:
         segment_id = self._ids.next()
         columns = columns_of(rows)
         salts = os.urandom(merkle.SALT_BYTES * rows.height)
-        stored = rows.with_columns(binary(SALT, salts, merkle.SALT_BYTES), pl.lit(None, pl.Binary).alias(LEAF))
+        blank = pl.Series(LEAF, [None], dtype=pl.Binary).new_from_index(0, rows.height)
+        stored = rows.hstack([binary(SALT, salts, merkle.SALT_BYTES), blank])
         if inside:
             file = self._archive.store(segment_id, stored, inside=True)
             root = merkle.segment_root(head(segment_id, facts, columns), leaves(rows, salts))

@@ -20,6 +20,7 @@ from hub.decisions.types import (
 )
 
 SALT, LEAF, SEGMENT, ROW, ORDER = "_salt", "_leaf", "_segment", "_row", "_order"
+FEW = 16
 OWN = frozenset({SALT, LEAF, SEGMENT, ROW, ORDER})
 
 FIXED: Mapping[str, pl.DataType] = {
@@ -51,16 +52,17 @@ def normal(frame: pl.DataFrame) -> pl.DataFrame:
         raise DecisionError(f"the column {min(reserved)} belongs to the log")
     if not isinstance(frame.schema[KEY], pl.Struct):
         raise DecisionError(f"the column {KEY} must be a struct of the key's fields")
-    strange = set(frame[STATE].unique().to_list()) - DECISION_STATES
+    strange = set(frame[STATE].unique().to_list() if frame.height > FEW else frame[STATE].to_list()) - DECISION_STATES
     if strange:
         raise DecisionError(
             f"{min(map(str, strange))} is no state of a decision; use {', '.join(sorted(DECISION_STATES))}"
         )
-    casts = [pl.col(name).cast(dtype) for name, dtype in FIXED.items()]
-    if isinstance(frame.schema[TARGET], pl.Null):
-        casts.append(pl.col(TARGET).cast(frame.schema[KEY]))
-    casts += [pl.col(name).cast(pl.String) for name, dtype in frame.schema.items() if _is_category(dtype)]
-    return frame.with_columns(casts)
+    schema = frame.schema
+    wanted = {**FIXED, **{name: pl.String() for name, dtype in schema.items() if _is_category(dtype)}}
+    if isinstance(schema[TARGET], pl.Null):
+        wanted[TARGET] = schema[KEY]
+    casts = [pl.col(name).cast(dtype) for name, dtype in wanted.items() if schema[name] != dtype]
+    return frame.with_columns(casts) if casts else frame
 
 
 def _is_category(dtype: pl.DataType) -> bool:
@@ -68,7 +70,7 @@ def _is_category(dtype: pl.DataType) -> bool:
 
 
 def counts(states: pl.Series) -> dict[str, int]:
-    counted = states.drop_nulls().value_counts(name="count")
+    counted = (states.drop_nulls() if states.null_count() else states).value_counts(name="count")
     return dict(sorted(zip(counted.to_series(0).to_list(), counted["count"].to_list(), strict=True)))
 
 
@@ -77,10 +79,13 @@ def bounds(rows: pl.DataFrame) -> list[str]:
     if ORDER in rows.columns:
         texts = rows[ORDER].drop_nulls()
     else:
-        keys = rows.select(KEY).filter(pl.col(KEY).is_not_null()).unnest(KEY)
-        if keys.width == 1:
-            keys = pl.concat([keys.select(pl.all().min()), keys.select(pl.all().max())])
-        texts = key_text(keys.to_struct(KEY)).drop_nulls()
+        whole = rows[KEY]
+        keys = (whole.drop_nulls() if whole.null_count() else whole).struct.unnest()
+        if keys.width == 1 and keys.height > 1:
+            only = keys.to_series()
+            keys = pl.DataFrame({only.name: [only.min(), only.max()]}, schema=keys.schema)
+        texts = key_text(keys.to_struct(KEY))
+        texts = texts.drop_nulls() if texts.null_count() else texts
     return ["", ""] if texts.is_empty() else [str(texts.min()), str(texts.max())]
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cached_property
+from typing import TypeAlias
 
 import polars as pl
 
@@ -46,6 +49,22 @@ class Snapshot:
     over: tuple[Over, ...] = ()
     lows: tuple[str, ...] = ()
 
+    @cached_property
+    def tops(self) -> dict[str, Top]:
+        """By key text the newest row laid over; made where single keys are looked for."""
+        return _topped({}, self.over)
+
+    def then(self, seq: int, over: Sequence[Over], *, instead: bool = False) -> Snapshot:
+        """This standing after a change that laid rows over the blocks, `instead` of all that lay there before."""
+        after = replace(self, seq=seq, over=tuple(over) if instead else (*self.over, *over))
+        if "tops" in self.__dict__ and not instead:
+            after.__dict__["tops"] = _topped(self.tops, over)
+        return after
+
+    def place(self, text: str) -> int:
+        """The block in whose range a key lies."""
+        return max(bisect_right(self.lows, text) - 1, 0)
+
     def high(self, at: int) -> str | None:
         """Where the block at that place ends: the next one's first key text."""
         return self.lows[at + 1] if at + 1 < len(self.lows) else None
@@ -62,6 +81,17 @@ class Snapshot:
             if each.seq > block.seq and not missed:
                 found.append(blocks.between(each.rows, start, end))
         return [each for each in found if not each.is_empty()]
+
+
+Top: TypeAlias = tuple[int, pl.DataFrame, int]
+"""A row laid over: the change that laid it, and where it is."""
+
+
+def _topped(below: dict[str, Top], over: Sequence[Over]) -> dict[str, Top]:
+    tops = dict(below)
+    for each in over:
+        tops.update({text: (each.seq, each.rows, row) for row, text in enumerate(each.rows[TEXT].to_list())})
+    return tops
 
 
 @dataclass(frozen=True)
@@ -125,4 +155,6 @@ def places_of(snapshot: Snapshot, texts: pl.Series) -> list[int]:
     """The blocks in whose range the keys lie, in order."""
     if not snapshot.blocks or texts.is_empty():
         return []
+    if len(snapshot.blocks) == 1:
+        return [0]
     return place_of_each(snapshot, texts).unique().sort().to_list()

@@ -87,11 +87,7 @@ class Standing:
         """
         texts = key_text(keys if isinstance(keys, pl.Series) else keys.to_struct(KEY))
         snapshot, rows = self._seen(mapping, lambda session, now: self._matching(session, now, texts))
-        found = blocks.stacked(rows)
-        aligned = (
-            texts.alias(TEXT).to_frame().join(found.select(pl.exclude(KEY)), on=TEXT, how="left", maintain_order="left")
-        )
-        return View(mapping, blocks.nested(aligned, fields), snapshot)
+        return View(mapping, blocks.nested(blocks.aligned(texts, rows), fields), snapshot)
 
     def due(
         self, mapping: str, now: datetime, fields: Mapping[str, pl.DataType] | None = None
@@ -166,15 +162,17 @@ class Standing:
             except _MovedError:
                 return Prepared(view.snapshot, rows)
 
-    def put(self, session: Session, view: View, updates: pl.DataFrame | Prepared | None) -> None:
+    def put(self, session: Session, view: View, updates: pl.DataFrame | Prepared | None) -> Snapshot | None:
         """Stores how records stand now, in the caller's transaction; later calls wait for its end, so call it late.
+
+        Answers the standing as it is with that, for `keep`; None where it has to be read.
 
         `updates` has `_key` (or the key's columns) and all standing columns, or is what `prepare` made of them; records
         not in it stay as they are. What others changed since the view was made is kept, record by record.
         """
         plan = self.prepare(view, updates) if isinstance(updates, pl.DataFrame) else updates
         if plan is None:
-            return
+            return None
         seq, epoch = store.advance_head(session, view.mapping)
         if (seq, epoch) != (plan.snapshot.seq + 1, plan.snapshot.epoch) or is_blank(plan):
             current = self._synced(session, plan.snapshot)
@@ -184,7 +182,17 @@ class Standing:
                 known = at >= 0 and number == 0
                 block_id = plan.snapshot.blocks[at].id if known else secrets.randbits(62)
                 self._write_block(session, view.mapping, (block_id, low), rows, content, seq)
-        self._lay_over(session, plan, seq)
+        after = self._lay_over(session, plan, seq)
+        return None if plan.rewrites or plan.snapshot.seq != seq - 1 else after
+
+    def keep(self, snapshot: Snapshot | None) -> None:
+        """Remembers what `put` answered, once its transaction is committed: the next look need not read it again."""
+        if snapshot is None:
+            return
+        with self._lock:
+            kept = self._snapshots.get(snapshot.mapping)
+            if kept is None or (kept.epoch, kept.seq) < (snapshot.epoch, snapshot.seq):
+                self._snapshots[snapshot.mapping] = snapshot
 
     def remove(self, session: Session, mapping: str, keys: pl.Series) -> int:
         """Forgets records and takes their values out of every block; answers how many there were."""
@@ -261,13 +269,14 @@ class Standing:
         plan.over = blocks.stacked(over) if over else None
         return plan
 
-    def _lay_over(self, session: Session, plan: Prepared, seq: int) -> None:
-        if len(plan.snapshot.over) >= OVER_COUNT or (plan.snapshot.over and plan.rewrites and seq % TIDY_EVERY == 0):
-            self._gather(session, plan, seq)
-        elif plan.over is not None:
-            self._write_over(session, plan.snapshot.mapping, plan.over, seq)
+    def _lay_over(self, session: Session, plan: Prepared, seq: int) -> Snapshot:
+        snapshot = plan.snapshot
+        if len(snapshot.over) >= OVER_COUNT or (snapshot.over and plan.rewrites and seq % TIDY_EVERY == 0):
+            return self._gather(session, plan, seq)
+        over = [] if plan.over is None else [self._write_over(session, snapshot.mapping, plan.over, seq)]
+        return snapshot.then(seq, over)
 
-    def _gather(self, session: Session, plan: Prepared, seq: int) -> None:
+    def _gather(self, session: Session, plan: Prepared, seq: int) -> Snapshot:
         """Puts one in place of all that was laid over, leaving out what a block has taken in."""
         snapshot = plan.snapshot
         written = pl.Series(
@@ -281,13 +290,15 @@ class Standing:
         store.drop_rows(session, snapshot.mapping, [each.seq for each in snapshot.over])
         if plan.over is not None:
             kept.append(plan.over)
-        if kept:
-            self._write_over(session, snapshot.mapping, blocks.laid_over(blocks.empty(), kept), seq)
+        rows = blocks.laid_over(blocks.empty(), kept)
+        over = [self._write_over(session, snapshot.mapping, rows, seq)] if kept else []
+        return snapshot.then(seq, over, instead=True)
 
-    def _write_over(self, session: Session, mapping: str, rows: pl.DataFrame, seq: int) -> None:
+    def _write_over(self, session: Session, mapping: str, rows: pl.DataFrame, seq: int) -> Over:
         sealed = self._keys.seal(blocks.packed(rows), _identity("standing_row", mapping, seq))
         named = {"mapping": mapping, "seq": seq, "rows": rows.height, "due": rows["due"].min(), "sealed": sealed}
         store.write_rows(session, named)
+        return Over(seq, rows, rows[TEXT][0], rows[TEXT][-1])
 
     def _write_block(
         self, session: Session, mapping: str, place: tuple[int, str], rows: pl.DataFrame, content: bytes, seq: int
@@ -345,16 +356,20 @@ class Standing:
 
     def _matching(self, session: Session, snapshot: Snapshot, texts: pl.Series) -> list[pl.DataFrame]:
         """Rows of the touched blocks; only those of the keys where these are few."""
-        places = places_of(snapshot, texts)
         if len(texts) > FEW_KEYS:
-            return self._rows(session, snapshot, places)
-        wanted = pl.col(TEXT).is_in(texts.implode())
-        first, last = str(texts.min()), str(texts.max())
-        found = []
-        for at, rows in zip(places, self._plain(session, snapshot, places), strict=True):
-            newer = [each.filter(wanted) for each in snapshot.newer(at, first, last)]
-            found.append(blocks.laid_over(rows.filter(wanted), newer))
-        return found
+            return self._rows(session, snapshot, places_of(snapshot, texts))
+        found, below = [], dict[int, list[str]]()
+        for text in dict.fromkeys(texts.to_list()):
+            at = snapshot.place(text)
+            top = snapshot.tops.get(text)
+            if not snapshot.blocks:
+                continue
+            if top is not None and top[0] > snapshot.blocks[at].seq:
+                found.append(top[1].slice(top[2], 1))
+            else:
+                below.setdefault(at, []).append(text)
+        plain = self._plain(session, snapshot, list(below))
+        return [*found, *(blocks.picked(rows, wanted) for rows, wanted in zip(plain, below.values(), strict=True))]
 
     def _rows(self, session: Session, snapshot: Snapshot, places: Sequence[int]) -> list[pl.DataFrame]:
         """The rows of blocks with what is laid over them."""
@@ -391,10 +406,7 @@ class Standing:
         if store.read_head(session, mapping) == (known.seq, known.epoch):
             return known
         fresh = self._synced(session, known)
-        with self._lock:
-            kept = self._snapshots.get(mapping)
-            if kept is None or (kept.epoch, kept.seq) < (fresh.epoch, fresh.seq):
-                self._snapshots[mapping] = fresh
+        self.keep(fresh)
         return fresh
 
     def _synced(self, session: Session, known: Snapshot) -> Snapshot:

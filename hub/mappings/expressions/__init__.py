@@ -14,7 +14,7 @@ from hub.mappings.expressions.aggregates import (
     compile_order,
 )
 from hub.mappings.expressions.checking import compile_expression
-from hub.mappings.expressions.evaluation import Prepared, evaluate, prepare
+from hub.mappings.expressions.evaluation import Prepared, chosen, evaluate, prepare
 from hub.mappings.expressions.functions import REGISTRY, Function
 from hub.mappings.expressions.pushdown import to_filter
 from hub.mappings.expressions.types import (
@@ -46,6 +46,7 @@ __all__ = [
     "Prepared",
     "Pushdown",
     "ValueType",
+    "chosen",
     "compile_aggregate",
     "compile_expression",
     "compile_order",

@@ -329,13 +329,18 @@ def _moment(now: datetime, height: int) -> pl.Series:
 def _layered(frame: pl.DataFrame, layers: Sequence[Sequence[pl.Expr]]) -> pl.DataFrame:
     lazy = frame.lazy()
     for layer in layers:
-        lazy = lazy.with_columns(layer)
+        lazy = lazy.with_columns_seq(layer) if frame.height < _FEW_ROWS else lazy.with_columns(layer)
     return lazy.collect(optimizations=_MANY if frame.height >= _FEW_ROWS else _LITTLE)
+
+
+def chosen(frame: pl.DataFrame, wanted: Sequence[pl.Expr]) -> pl.DataFrame:
+    """`frame.select(wanted)`: for few rows in this thread, since to wake others takes longer than the work."""
+    return frame.select_seq(wanted) if frame.height < _FEW_ROWS else frame.select(wanted)
 
 
 def _compute(frame: pl.DataFrame, wanted: Sequence[pl.Expr]) -> pl.DataFrame:
     few = frame.height < _FEW_ROWS
-    out = frame.select(wanted) if few else frame.lazy().select(wanted).collect(optimizations=_MANY)
+    out = frame.select_seq(wanted) if few else frame.lazy().select(wanted).collect(optimizations=_MANY)
     if out.height == frame.height or not out.width:
         return out
     # Expressions of literals only make one row: they get the height of the frame.

@@ -20,6 +20,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from hub.mappings.pipeline.canonical_few import few_rows
+
 Bytes = NDArray[np.uint8]
 
 NULL = "n;"
@@ -58,6 +60,11 @@ _KINDS: dict[type[pl.DataType], str] = {
 
 def canonical_rows(frame: pl.DataFrame, columns: Sequence[str], prefix: Sequence[Bytes] = ()) -> list[bytes]:
     """The bytes of each row over the named columns, in the order given; `prefix` (each rows by width) stands before."""
+    if frame.height < FEW:
+        starts = [b"".join(each[at].tobytes() for each in prefix) for at in range(frame.height)]
+        rows = few_rows(frame, columns, starts)
+        if rows is not None:
+            return rows
     # polars 2.1 panics in list.eval on a list of structs that lies in several chunks, as a concatenation leaves it.
     frame = frame.rechunk()
     plan, schema = _Plan(), frame.schema

@@ -8,7 +8,7 @@ from typing import Any
 
 import polars as pl
 
-from hub.mappings.expressions import REASONS, Expression, Prepared, prepare
+from hub.mappings.expressions import REASONS, Expression, Prepared, chosen, prepare
 from hub.mappings.pipeline.expectations import FEW
 from hub.mappings.pipeline.intake import REASON, STATE, TARGET, target_fields, with_reasons
 from hub.mappings.pipeline.outcome import BECAUSE, SET, WITH, Facts, Targets, late
@@ -36,6 +36,8 @@ class Passengers:
 
         `reasons` is aligned with `decided`: lists of {feature, effect}, best first.
         """
+        if not self._groups:
+            return decided[[STATE, REASON]]
         listed = pl.lit(None, dtype=_NO_REASONS) if reasons is None else pl.lit(listed_reasons(reasons, self._titles))
         frame = decided.with_columns(listed.alias(REASONS), pl.col(BECAUSE).alias("because"), *facts.columns())
         found = decided[[STATE, REASON]]
@@ -166,7 +168,8 @@ class Writes:
         states = decided[STATE] if passengers is None else passengers[STATE]
         if not (states == READY).all():
             raise ValueError("only records that are ready become changes")
-        values = decided if passengers is None else decided.hstack(passengers.drop(STATE, REASON))
+        late = [] if passengers is None else [name for name in passengers.columns if name not in (STATE, REASON)]
+        values = decided if passengers is None or not late else decided.hstack(passengers[late])
         compiled = self._compiled
         key, version = (KEY, pl.col(VERSION)) if compiled.in_place else (TARGET, pl.lit(None, dtype=pl.String))
         columns = [
@@ -177,7 +180,7 @@ class Writes:
             *(pl.col((SET if name in compiled.set else WITH) + name).alias(name) for name in self._fields),
         ]
         write = compiled.document.write
-        return Changes(compiled.target.name, write.mode, self._fields, values.select(columns))
+        return Changes(compiled.target.name, write.mode, self._fields, chosen(values, columns))
 
     def clearing(self, keys: pl.Series, before: pl.Series | None = None) -> Changes:
         """Changes that empty every field this mapping writes: for a score that expired or a record that left.

@@ -8,7 +8,7 @@ from datetime import datetime
 
 import polars as pl
 
-from hub.mappings.expressions import Expression, Prepared, prepare
+from hub.mappings.expressions import Expression, Prepared, chosen, prepare
 from hub.mappings.pipeline.expectations import Rules
 from hub.mappings.pipeline.fit import fit
 from hub.mappings.types import INVALID, READY, Compiled
@@ -69,7 +69,8 @@ class Intake:
             judged = self._where.evaluate(page, now=now)
             wanted, errors = judged.values.to_series(), judged.errors
         if _plain(page, wanted, errors):
-            return Admitted(page.with_columns(_ALL_READY), page.select(OUTSIDE).clear())
+            ready = [one.new_from_index(0, page.height) for one in _ALL_READY] if page.height else _NONE_READY
+            return Admitted(page.hstack(ready), page[list(OUTSIDE)].clear())
         reason = pl.col(BROKEN) if errors is None else pl.coalesce(BROKEN, pl.lit(errors))
         chosen = pl.lit(value=True) if wanted is None else pl.lit(wanted).fill_null(value=False)
         due = (~pl.col(DELETED)).fill_null(value=True) & (chosen | reason.is_not_null())
@@ -78,7 +79,8 @@ class Intake:
         return Admitted(whole.filter("_due").drop("_due"), whole.filter(~pl.col("_due")).select(OUTSIDE))
 
 
-_ALL_READY = (pl.lit(READY).alias(STATE), pl.lit(None, dtype=pl.String).alias(REASON))
+_ALL_READY = [pl.Series(STATE, [READY]), pl.Series(REASON, [None], dtype=pl.String)]
+_NONE_READY = [each.clear() for each in _ALL_READY]
 
 
 def _plain(page: pl.DataFrame, wanted: pl.Series | None, errors: pl.Series | None) -> bool:
@@ -113,8 +115,8 @@ class Featuring:
     def features(self, frame: pl.DataFrame, now: datetime) -> pl.DataFrame:
         """`_key _version _before _state _reason`, the features and, where another record is written, `_target`."""
         evaluated = self._prepared.evaluate(frame, now=now)
-        values = evaluated.values.select(self._shown)
-        found = with_reasons(frame.select(self._beside), evaluated.errors)
+        values = chosen(evaluated.values, self._shown)
+        found = with_reasons(chosen(frame, self._beside), evaluated.errors)
         if self._misfit is not None:
             found = with_reasons(found, evaluated.values.select(self._misfit.alias("misfit")).to_series())
         return self._judged(found.hstack(values))

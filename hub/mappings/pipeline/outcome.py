@@ -6,9 +6,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+import numpy as np
 import polars as pl
 
-from hub.mappings.expressions import Expression, prepare
+from hub.mappings.expressions import Expression, chosen, prepare
 from hub.mappings.pipeline.fit import fit
 from hub.mappings.pipeline.intake import marked, with_reasons
 from hub.mappings.types import HELD, WRITTEN_NAMES, Compiled
@@ -69,7 +70,7 @@ class Targets:
 
     def fitted(self, values: pl.DataFrame) -> tuple[pl.DataFrame, pl.Series]:
         """The columns `<prefix><field>`, and the first reason per row. Reasons are looked for only if there is one."""
-        quick = values.select(*self._converted, self._any)
+        quick = chosen(values, [*self._converted, self._any])
         if not quick[_MISFIT].any():
             return quick[self._names], nothing(_MISFIT, quick.height)
         whole = values.select(*self._values, self._reason)
@@ -136,8 +137,9 @@ class Decisions:
     def _refused(self, frame: pl.DataFrame) -> pl.DataFrame:
         for name, kind in self._answers.items():
             answer = frame[name]
-            fine = answer.is_finite() if kind is FieldType.REAL else answer.is_not_null()
-            if not fine.all(ignore_nulls=False):
+            plain = answer.null_count() == 0 and (kind is not FieldType.REAL or np.isfinite(answer.to_numpy()).all())
+            if not plain:
+                fine = answer.is_finite() if kind is FieldType.REAL else answer.is_not_null()
                 why = NO_NUMBER if kind is FieldType.REAL else NO_LABEL
                 answered = pl.lit(fine.fill_null(value=False))
                 frame = frame.with_columns(marked(pl.when(~answered).then(pl.lit(why))))

@@ -4,17 +4,17 @@ from hub.runs.pages.inline import Columns, checked, framed, inline, keys_of
 from hub.runs.pages.judging import Featured, Judged
 from hub.runs.pages.loading import Load
 from hub.runs.pages.staging import score_page, set_aside
-from hub.runs.pages.trip import Hashes, Intent, LimitError, Remembering, Told, Trip, open_trip
+from hub.runs.pages.trip import Concluded, Hashes, Intent, LimitError, Told, Trip, open_trip
 
 __all__ = [
     "Columns",
+    "Concluded",
     "Featured",
     "Hashes",
     "Intent",
     "Judged",
     "LimitError",
     "Load",
-    "Remembering",
     "Told",
     "Trip",
     "checked",

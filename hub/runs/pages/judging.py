@@ -8,10 +8,11 @@ from datetime import datetime
 
 import polars as pl
 
-from hub.decisions import HELD, INVALID, LEFT, PARKED, PLANNED, RELEASED, UNCHANGED, Standing
+from hub.decisions import HELD, INVALID, LEFT, PARKED, PLANNED, RELEASED, UNCHANGED, Standing, View
 from hub.faults import reach
 from hub.mappings import READY, Compiled, CompiledLookup, Facts, Pipeline
 from hub.models import Scorer
+from hub.runs.pages.columns import constant, put, renamed, split
 from hub.runs.pages.loading import Load
 from hub.runs.types import Counts
 
@@ -43,10 +44,12 @@ def completed(decisions: pl.DataFrame, compiled: Compiled) -> pl.DataFrame:
         ("before.", {**compiled.set, **compiled.with_}),
     ):
         wanted |= {f"{prefix}{name}": compiled.target.by_name[name].dtype for name in names}
-    missing = [pl.lit(None, dtype).alias(name) for name, dtype in wanted.items() if name not in decisions.columns]
-    return decisions.with_columns(missing).with_columns(
-        pl.col(name).cast(dtype) for name, dtype in wanted.items() if decisions.schema.get(name) == pl.Null
-    )
+    schema, height = decisions.schema, decisions.height
+    empty = [name for name, dtype in wanted.items() if schema.get(name, _NULL) == _NULL and dtype != _NULL]
+    return put(decisions, *(constant(name, None, wanted[name], height) for name in empty)) if empty else decisions
+
+
+_NULL = pl.Null()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +68,16 @@ class Featured:
 
 @dataclass(frozen=True, slots=True)
 class Sifted:
-    """A page's records that need a decision, each with where it stands (`_st_…`); `idle` counts those that do not."""
+    """A page's records that need a decision, each with where it stands (`_st_…`); `idle` counts those that do not.
+
+    `view` is where all that were looked at stand, those of `keys` in their order.
+    """
 
     fresh: pl.DataFrame
     lost: pl.DataFrame
     idle: Counts
+    keys: pl.DataFrame
+    view: View
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,44 +123,58 @@ class Judge:
         """The features of the selected records with their digests."""
         reach("before score", load.frame["_key"])
         admitted = self._pipeline.admit(load.frame, self._now)
-        left = admitted.outside
-        deleted = left.filter(pl.col("_deleted").fill_null(value=False))
-        left = left.filter(~pl.col("_deleted").fill_null(value=False))
-        gone = pl.concat([self._key_columns(deleted), load.gone])
+        left, gone = self._key_columns(admitted.outside), load.gone
+        if left.height:
+            deleted, here = split(admitted.outside, admitted.outside["_deleted"].fill_null(value=False))
+            left, gone = self._key_columns(here), pl.concat([self._key_columns(deleted), gone])
         enriched = self._pipeline.enrich(admitted.frame, self._read_lookup, self._now)
         featured = self._pipeline.features(enriched, self._now)
-        featured = featured.with_columns(self._pipeline.digest(featured).alias("_digest"))
-        return Featured(featured, self._key_columns(left), gone, load.forced)
+        featured = put(featured, self._pipeline.digest(featured).alias("_digest"))
+        return Featured(featured, left, gone, load.forced)
 
     def sift(self, featured: Featured) -> Sifted:
         """Tells the records that need a decision from those whose input has not moved."""
-        frame = featured.frame
-        outside = featured.outside.with_columns(_gone=pl.lit(value=False))
-        lost = pl.concat([outside, featured.gone.with_columns(_gone=pl.lit(value=True))]).unique(self._keys)
-        keys = pl.concat([self._key_columns(frame), lost.select(self._keys)])
+        frame, keys = featured.frame, self._key_columns(featured.frame)
+        lost = self._lost(featured)
+        if lost.height:
+            keys = pl.concat([keys, lost.select(self._keys)])
         fields = self._compiled.target.schema(self._targets)
         view = self._standing.view(self._compiled.document.mapping, keys, fields)
-        stands = view.frame.rename(lambda name: f"_st_{name}")
-        here = self._marked(pl.concat([frame, stands.head(frame.height)], how="horizontal"), featured.forced)
+        stands = pl.DataFrame([each.alias(f"_st_{each.name}") for each in view.frame.get_columns()])
+        here = self._marked(frame.hstack(stands.head(frame.height)), featured.forced)
+        fresh, settled = split(here, here["_fresh"])
         idle: dict[str, int] = {}
-        for state, number in here.filter(~pl.col("_fresh"))["_st_state"].value_counts().iter_rows():
+        for state, number in settled["_st_state"].value_counts().iter_rows():
             outcome = "skipped" if state in SETTLED else state
             idle[outcome] = idle.get(outcome, 0) + number
-        stood = pl.concat([lost, stands.tail(lost.height)], how="horizontal").filter(
-            pl.col("_st_state").is_not_null() & ~pl.col("_st_state").is_in([LEFT, "dropped"])
-        )
-        return Sifted(here.filter(pl.col("_fresh")), stood, Counts(sum(idle.values()), idle))
+        stood = lost.hstack(stands.tail(lost.height))
+        if stood.height:
+            left = pl.col("_st_state").is_in([LEFT, "dropped"])
+            stood = stood.filter(pl.col("_st_state").is_not_null() & ~left)
+        return Sifted(fresh, stood, Counts(sum(idle.values()), idle), keys, view)
+
+    def _lost(self, featured: Featured) -> pl.DataFrame:
+        """The keys of records selected no more, and whether they are gone altogether."""
+        parts = [(featured.outside, False), (featured.gone, True)]
+        listed = [
+            each.hstack([constant("_gone", flag, pl.Boolean(), each.height)])
+            for each, flag in parts
+            if each.height or not flag
+        ]
+        return listed[0] if len(listed) == 1 else pl.concat(listed).unique(self._keys)
 
     def judge(self, sifted: Sifted, scored: Scored | None = None, *, park: str | None = None) -> Judged:
         """The decisions of a page. `park` is the reason to set its records aside unscored."""
         fresh = sifted.fresh
         if park is not None:
             fresh = fresh.with_columns(_state=pl.lit(PARKED), _reason=pl.lit(park))
-        ready = fresh.filter(pl.col("_state") == READY)
-        parts = [self._stored(fresh.filter(pl.col("_state") != READY)), self._leaving(sifted.lost)]
+        ready, rest = split(fresh, fresh["_state"] == READY)
+        parts = [self._stored(rest)] if rest.height or not ready.height else []
+        if sifted.lost.height:
+            parts.append(self._leaving(sifted.lost))
         if ready.height:
             parts += self._decided(ready, scored)
-        decisions = pl.concat([each for each in parts if each.height] or parts[:1], how="diagonal_relaxed")
+        decisions = _joined(parts)
         by = dict(sifted.idle.by)
         planned = 0
         for state, number in decisions["_state"].value_counts().iter_rows():
@@ -176,19 +198,22 @@ class Judge:
         none = self._key_columns(featured.clear())
         return Featured(featured, none, none, forced=True)
 
-    def judge_late(self, featured: Featured) -> pl.DataFrame:
+    def judge_late(self, sifted: Sifted) -> pl.DataFrame:
         """The decisions of the mapping's fallback alone, the model not having answered in time."""
-        fresh = self.sift(featured).fresh
+        fresh = sifted.fresh
         ready = pl.col("_state") == READY
         decided = self._pipeline.decide_late(fresh.filter(ready), self._now)
         planned = pl.when(ready).then(pl.lit(PLANNED)).otherwise(pl.col("_state")).alias("_state")
         parts = [self._stored(fresh.filter(~ready)), self._stored(decided.with_columns(planned))]
-        return pl.concat([each for each in parts if each.height] or parts[:1], how="diagonal_relaxed")
+        return _joined(parts)
 
     def _key_columns(self, frame: pl.DataFrame) -> pl.DataFrame:
-        return frame.select(pl.col("_key").struct.field(name) for name in self._keys)
+        return frame["_key"].struct.unnest()
 
     def _marked(self, here: pl.DataFrame, forced: bool) -> pl.DataFrame:
+        if forced and here["_st_why"].null_count() == here.height:
+            yes, no = (constant(name, flag, pl.Boolean(), here.height) for name, flag in _FRESH)
+            return here.hstack([yes, no])
         due = pl.col("_st_due").le(self._now).fill_null(value=False) | pl.lit(forced)
         same = (pl.col("_digest") == pl.col("_st_digest")).fill_null(value=False)
         alike = ((pl.col("_state") == INVALID) == (pl.col("_st_state") == INVALID)).fill_null(value=False)
@@ -202,42 +227,41 @@ class Judge:
         )
 
     def _decided(self, ready: pl.DataFrame, scored: Scored | None) -> list[pl.DataFrame]:
-        outputs = scored.outputs if scored else self._scorer().predict(ready.select(list(self._compiled.features)))
+        outputs = scored.outputs if scored else self._scorer().predict(ready[list(self._compiled.features)])
         decided = self._pipeline.decide(ready, outputs, self._now)
-        passes = pl.col("_released") & (pl.col("_state") == HELD)
-        decided = decided.with_columns(_state=pl.when(passes).then(pl.lit(READY)).otherwise(pl.col("_state")))
+        if ready["_released"].any():
+            passes = pl.col("_released") & (pl.col("_state") == HELD)
+            decided = decided.with_columns(_state=pl.when(passes).then(pl.lit(READY)).otherwise(pl.col("_state")))
         if scored is not None and scored.reasons is not None:
-            decided = decided.with_columns(scored.reasons.alias("_reasons"))
-        sure = decided["_state"] == READY
-        parts = [self._stored(decided.filter(~sure))]
-        decided = decided.filter(sure)
+            decided = put(decided, scored.reasons.alias("_reasons"))
+        decided, unsure = split(decided, decided["_state"] == READY)
+        parts = [self._stored(unsure)] if unsure.height else []
         if decided.height:
-            worth = self._worth(decided)
-            parts += [
-                self._stored(decided.filter(~worth).with_columns(_state=pl.lit(UNCHANGED))),
-                self._intended(decided.filter(worth)),
-            ]
+            intended, held = split(decided, self._worth(decided))
+            if held.height:
+                parts.append(self._stored(put(held, constant("_state", UNCHANGED, pl.String(), held.height))))
+            if intended.height:
+                parts.append(self._intended(intended))
         return parts
 
     def _worth(self, decided: pl.DataFrame) -> pl.Series:
         held = decided["_before"] if self._compiled.in_place else decided["_st_values"]
-        expired = (decided["_st_why"] == "expired").fill_null(value=False)
-        return self._pipeline.worth_writing(decided, held) | expired
+        worth = self._pipeline.worth_writing(decided, held)
+        why = decided["_st_why"]
+        return worth if why.null_count() == len(why) else worth | (why == "expired").fill_null(value=False)
 
     def _intended(self, decided: pl.DataFrame) -> pl.DataFrame:
         """Decisions that are to be written: the values to set, what they replace, and the reasons shown."""
-        if not decided.height:
-            return self._stored(decided)
         reasons = decided["_reasons"] if "_reasons" in decided.columns else None
         if reasons is None and self._compiled.reasons:
-            reasons = self._scorer().reasons(decided.select(list(self._compiled.features)), self._compiled.reasons)
-            decided = decided.with_columns(reasons.alias("_reasons"))
+            reasons = self._scorer().reasons(decided[list(self._compiled.features)], self._compiled.reasons)
+            decided = put(decided, reasons.alias("_reasons"))
         passengers = self._pipeline.passengers(decided, reasons, self._now, self._facts)
         misfits = passengers["_state"] != READY
         if misfits.any():
             refused = decided.filter(misfits).with_columns(passengers.filter(misfits).select("_state", "_reason"))
             rest = decided.filter(~misfits)
-            return pl.concat([self._stored(refused), self._intended(rest)], how="diagonal_relaxed")
+            return _joined([self._stored(refused), *([self._intended(rest)] if rest.height else [])])
         changes = self._pipeline.changes(decided, passengers).frame
         target = changes["_key"]
         before = (
@@ -245,12 +269,15 @@ class Judge:
             if self._compiled.in_place
             else self._read_targets(target.struct.unnest(), self._targets)
         )
-        groups = [f"set.{name}" if name in self._compiled.set else f"with.{name}" for name in self._targets]
-        written = changes.select(pl.col(name).alias(group) for name, group in zip(self._targets, groups, strict=True))
-        replaced = before.select(pl.col(name).alias(f"before.{name}") for name in self._targets)
-        frame = self._stored(decided.with_columns(_state=pl.lit(PLANNED))).drop(groups, strict=False)
-        extra = changes.select("_clear").with_columns(target.alias("_target"))
-        return pl.concat([frame.drop("_target", strict=False), written, replaced, extra], how="horizontal")
+        written = {name: f"set.{name}" if name in self._compiled.set else f"with.{name}" for name in self._targets}
+        stored = self._stored(put(decided, constant("_state", PLANNED, pl.String(), decided.height)))
+        return put(
+            stored,
+            *renamed(changes, written),
+            *renamed(before, {name: f"before.{name}" for name in self._targets}),
+            changes["_clear"],
+            target.alias("_target"),
+        )
 
     def _leaving(self, lost: pl.DataFrame) -> pl.DataFrame:
         """Records that stand and are selected no more: cleared where the mapping says so, else only noted."""
@@ -295,14 +322,27 @@ class Judge:
             "o.": self._compiled.model.signature.outputs(),
             "d.": self._compiled.decide,
         }
-        named = [
-            pl.col(name).alias(prefix + name)
-            for prefix, names in groups.items()
-            for name in names
-            if name in frame.columns
-        ]
-        passed: list[str] = [name for name in ("_because", "_reasons", "_target") if name in frame.columns]
+        there = set(frame.columns)
+        passed = ["_key", "_version", "_state", "_reason", "_digest"]
+        passed += [name for name in ("_because", "_reasons", "_target") if name in there]
         passed += [name for name in frame.columns if name.startswith("set.")]
-        previous = pl.struct(pl.col("_st_segment").alias("segment"), pl.col("_st_row").alias("row"))
-        known = pl.when(pl.col("_st_segment").is_not_null()).then(previous).alias("_previous")
-        return frame.select("_key", "_version", "_state", "_reason", "_digest", known, *passed, *named)
+        named = {name: prefix + name for prefix, names in groups.items() for name in names if name in there}
+        return pl.DataFrame([*frame[passed].get_columns(), _previous(frame), *renamed(frame, named)])
+
+
+_FRESH = (("_fresh", True), ("_released", False))
+
+
+def _previous(frame: pl.DataFrame) -> pl.Series:
+    """Where the decision before is stored; null where there is none."""
+    known = frame["_st_segment"].null_count()
+    both = pl.struct(pl.col("_st_segment").alias("segment"), pl.col("_st_row").alias("row"))
+    if known == frame.height:
+        dtype = pl.Struct({"segment": frame.schema["_st_segment"], "row": frame.schema["_st_row"]})
+        return constant("_previous", None, dtype, frame.height)
+    return frame.select(pl.when(pl.col("_st_segment").is_not_null()).then(both).alias("_previous")).to_series()
+
+
+def _joined(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    filled = [each for each in parts if each.height] or parts[:1]
+    return filled[0] if len(filled) == 1 else pl.concat(filled, how="diagonal_relaxed")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 
 import polars as pl
 
 from hub.decisions import APPLIED, CONFLICT, LEFT, PARKED, PLANNED, REJECTED, UNCHANGED, UNKNOWN
+from hub.runs.pages.columns import constant, put
 from hub.sdk import Changes, Destination, Journal, Mode, Results
 
 MOST_ATTEMPTS = 5
@@ -15,6 +16,9 @@ MOST_ATTEMPTS = 5
 
 FIRST_RETRY = timedelta(minutes=1)
 """A rejected record is due again after this, then after twice as long each time."""
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,14 +163,18 @@ def shown_after(decisions: pl.DataFrame, stood: pl.DataFrame, segment: int, now:
 
     Without a digest the next run looks at the record again, since its far side was not told.
     """
-    moment = pl.Datetime("us", "UTC")
-    kept = stood.select("state", "values", "version", "written_at", "due", "why", "attempts")
-    return pl.concat([decisions.select("_key"), kept], how="horizontal").with_columns(
-        digest=pl.lit(None, pl.Binary),
-        state=pl.col("state").fill_null(UNCHANGED),
-        segment=pl.lit(segment, pl.Int64),
-        row=pl.Series(range(decisions.height), dtype=pl.UInt32),
-        at=pl.lit(now).cast(moment),
+    height = decisions.height
+    unchanged = constant("state", UNCHANGED, pl.String(), height)
+    # polars takes ten times as long to make a Series of an aware moment as of a number.
+    moment = constant("at", (now - _EPOCH) // timedelta(microseconds=1), pl.Int64(), height)
+    return put(
+        stood[["values", "version", "written_at", "due", "why", "attempts"]],
+        decisions["_key"],
+        constant("digest", None, pl.Binary(), height),
+        stood["state"].fill_null(UNCHANGED) if stood["state"].null_count() < height else unchanged,
+        constant("segment", segment, pl.Int64(), height),
+        pl.Series("row", range(height), dtype=pl.UInt32),
+        moment.cast(pl.Datetime("us", "UTC")),
     )
 
 

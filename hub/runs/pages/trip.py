@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import polars as pl
@@ -18,12 +18,13 @@ from sqlalchemy.orm import Session
 
 from hub.audit import Action, Outcome
 from hub.connections import GuardedConnection, GuardedSource
-from hub.decisions import PARKED, PLANNED, Prepared, Segment, SegmentFacts, View, key_hash
+from hub.decisions import PARKED, PLANNED, UNCHANGED, Prepared, Segment, SegmentFacts, Snapshot, View, key_hash
 from hub.faults import reach
 from hub.mappings import Compiled, CompiledLookup, Facts, Pipeline
 from hub.mappings.expressions import to_filter
 from hub.models import Scorer
 from hub.runs.installation import Installation
+from hub.runs.pages.columns import put
 from hub.runs.pages.inline import inline, overlaid
 from hub.runs.pages.judging import Featured, Judge, Judged, Scored, completed
 from hub.runs.pages.landing import Terms, changes_of, rows_of, shown_after, standing_after, unanswered
@@ -50,6 +51,21 @@ class Intent:
     counts: Counts
     segment: int | None
     seen: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Concluded:
+    """Decisions made on the spot, and where those of `keys` stood before, in their order."""
+
+    decisions: pl.DataFrame
+    keys: pl.DataFrame
+    view: View
+
+    def only(self, keys: Sequence[tuple[Any, ...]]) -> Concluded:
+        """The decisions on records of these keys, in this order, and where each of them stood."""
+        decided, stood = _rows_at(self.decisions["_key"].struct.unnest(), keys), _rows_at(self.keys, keys)
+        rows = replace(self.view, frame=_picked(self.view.frame, stood))
+        return Concluded(_picked(self.decisions, decided), _picked(self.keys, stood), rows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,22 +218,23 @@ class Trip:
         """The features of some records that are due whatever their standing."""
         return replace(self._judge.features(load), forced=True)
 
-    def decide(self, featured: Featured) -> pl.DataFrame:
+    def decide(self, featured: Featured) -> Concluded:
         """The decisions on some records; nothing is stored."""
-        return self._judge.judge(self._judge.sift(featured)).decisions
+        sifted = self._judge.sift(featured)
+        return Concluded(self._judge.judge(sifted).decisions, sifted.keys, sifted.view)
 
-    def decide_late(self, featured: Featured | pl.Series) -> pl.DataFrame:
+    def decide_late(self, featured: Featured | pl.Series) -> Concluded:
         """What the mapping's fallback decides without the model, of these features or, without any, of these keys."""
-        return self._judge.judge_late(self._judge.blank(featured) if isinstance(featured, pl.Series) else featured)
+        sifted = self._judge.sift(self._judge.blank(featured) if isinstance(featured, pl.Series) else featured)
+        return Concluded(self._judge.judge_late(sifted), sifted.keys, sifted.view)
 
-    def remembering(self, decisions: pl.DataFrame) -> Remembering:
+    def remembering(self, made: Concluded) -> Remembering:
         """Decisions made on the spot, ready to be stored; what can fail because of a record fails here."""
-        shown = pl.when(pl.col("_state") == "planned").then(pl.lit("unchanged")).otherwise(pl.col("_state"))
-        frame = completed(decisions, self._compiled).with_columns(_state=shown)
+        shown = [UNCHANGED if each == PLANNED else each for each in made.decisions["_state"].to_list()]
+        frame = put(completed(made.decisions, self._compiled), pl.Series("_state", shown, pl.String()))
         segment = self._hub.log.write(self._facts("request", 0, 0), frame, inside=True)
-        view = self._view(frame)
-        after = self._hub.standing.prepare(view, shown_after(frame, view.frame, segment.id, self.run.logical_at))
-        return Remembering(segment, view, after)
+        stood = shown_after(frame, made.view.frame, segment.id, self.run.logical_at)
+        return Remembering(segment, made.view, self._hub.standing.prepare(made.view, stood))
 
     def remember(self, made: Remembering, told: Sequence[Told]) -> None:
         """Stores decisions with one event for each who asked, durable when this returns; nothing is written back.
@@ -225,15 +242,17 @@ class Trip:
         The records stay due: what their far side holds was not changed, so the next run looks at them again.
         """
 
-        def commit(session: Session) -> None:
+        def commit(session: Session) -> Snapshot | None:
             self._hub.log.catalogue(session, made.segment)
-            self._hub.standing.put(session, made.view, made.after)
+            after = self._hub.standing.put(session, made.view, made.after)
             subject, digest = f"mapping:{self.run.mapping}", made.segment.root.hex()
             for actor, first, records in told:
                 detail = {"records": records, "segment": str(made.segment.id), "row": first}
                 self._hub.record(session, actor, Action.SCORE_REQUEST, subject, digest=digest, **detail)
+            return after
 
-        self._hub.database.retrying(commit, stored=lambda s, _: self._hub.log.catalogued(s, made.segment))
+        stored = self._hub.database.retrying(commit, stored=lambda s, _: self._hub.log.catalogued(s, made.segment))
+        self._hub.standing.keep(stored)
 
     # -- judging and the first commit ----------------------------------------------------------------------------
 
@@ -559,6 +578,15 @@ def open_trip(hub: Installation, run: str) -> Trip:
     published = hub.mappings.version(found.mapping, found.version)
     model = hub.registry.get(hub.mappings.document(published).model.name, found.model)
     return Trip(hub, found, hub.mappings.compile_published(published, model=model))
+
+
+def _rows_at(frame: pl.DataFrame, keys: Sequence[tuple[Any, ...]]) -> list[int]:
+    at = {key: row for row, key in enumerate(frame.rows())}
+    return [at[key] for key in keys]
+
+
+def _picked(frame: pl.DataFrame, rows: list[int]) -> pl.DataFrame:
+    return frame if rows == list(range(frame.height)) else frame[rows]
 
 
 def _by_row(decisions: pl.DataFrame, results: Results) -> pl.DataFrame:

@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from hub.database import DatabaseError
 from hub.decisions import Segment
 from hub.mappings import Compiled
-from hub.runs.pages import Columns, Featured, Load, Told, Trip, checked, framed, keys_of
+from hub.runs.pages import Columns, Concluded, Featured, Load, Told, Trip, checked, framed, keys_of
 from hub.runs.requests.gathering import Asking
 from hub.runs.types import BadRequestError
 from hub.sdk import UnauthorizedError, UnavailableError, Value
@@ -80,6 +80,11 @@ class Request(Asking[Answer]):
         """What is given of each record."""
         return compiled.fields if self.what == "records" else compiled.source.key
 
+    def overdue(self, compiled: Compiled) -> bool:
+        """Whether the mapping's deadline has passed."""
+        deadline = compiled.document.run.deadline
+        return deadline is not None and time.monotonic() >= self.since + deadline.total_seconds()
+
     def hold(self) -> bool:
         """Whether the page may answer: the caller has not been given the fallback's answer in the meantime."""
         self.held = self.held or self.take()
@@ -118,8 +123,8 @@ def answer(trip: Trip, requests: Sequence[Request]) -> None:
             featured = trip.feature(_load(trip, told, page))
             for each, _ in told:
                 each.featured = featured
-            decisions = trip.decide(featured)
-            store(trip, decisions, [(each, keys) for each, keys in told if each.hold()])
+            concluded = trip.decide(featured)
+            store(trip, concluded, [(each, keys) for each, keys in told if each.hold()])
     except (UnavailableError, UnauthorizedError, DatabaseError, SQLAlchemyError) as error:
         _fail(requests, error)
     except Exception as error:  # noqa: BLE001  (told to the caller whose records it is about)
@@ -167,33 +172,26 @@ def _load(trip: Trip, told: list[Asked], page: pl.DataFrame) -> Load:
     return fetched
 
 
-def store(trip: Trip, decisions: pl.DataFrame, told: Sequence[Asked]) -> None:
-    """Remembers the decisions on records of some requests and answers them."""
-    rows, counts = _in_order(decisions, [keys for _, keys in told])
-    made = trip.remembering(rows) if rows.height else None
+def store(trip: Trip, concluded: Concluded, told: Sequence[Asked]) -> None:
+    """Remembers what was concluded on the records of some requests, in the order asked, and answers them."""
+    decided = set(concluded.decisions["_key"].struct.unnest().rows())
+    due = [[key for key in keys.struct.unnest().rows() if key in decided] for _, keys in told]
+    concluded = concluded.only([key for each in due for key in each])
+    made = trip.remembering(concluded) if concluded.decisions.height else None
+    segments = () if made is None else (made.segment,)
     first = 0
     events: list[Told] = []
     answers = []
-    for (each, keys), count in zip(told, counts, strict=True):
-        segments = () if made is None else (made.segment,)
-        answers.append(Answer(rows.slice(first, count), trip.compiled, keys, segments, first=first))
-        if count:
-            events.append((each.actor, first, count))
-        first += count
+    for (each, keys), found in zip(told, due, strict=True):
+        rows = concluded.decisions.slice(first, len(found))
+        answers.append(Answer(rows, trip.compiled, keys, segments, first=first))
+        if found:
+            events.append((each.actor, first, len(found)))
+        first += len(found)
     if made is not None:
         trip.remember(made, events)
     for (each, _), given in zip(told, answers, strict=True):
         each.settle(given)
-
-
-def _in_order(decisions: pl.DataFrame, asked: Sequence[pl.Series]) -> tuple[pl.DataFrame, list[int]]:
-    """The rows of the records asked for, in the order asked, and how many each request has."""
-    at = {tuple(key.values()): row for row, key in enumerate(decisions["_key"].to_list())}
-    rows = [[at[key] for each in keys.to_list() if (key := tuple(each.values())) in at] for keys in asked]
-    order = [row for part in rows for row in part]
-    if order != list(range(decisions.height)):
-        decisions = decisions[order]
-    return decisions, [len(part) for part in rows]
 
 
 def _fail(requests: Sequence[Request], error: Exception) -> None:

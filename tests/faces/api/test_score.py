@@ -145,7 +145,7 @@ def silent(site: Site, monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Ev
     """The mapping with a deadline and a model that answers when the event is set, which it is after the test."""
     answer = threading.Event()
     text = document()
-    slow = text.replace("run:\n", "run:\n  deadline: 300ms\n")
+    slow = text.replace("run:\n", "run:\n  deadline: 2s\n")
     loaded = site.hub.registry.load
 
     class Slow:

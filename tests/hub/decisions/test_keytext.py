@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hub.decisions import DecisionError, key_hash, key_text
+from hub.decisions import DecisionError, key_hash
+from hub.decisions.keytext import FEW, key_text
 
 KINDS: dict[str, tuple[pl.DataType, st.SearchStrategy[object]]] = {
     "text": (pl.String(), st.text(alphabet="\x00\x01aé日z", max_size=4)),
@@ -43,6 +44,22 @@ def test_texts_sort_and_differ_as_the_keys_do(name: str) -> None:
         assert series.gather(texts.arg_sort()).to_list() == series.sort().to_list()
 
     check()
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.none() | st.text(alphabet="\x00\x01é日", max_size=3), st.none() | st.integers(-(2**63), 2**63 - 1)
+        ),
+        min_size=1,
+        max_size=4,
+    )
+)
+def test_few_keys_have_the_texts_they_have_among_many(drawn: list[tuple[str | None, int | None]]) -> None:
+    for names in (["a"], ["b"], ["a", "b"], ["b", "a"]):
+        few = _struct(dict(pl.DataFrame(drawn, schema={"a": pl.String, "b": pl.Int64}, orient="row")[names].to_dict()))
+        many = pl.concat([few] * (FEW + 1))
+        assert key_text(many).to_list() == key_text(few).to_list() * (FEW + 1)
 
 
 @given(

@@ -52,6 +52,39 @@ def test_a_row_alone_has_the_bytes_it_has_among_others() -> None:
     assert canonical_rows(pl.concat([FRAME] * FEW), FRAME.columns) == alone * FEW
 
 
+SOME = {
+    pl.String(): st.text(max_size=4),
+    pl.Int32(): st.integers(-(2**31), 2**31 - 1),
+    pl.UInt64(): st.integers(0, 2**64 - 1),
+    pl.Float64(): st.floats(),
+    pl.Float32(): st.floats(width=32),
+    pl.Boolean(): st.booleans(),
+    pl.Binary(): st.binary(max_size=3),
+    pl.Decimal(12, 3): st.decimals(Decimal(-(10**8)), Decimal(10**8), places=3),
+    pl.Date(): st.dates(),
+    pl.Time(): st.times(),
+    pl.Datetime("us", "UTC"): st.datetimes(timezones=st.just(UTC)),
+    pl.Datetime("ms"): st.datetimes(),
+    pl.List(pl.Float64()): st.lists(st.none() | st.floats(), max_size=3),
+    pl.List(pl.Int64()): st.lists(st.none() | st.integers(-5, 5), max_size=3),
+    pl.List(pl.Date()): st.lists(st.none() | st.dates(), max_size=2),
+    pl.Struct({"a": pl.Date(), "b": pl.String()}): st.fixed_dictionaries(
+        {"a": st.none() | st.dates(), "b": st.none() | st.text(max_size=2)}
+    ),
+}
+
+
+@given(st.data(), st.lists(st.sampled_from(list(SOME)), min_size=1, max_size=10), st.integers(1, 3))
+def test_few_rows_have_the_bytes_they_have_among_many(data: st.DataObject, kinds: list[pl.DataType], rows: int) -> None:
+    drawn = {
+        str(at): pl.Series(data.draw(st.lists(st.none() | SOME[dtype], min_size=rows, max_size=rows)), dtype=dtype)
+        for at, dtype in enumerate(kinds)
+    }
+    frame = pl.DataFrame(drawn)
+    alone = canonical_rows(frame, frame.columns)
+    assert canonical_rows(pl.concat([frame] * FEW), frame.columns) == alone * FEW
+
+
 def test_rows_of_nothing_but_nulls_and_no_rows_have_bytes_too() -> None:
     nulls = pl.DataFrame({"a": [None] * 3, "b": pl.Series([None] * 3, dtype=pl.Int64)})
     assert canonical_rows(nulls, nulls.columns) == [bytes(9)] * 3
