@@ -20,7 +20,7 @@ from typing import Any
 
 from sqlalchemy import insert, select, text
 
-from bench.batch import SERVER
+from bench.places import SERVERS
 from hub.database import Database
 from hub.keys import KeyRing, open_ring
 from hub.migrations import upgrade
@@ -28,6 +28,8 @@ from hub.runs import Counts, RunKind, RunState
 from hub.runs.store import Ledger, RunRow, SliceRow
 from hub.runs.types import LostLeaseError, RunPlan, SliceKind, SlicePlan, Stage
 from hub.settings import load_settings
+
+SERVER = SERVERS["postgresql"]
 
 WORKERS = (1, 8, 64)
 PROCESSES = 4

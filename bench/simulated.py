@@ -12,8 +12,8 @@ import numpy as np
 import polars as pl
 
 from bench import dataset
-from bench.batch import fill
 from bench.ours import install
+from bench.places import fill
 from hub.runs import Installation
 
 BETWEEN = timedelta(minutes=15)
