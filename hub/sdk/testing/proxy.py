@@ -25,15 +25,17 @@ class Behaviour:
     """What happens to connections; the default is nothing at all.
 
     `latency` is in seconds for each piece in either direction. `refuse` resets whoever connects; `silent` accepts and
-    never answers. `truncate` lets so many bytes of answers through, counted from when the behaviour began, and ends the
-    connection in good order. `garble` turns over every bit of every answer. `cut_at` resets the connection when the
-    client sends these bytes: before the far side sees them, or with `answered`, once its answer to them has come back
-    and been thrown away; `skip` so many occurrences first.
+    never answers. `half_open` keeps from each side that the other has gone, as a router that lost its memory does: what
+    is sent from then on vanishes. `truncate` lets so many bytes of answers through, counted from when the behaviour
+    began, and ends the connection in good order. `garble` turns over every bit of every answer. `cut_at` resets the
+    connection when the client sends these bytes: before the far side sees them, or with `answered`, once its answer to
+    them has come back and been thrown away; `skip` so many occurrences first.
     """
 
     latency: float = 0.0
     refuse: bool = False
     silent: bool = False
+    half_open: bool = False
     truncate: int | None = None
     garble: bool = False
     cut_at: bytes | None = None
@@ -139,6 +141,7 @@ class _Link:
         self._occurrences = 0
         self._tail = b""
         self._armed = False
+        self._alone = False
         self._behaviour = behaviour
 
     def _run(self) -> None:
@@ -162,6 +165,10 @@ class _Link:
             while not self.stop.is_set():
                 for key, _ in waiting.select(TICK):
                     piece = key.fileobj.recv(CHUNK)  # type: ignore[union-attr]
+                    if not piece and self._behaviour.half_open:
+                        waiting.unregister(key.fileobj)
+                        self._alone = True
+                        continue
                     if not piece:
                         raise _EndedError
                     if self._behaviour.latency:
@@ -170,7 +177,7 @@ class _Link:
 
     def _up(self, piece: bytes) -> None:
         behaviour = self._behaviour
-        if behaviour.silent:
+        if behaviour.silent or self._alone:
             return
         if behaviour.cut_at is not None and self._seen(piece, behaviour.cut_at) > behaviour.skip:
             if not behaviour.answered:
@@ -187,7 +194,7 @@ class _Link:
 
     def _down(self, piece: bytes) -> None:
         behaviour = self._behaviour
-        if behaviour.silent:
+        if behaviour.silent or self._alone:
             return
         if self._armed:
             raise _CutError

@@ -30,6 +30,8 @@ class Line(socketserver.StreamRequestHandler):
     def handle(self) -> None:
         for line in self.rfile:
             self.server.heard.append(line)
+            if line == b"bye\n":
+                return
             try:
                 self.wfile.write(line)
             except OSError:
@@ -110,6 +112,26 @@ def test_silence_accepts_and_never_answers(proxy: FaultProxy, echo: Echo) -> Non
         with pytest.raises(TimeoutError):
             late.recv(1)
     assert echo.heard == []
+
+
+def test_a_half_open_connection_does_not_tell_that_the_far_side_has_gone(
+    proxy: FaultProxy, client: socket.socket
+) -> None:
+    proxy.behave(Behaviour(half_open=True))
+    assert ask(client, b"one\n") == b"one\n"
+    client.sendall(b"bye\n")
+    client.settimeout(0.5)
+    with pytest.raises(TimeoutError):
+        client.recv(1)
+    client.sendall(b"anybody\n")
+    with pytest.raises(TimeoutError):
+        client.recv(1)
+
+
+def test_without_it_the_end_of_the_far_side_is_told(client: socket.socket) -> None:
+    assert ask(client, b"one\n") == b"one\n"
+    client.sendall(b"bye\n")
+    assert client.recv(1) == b""
 
 
 def test_truncate_ends_in_good_order_after_so_many_bytes(proxy: FaultProxy, client: socket.socket) -> None:
