@@ -34,9 +34,12 @@ def main() -> None:
 
 
 def caller(hub: Installation) -> Callable[[], None]:
-    """Asks for scores of records that it sends along; each answer is durable."""
+    """Asks for scores of records that it sends along; each answer is durable.
+
+    The source does not hold them: a record scored on request is looked at once more by the next run.
+    """
     scoring = Scoring(hub)
-    records = [{"ID": f"{at:06d}", "X": float(at), "Y": 1.0} for at in range(3)]
+    records = [{"ID": f"c{at:05d}", "X": float(at), "Y": 1.0} for at in range(3)]
     return lambda: scoring.score("risk", records, str(ME)).result() and None
 
 

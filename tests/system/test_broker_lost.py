@@ -19,6 +19,8 @@ from tests.hub.runs.site import Site
 from tests.system.drill import Make, Mutator, assert_master_property, describe, runs, settled, until, workers
 from tests.system.servers import RedisServer, again_and_again, free_port, own_redis
 
+pytestmark = pytest.mark.timeout(300)
+
 LEASE, POLL = 30.0, 3.0
 BOUND = timedelta(seconds=1.2 * POLL + LEASE)
 """Looks are spread by a fifth; far above what a busy machine adds to a look that is due."""

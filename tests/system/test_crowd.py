@@ -15,6 +15,8 @@ from hub.worker.supervisor import _variables
 from tests.hub.runs.site import Site
 from tests.system.drill import Make, assert_master_property, describe, runs, settled, until, workers
 
+pytestmark = pytest.mark.timeout(300)
+
 WORKERS = 3
 OTHERS = ("caller", "caller", "reader", "reader", "upkeep")
 
@@ -42,7 +44,7 @@ def test_eight_processes_at_one_sqlite_file_tell_nobody_that_it_is_locked(
         for each in OTHERS:
             stack.enter_context(crowd(site, each))
         supervisor = stack.enter_context(workers(site, WORKERS))
-        for turn in range(3):
+        for turn in range(2):
             site.ask("update PERSON set X = X + 0.25 + ?", turn)
             until(settled(site, site.order(RunKind.FULL)), 100)
         assert supervisor.replaced == 0

@@ -23,6 +23,8 @@ from tests.hub.runs.site import Site
 from tests.system.drill import Mutator, assert_master_property, describe, runs, settled, until, workers
 from tests.system.servers import PostgresqlServer, own_postgresql
 
+pytestmark = pytest.mark.timeout(300)
+
 Make = Callable[..., Site]
 COMMITS = {
     "claim": "Worker.work",

@@ -14,6 +14,8 @@ from hub.runs.types import LostLeaseError
 from tests.hub.runs.site import Site
 from tests.system.drill import Make, assert_master_property, send, settled, until, workers
 
+pytestmark = pytest.mark.timeout(300)
+
 
 def lease_of(site: Site) -> str | None:
     """Until when the run's slice is held, as the ledger has it."""
