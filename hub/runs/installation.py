@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from hub.access import Access, Vault
 from hub.audit import Action, AuditLog, Event, Outcome
 from hub.connections import Connections
-from hub.database import Database
+from hub.database import Database, DatabaseClock
 from hub.decisions import DecisionLog, Standing
 from hub.keys import KeyRing, open_ring
 from hub.mappings import Mappings
@@ -113,7 +113,8 @@ def open_installation(settings: Settings, database: Database | None = None) -> I
     database = database or Database(settings)
     database.check()
     keys = open_ring(settings, database)
-    audit = AuditLog(database, clock=database.clock)
+    clock = database.clock or DatabaseClock(database)
+    audit = AuditLog(database, clock=clock)
     connections = Connections(database, keys, audit, Vault(keys, settings))
     registry = Registry(database, keys, audit)
     return Installation(
@@ -125,7 +126,7 @@ def open_installation(settings: Settings, database: Database | None = None) -> I
         connections=connections,
         registry=registry,
         mappings=Mappings(database, keys, audit, connections, registry, production=settings.production),
-        log=DecisionLog(database, keys, settings.segments, database.clock),
+        log=DecisionLog(database, keys, settings.segments, clock),
         standing=Standing(database, keys),
         ledger=Ledger(database, keys),
     )

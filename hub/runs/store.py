@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -73,6 +73,7 @@ class RunRow(Base):
     changed_limit: Mapped[int | None]
     rejected_limit: Mapped[float | None]
     window: Mapped[list[list[int]]] = mapped_column(JsonDocument)
+    shape: Mapped[dict[str, Any]] = mapped_column(JsonDocument)
 
 
 class SliceRow(Base):
@@ -198,6 +199,7 @@ class Ledger:
                 changed_limit=plan.changed_limit,
                 rejected_limit=plan.rejected_limit,
                 window=[],
+                shape=dict(plan.shape),
             )
         )
         session.flush()
@@ -291,6 +293,10 @@ class Ledger:
         session.execute(update(PageRow).where(PageRow.run == run, PageRow.tries > 0).values(tries=0, sent=True))
         return True
 
+    def set_shape(self, session: Session, run: str, shape: Mapping[str, Any]) -> None:
+        """Takes what the fields of a run look like now for what they are to look like from here on."""
+        session.execute(update(RunRow).where(RunRow.id == run).values(shape=dict(shape)))
+
     def set_version(self, session: Session, run: str, version: str, model: str) -> None:
         """Carries a held run on under a newer version of its mapping or model.
 
@@ -311,7 +317,7 @@ class Ledger:
         The attempt is counted before the work starts, so that a crash is counted too.
         """
         now = self._database.now(session)
-        query = _claimable(pool, now).limit(1)
+        query = _claimable(pool, now, now + timedelta(seconds=2 * lease)).limit(1)
         if run is not None:
             query = query.where(SliceRow.run == run)
         if not self._database.sqlite:
@@ -341,6 +347,9 @@ class Ledger:
         """Moves a slice on after a page: adds counts, sets what moved, and forgets failed attempts."""
         row = self._held(session, claim, settling=True)
         row.counts = dict((Counts.from_json(row.counts) + counts).to_json())  # type: ignore[arg-type]
+        if row.waits:
+            going = and_(RunRow.id == claim.run, RunRow.state == RunState.RUNNING.value)
+            session.execute(update(RunRow).where(going).values(reason=None))
         row.attempt, row.waits = 1, 0
         for name, value in moved.items():
             setattr(row, name, self._seal(value) if name == "cursor" else value)
@@ -350,10 +359,18 @@ class Ledger:
         """Gives the slice back without counting the attempt against it."""
         self._touch(session, claim, {"lease_until": None, "worker": None, "attempt": 0, **moved})
 
-    def wait(self, session: Session, claim: Claim, seconds: float | None, longest: float) -> int:
-        """Gives the slice back for so long, or for twice as long each time; how often in a row it has waited."""
+    def wait(
+        self, session: Session, claim: Claim, why: str, seconds: float | None, longest: float, **moved: object
+    ) -> int:
+        """Gives the slice back for so long, or for twice as long each time; how often in a row it has waited.
+
+        The run says why until a slice of it moves on.
+        """
         row = self._held(session, claim)
         row.waits += 1
+        session.execute(update(RunRow).where(RunRow.id == claim.run).values(reason=why))
+        for name, value in moved.items():
+            setattr(row, name, value)
         row.attempt, row.worker, row.lease_until = 0, None, None
         pause = min(longest, 2.0**row.waits) if seconds is None else seconds
         row.not_before = self._database.now(session) + timedelta(seconds=pause)
@@ -395,7 +412,8 @@ class Ledger:
 
     def more(self, session: Session, pool: str) -> bool:
         """Whether a slice of the pool waits that nobody holds."""
-        return session.scalar(_claimable(pool, self._database.now(session)).limit(1)) is not None
+        now = self._database.now(session)
+        return session.scalar(_claimable(pool, now, now + timedelta(hours=2)).limit(1)) is not None
 
     def lock_run(self, session: Session, run: str) -> None:
         """Keeps others from ending the run until the transaction does: of two last slices one must see the other."""
@@ -516,6 +534,7 @@ class Ledger:
 
     def untry_page(self, session: Session, claim: Claim, page: int) -> None:
         """Takes a counted try back: the far side was away, the page did no harm."""
+        self._held(session, claim, settling=True)
         row = session.get_one(PageRow, (claim.run, claim.number, page), populate_existing=True)
         row.tries = max(0, row.tries - 1)
 
@@ -664,7 +683,8 @@ def abandon_worker(session: Session, worker: str) -> int:
     return session.execute(held.values(lease_until=None, worker=None)).rowcount  # type: ignore[attr-defined, no-any-return]
 
 
-def _claimable(pool: str, now: datetime) -> Select[SliceRow]:
+def _claimable(pool: str, now: datetime, longest: datetime) -> Select[SliceRow]:
+    """Slices that nobody holds. A lease that ends behind `longest` was given before the clock was put back."""
     earlier = aliased(SliceRow)
     blocked = (
         select(earlier.number)
@@ -678,7 +698,7 @@ def _claimable(pool: str, now: datetime) -> Select[SliceRow]:
             SliceRow.pool == pool,
             SliceRow.stage != Stage.DONE.value,
             RunRow.state.in_([RunState.QUEUED.value, RunState.RUNNING.value]),
-            or_(SliceRow.lease_until.is_(None), SliceRow.lease_until < now),
+            or_(SliceRow.lease_until.is_(None), SliceRow.lease_until < now, SliceRow.lease_until > longest),
             or_(SliceRow.not_before.is_(None), SliceRow.not_before <= now),
             ~blocked,
         )
@@ -732,6 +752,7 @@ def _run(row: RunRow, counts: Counts) -> Run:
         changed_limit=row.changed_limit,
         rejected_limit=row.rejected_limit,
         counts=counts,
+        shape=row.shape,
     )
 
 

@@ -232,6 +232,7 @@ def upgrade() -> None:
         sa.Column("changed_limit", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
         sa.Column("rejected_limit", sa.Double(), nullable=True),
         sa.Column("window", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("shape", sa.JSON(none_as_null=True), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_run")),
         sa.UniqueConstraint("active", name=op.f("uq_run_active")),
     )
