@@ -360,7 +360,13 @@ class Ledger:
         self._touch(session, claim, {"lease_until": None, "worker": None, "attempt": 0, **moved})
 
     def wait(
-        self, session: Session, claim: Claim, why: str, seconds: float | None, longest: float, **moved: object
+        self,
+        session: Session,
+        claim: Claim,
+        seconds: float | None,
+        longest: float,
+        why: str | None = None,
+        **moved: object,
     ) -> int:
         """Gives the slice back for so long, or for twice as long each time; how often in a row it has waited.
 

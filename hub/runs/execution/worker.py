@@ -196,7 +196,7 @@ class Worker:
 
     def _wait(self, claim: Claim, why: str, seconds: float | None, **moved: object) -> None:
         ledger = self._hub.ledger
-        waits = self._hub.database.retrying(lambda s: ledger.wait(s, claim, why, seconds, LONGEST_WAIT, **moved))
+        waits = self._hub.database.retrying(lambda s: ledger.wait(s, claim, seconds, LONGEST_WAIT, why, **moved))
         log.warning("slice waits", run=claim.run, slice=claim.number, why=why, waits=waits)
         if waits >= MOST_WAITS:
             self._hold(claim, f"{why}; given up after {waits} tries, `hub runs resume {claim.run}` tries again")

@@ -66,11 +66,11 @@ def moved(connections: Connections, shape: Shape, *, making: tuple[str, str] | N
     """
     found: list[str] = []
     for connection, entities in shape.items():
-        now = {each.name: each for each in connections.entities(connection)}
+        now = {each.name: each for each in connections.entities(connection, list(entities))}
         for name, fields in entities.items():
             place = f"{connection}/{name}"
             if name not in now:
-                found.append(f"{place} is gone{near(name, list(now))}")
+                found.append(f"{place} is gone")
                 continue
             found += _compared(place, fields, now[name])
             if making == (connection, name):
