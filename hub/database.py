@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -50,6 +50,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Row = TypeVar("Row", bound=tuple[Any, ...])
+
+CLOCK_SECONDS = 60.0
+"""How long a reading of the database's clock is carried on by this process's own."""
 
 LOCK_SECONDS = 30.0
 """How long a writer of SQLite waits for the one before it."""
@@ -272,6 +275,43 @@ class Database:
 def _reach(when: str, point: str | None) -> None:
     if point is not None:
         reach(f"{when} {point}")
+
+
+class DatabaseClock:
+    """The database's time without asking for it each time: read now and then, carried on by the monotonic clock.
+
+    So that what processes write down fits together, whatever the wall clock of their machine says or does.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._lock = threading.Lock()
+        self._read: tuple[datetime, float] | None = None
+
+    def now(self) -> datetime:
+        with self._lock:
+            if self._read is None or time.monotonic() - self._read[1] > CLOCK_SECONDS:
+                with self._database.read() as session:
+                    self._read = (self._database.now(session), time.monotonic())
+            moment, read = self._read
+            return moment + timedelta(seconds=time.monotonic() - read)
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+
+_NO_ROOM = (sqlite3.SQLITE_IOERR_WRITE, sqlite3.SQLITE_IOERR_SHMSIZE)
+"""What SQLite calls a full disk where it grows its log or the index of it."""
+
+
+def lacks_space(error: BaseException) -> bool:
+    """Whether the database could not store something because its disk is full."""
+    if not isinstance(error, DBAPIError):
+        return False
+    if isinstance(error.orig, sqlite3.Error):
+        code = getattr(error.orig, "sqlite_errorcode", 0)
+        return code & 0xFF == sqlite3.SQLITE_FULL or code in _NO_ROOM
+    return getattr(error.orig, "sqlstate", None) == "53100"
 
 
 def is_transient(error: BaseException) -> bool:

@@ -156,7 +156,7 @@ class Client(ABC):
         self.send("SAVEPOINT hub_row", ())
         try:
             yield
-        except (LostError, ContentionError):
+        except UnavailableError:  # the whole transaction goes, and the product may have ended it by itself
             raise
         except Exception:
             self.send("ROLLBACK TO SAVEPOINT hub_row", ())

@@ -148,6 +148,8 @@ class MariaClient(Client):
             return ContentionError("another writer holds these records", detail=str(code))
         if code in (1226, 1969, 3024):
             return UnavailableError("the database is too busy, or took longer than a statement may", detail=str(code))
+        if code in (1021, 1114) or re.search(r"\b(?:[Ee]rrno|[Ee]rrcode|error): 28\b", text):
+            return UnavailableError("the disk of the database is full", detail=str(code))
         if code in _REASONS:
             found = re.search(r"(?:[Cc]olumn|Field) '([^']+)'|`([^`]+)` at row", text)
             rule = re.search(r"CONSTRAINT `([^`]+)`", text)

@@ -153,6 +153,8 @@ class PostgresClient(Client):
             )
         if state == "57014":
             return UnavailableError("the database took longer than a statement may", detail=state)
+        if state == "53100":
+            return UnavailableError("the disk of the database is full", detail=state)
         if state == "42501":
             return UnauthorizedError("the login lacks a right that this needs", missing=_subject(told), detail=state)
         if state in ("42P01", "42703"):

@@ -341,6 +341,8 @@ def _translated(text: str) -> Exception:
         return RejectedError("a rule of the table forbids it", detail=rule[1])
     if "constraint failed" in text or "INTEGRITY" in text:
         return RejectedError("a rule or trigger of the table forbids it")
+    if "is full" in text:
+        return UnavailableError("the disk of the database is full")
     if "readonly" in text or "unable to open" in text:
         return UnauthorizedError("the file may not be opened for this", missing=("file access",))
     if "not a database" in text or "malformed" in text:

@@ -197,7 +197,11 @@ def _relation(name: str, table: Table, named: Mapping[str, Table], config: SqlCo
 
 
 def _plain(column: Column, key: tuple[str, ...], frozen: bool) -> Field:
-    return replace(column.field, writable=column.field.writable and not frozen and column.name not in key)
+    return replace(
+        column.field,
+        writable=column.field.writable and not frozen and column.name not in key,
+        required=not column.field.nullable and not column.defaulted and column.insertable and column.name not in key,
+    )
 
 
 def _modes(fields: Sequence[Field], key: tuple[str, ...], target: Table, sided: bool) -> frozenset[Mode]:

@@ -404,7 +404,7 @@ def fingerprint(entities: Mapping[str, Sequence[Entity]]) -> str:
     lines = sorted(
         f"{connection}/{entity.name}/{each.name}/{each.type}/{each.nullable}/{each.writable}/{each.length}"
         f"/{each.precision}/{each.scale}/{each.values}/{sorted(each.operators)}/{entity.key}/{entity.changed_by}"
-        f"/{sorted(entity.modes)}/{entity.conditional}"
+        f"/{sorted(entity.modes)}/{entity.conditional}/{each.required}"
         for connection, listed in entities.items()
         for entity in listed
         for each in entity.fields

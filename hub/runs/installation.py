@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from hub.audit import Action, AuditLog, Event, Outcome
-from hub.database import Database, DatabaseError
+from hub.database import Database, DatabaseClock, DatabaseError
 from hub.keys import KeyRing, open_ring
 from hub.runs.types import RunState
 from hub.settings import Settings
@@ -63,7 +63,8 @@ class Installation:
         self.settings = settings
         self.database = database
         self.keys = keys
-        self.audit = AuditLog(database, clock=database.clock)
+        self.clock = database.clock or DatabaseClock(database)
+        self.audit = AuditLog(database, clock=self.clock)
         self.opening = threading.RLock()
 
     @Room
@@ -102,7 +103,7 @@ class Installation:
         """The decisions."""
         from hub.decisions import DecisionLog
 
-        return DecisionLog(self.database, self.keys, self.settings.segments, self.database.clock)
+        return DecisionLog(self.database, self.keys, self.settings.segments, self.clock)
 
     @Room
     def standing(self) -> Standing:

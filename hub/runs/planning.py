@@ -19,6 +19,7 @@ from hub.connections import ConnectionsError
 from hub.mappings import Compiled, MappingError, MappingsError, Pipeline, Published
 from hub.models import ModelError
 from hub.runs.installation import Installation
+from hub.runs.pages.shape import changes_since, shape_of
 from hub.runs.types import PreflightError, Run, RunError, RunKind, RunPlan, RunState, SliceKind, SlicePlan
 from hub.sdk import CheckReport, ConnectorError, Context, Grant, Mode, Selection
 
@@ -145,6 +146,8 @@ def resume(hub: Installation, run: str, actor: str, *, changed_limit: int | None
             raise RunError(f"run {run} is {held.state.value}; only a held run can be resumed")
         if compiled is not None and (held.version, held.model) != (compiled.document.digest, compiled.model.digest):
             hub.ledger.set_version(session, run, compiled.document.digest, compiled.model.digest)
+        if compiled is not None:
+            hub.ledger.set_shape(session, run, shape_of(compiled))
         hub.record(session, actor, Action.RUN_RELEASE, run, run=run)
         pools = hub.ledger.pools(session, run)
     hub.ring(pools)
@@ -222,6 +225,11 @@ def _wants(grant: Grant, right: str, entity: str, field: str) -> bool:
 
 def differences(hub: Installation, run: str) -> str | None:
     """What no longer fits between a run's mapping and the far sides, in one line; None where all of it fits."""
+    try:
+        if (found := changes_since(hub, run)) is not None:
+            return found
+    except ConnectorError as error:
+        log.warning("a far side cannot say what changed", run=run, why=error.message)
     with hub.database.read() as session:
         mapping = hub.ledger.run(session, run).mapping
     try:
@@ -363,6 +371,7 @@ def _plan(hub: Installation, order: Order, compiled: Compiled, kind: RunKind, no
         changed_limit=order.changed_limit if order.changed_limit is not None else policy.changed,
         rejected_limit=policy.rejected,
         expected=last.counts.read if last is not None else None,
+        shape=shape_of(compiled),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import secrets
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -102,6 +102,7 @@ class RunRow(Base):
     rejected_limit: Mapped[float | None]
     window: Mapped[list[list[int]]] = mapped_column(JsonDocument)
     summed: Mapped[dict[str, Any] | None] = mapped_column(JsonDocument)
+    shape: Mapped[dict[str, Any]] = mapped_column(JsonDocument)
 
 
 class SliceRow(Base):
@@ -228,6 +229,7 @@ class Ledger:
                 changed_limit=plan.changed_limit,
                 rejected_limit=plan.rejected_limit,
                 window=[],
+                shape=dict(plan.shape),
             )
         )
         session.flush()
@@ -345,6 +347,10 @@ class Ledger:
         session.execute(update(PageRow).where(PageRow.run == run, PageRow.tries > 0).values(tries=0, sent=True))
         return True
 
+    def set_shape(self, session: Session, run: str, shape: Mapping[str, Any]) -> None:
+        """Takes what the fields of a run look like now for what they are to look like from here on."""
+        session.execute(update(RunRow).where(RunRow.id == run).values(shape=dict(shape)))
+
     def set_version(self, session: Session, run: str, version: str, model: str) -> None:
         """Carries a held run on under a newer version of its mapping or model.
 
@@ -365,7 +371,8 @@ class Ledger:
         The attempt is counted before the work starts, so that a crash is counted too.
         """
         now = self._database.now(session)
-        query = _claimable(pool, now).add_columns(RunRow.state).limit(1)
+        longest = now + timedelta(seconds=2 * lease)
+        query = _claimable(pool, now, longest).add_columns(RunRow.state).limit(1)
         if run is not None:
             query = query.where(SliceRow.run == run)
         if not self._database.sqlite:
@@ -418,6 +425,9 @@ class Ledger:
         """Moves a slice on after a page: adds counts, sets what moved, and forgets failed attempts."""
         row = self._held(session, claim, settling=True)
         row.counts = dict((Counts.from_json(row.counts) + counts).to_json())  # type: ignore[arg-type]
+        if row.waits:
+            going = and_(RunRow.id == claim.run, RunRow.state == RunState.RUNNING.value)
+            session.execute(update(RunRow).where(going).values(reason=None))
         row.attempt, row.waits, row.turns = 1, 0, 0
         for name, value in moved.items():
             setattr(row, name, self._seal(value) if name == "cursor" else value)
@@ -428,10 +438,24 @@ class Ledger:
         moved |= {"turns": 0} if "stage" in moved else {}
         self._touch(session, claim, {"lease_until": None, "worker": None, "attempt": 0, **moved})
 
-    def wait(self, session: Session, claim: Claim, seconds: float | None, longest: float) -> int:
-        """Gives the slice back for so long, or for twice as long each time; how often in a row it has waited."""
+    def wait(
+        self,
+        session: Session,
+        claim: Claim,
+        seconds: float | None,
+        longest: float,
+        why: str | None = None,
+        **moved: object,
+    ) -> int:
+        """Gives the slice back for so long, or for twice as long each time; how often in a row it has waited.
+
+        The run says why until a slice of it moves on.
+        """
         row = self._held(session, claim)
         row.waits += 1
+        session.execute(update(RunRow).where(RunRow.id == claim.run).values(reason=why))
+        for name, value in moved.items():
+            setattr(row, name, value)
         row.attempt, row.worker, row.lease_until = 0, None, None
         pause = min(longest, 2.0**row.waits) if seconds is None else seconds
         row.not_before = self._database.now(session) + timedelta(seconds=pause)
@@ -473,7 +497,8 @@ class Ledger:
 
     def more(self, session: Session, pool: str) -> bool:
         """Whether a slice of the pool waits that nobody holds."""
-        return session.scalar(_claimable(pool, self._database.now(session)).limit(1)) is not None
+        now = self._database.now(session)
+        return session.scalar(_claimable(pool, now, now + timedelta(hours=2)).limit(1)) is not None
 
     def lock_run(self, session: Session, run: str) -> None:
         """Keeps others from ending the run until the transaction does: of two last slices one must see the other."""
@@ -600,6 +625,7 @@ class Ledger:
 
     def untry_page(self, session: Session, claim: Claim, page: int) -> int:
         """Takes a counted try back: the far side was away, the page did no harm. How many are left."""
+        self._held(session, claim, settling=True)
         row = session.get_one(PageRow, (claim.run, claim.number, page), populate_existing=True)
         row.tries = max(0, row.tries - 1)
         return row.tries
@@ -758,8 +784,8 @@ def abandon_worker(session: Session, worker: str) -> int:
     return session.execute(held.values(lease_until=None, worker=None)).rowcount  # type: ignore[attr-defined, no-any-return]
 
 
-def _claimable(pool: str, now: datetime) -> Select[SliceRow]:
-    """Slices to claim, the oldest run's first.
+def _claimable(pool: str, now: datetime, longest: datetime) -> Select[SliceRow]:
+    """Slices to claim, the oldest run's first. A lease that ends behind `longest` is older than the clock's last step.
 
     The runs that go on come in order from an index of them alone, so that the first slice found ends the search: what
     it costs hangs neither on the runs that ended nor on how many wait.
@@ -780,7 +806,7 @@ def _claimable(pool: str, now: datetime) -> Select[SliceRow]:
             going,
             SliceRow.pool == pool,
             SliceRow.stage != Stage.DONE.value,
-            or_(SliceRow.lease_until.is_(None), SliceRow.lease_until < now),
+            or_(SliceRow.lease_until.is_(None), SliceRow.lease_until < now, SliceRow.lease_until > longest),
             or_(SliceRow.not_before.is_(None), SliceRow.not_before <= now),
             or_(SliceRow.phase == 0, ~blocked),  # nothing is before the first phase, which most slices are in
         )
@@ -835,6 +861,7 @@ def _run(row: RunRow, counts: Counts) -> Run:
         changed_limit=row.changed_limit,
         rejected_limit=row.rejected_limit,
         counts=counts,
+        shape=row.shape,
     )
 
 

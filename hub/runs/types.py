@@ -126,7 +126,7 @@ class Counts:
 
 @dataclass(frozen=True, slots=True)
 class RunPlan:
-    """What a run is asked to be; limits are the document's unless overridden.
+    """What a run is asked to be; limits are the document's unless overridden. `shape` is what its fields look like.
 
     `version` and `model` are digests; `head` is the source's cursor taken before the run: the next one starts there.
     """
@@ -144,6 +144,7 @@ class RunPlan:
     rejected_limit: float | None = None
     expected: int | None = None
     subject: str | None = None
+    shape: Mapping[str, Json] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +184,7 @@ class Run:
     changed_limit: int | None
     rejected_limit: float | None
     counts: Counts
+    shape: Mapping[str, Json] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

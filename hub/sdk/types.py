@@ -87,7 +87,8 @@ class Field:
     """One field of an entity.
 
     `length` is in characters (bytes for BYTES); `precision` and `scale` are of a DECIMAL; `values` is a closed list
-    that the far side enforces; `operators` are those a filter on this field may push to the far side.
+    that the far side enforces; `operators` are those a filter on this field may push to the far side; `required` says
+    that a new record is refused without a value.
     """
 
     name: str
@@ -100,6 +101,7 @@ class Field:
     scale: int | None = None
     values: tuple[str, ...] = ()
     operators: frozenset[Operator] = ALL_OPERATORS
+    required: bool = False
 
     @property
     def dtype(self) -> pl.DataType:

@@ -7,6 +7,7 @@ before it waits for work, and the end of its standard input means that the super
 from __future__ import annotations
 
 import argparse
+import errno
 import gc
 import os
 import random
@@ -20,11 +21,14 @@ from contextlib import contextmanager
 import structlog
 from sqlalchemy.exc import DBAPIError
 
-from hub.database import DatabaseError
+from hub.database import DatabaseError, lacks_space
 from hub.logs import configure
 from hub.runs import Installation, Worker, keep_up, open_installation, tick
 from hub.settings import load_settings
 from hub.worker.naming import IDLE, worker_name
+
+STARVED = 3
+"""The exit status of a worker that ran out of memory, so that a fresh one takes its place."""
 
 STOP_SECONDS = 10.0
 """What a look at the schedules may take to end."""
@@ -80,8 +84,10 @@ def _loop(
         bell.clear()
 
         def carry() -> bool:
-            while not stop.is_set() and worker.work():
+            while not stop.is_set() and not worker.starved and worker.work():
                 alive()
+            if worker.starved:
+                sys.exit(STARVED)
             if until_idle:
                 return not hub.pending()
             if not stop.is_set():
@@ -114,7 +120,13 @@ def _despite_absence(work: Callable[[], bool]) -> bool:
     try:
         return work()
     except (DBAPIError, DatabaseError) as error:
-        log.warning("the hub's database is away", why=type(error).__name__)
+        why = "its disk is full" if lacks_space(error) else type(error).__name__
+        log.warning("the hub's database is away", why=why)
+        return False
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        log.warning("the hub's folder is full", why=error.strerror)
         return False
 
 

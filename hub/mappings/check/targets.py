@@ -13,7 +13,7 @@ from hub.mappings.expressions.types import Node
 from hub.mappings.nearest import near
 from hub.mappings.pipeline import fits
 from hub.mappings.types import Document, Taken
-from hub.sdk import Entity, Field, FieldType
+from hub.sdk import Entity, Field, FieldType, Mode
 
 _NUMBERS = frozenset({FieldType.INTEGER, FieldType.DECIMAL, FieldType.REAL})
 
@@ -40,6 +40,12 @@ def find_target(findings: Findings, systems: Systems, reading: Reading) -> Entit
     for part, fields in (("set", write.set), ("with", write.with_)):
         for name in fields:
             _check_field(findings, ("write", part, name), name, target)
+    if write.mode is not Mode.UPDATE:
+        given = {*write.set, *write.with_, *target.key}
+        for each in target.fields:
+            if each.required and each.name not in given:
+                why = f"a new {target.name} needs {each.name}, which has no default; set it, or give it one over there"
+                findings.note(("write", "set"), why)
     for name in write.when_changed:
         kind = target.by_name.get(name)
         if kind is not None and kind.type not in _NUMBERS:

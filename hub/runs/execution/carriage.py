@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from hub.runs.execution.flow import Flow
 from hub.runs.execution.heartbeat import Heartbeat
 from hub.runs.execution.lanes import Lanes, made_by
+from hub.runs.execution.looks import Looks
 from hub.runs.execution.staged import STAGED_PAGES, read_again
 from hub.runs.installation import Installation
 from hub.runs.pages import Intent, LimitError, Load, Trip
@@ -30,7 +31,7 @@ class Carriage:
         hub: Installation,
         trip: Trip,
         claim: Claim,
-        heartbeat: Heartbeat,
+        watch: tuple[Heartbeat, Looks],
         lanes: Lanes,
         stopping: Callable[[], bool],
     ) -> None:
@@ -39,7 +40,7 @@ class Carriage:
         self._hub = hub
         self._trip = trip
         self._claim = claim
-        self._heartbeat = heartbeat
+        self._heartbeat, self._looks = watch
         self._number = claim.pages
 
     def carry(self) -> None:
@@ -100,6 +101,7 @@ class Carriage:
         with closing(self._loads(ahead=not alone)) as loads, flow:
             for load in loads:
                 self._heartbeat.check()
+                self._looks.look()
                 hashes = self._trip.hashes(load)
                 flow.meet(hashes)
                 judged = self._trip.judge(load, park=park)

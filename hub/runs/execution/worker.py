@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -19,7 +18,9 @@ from hub.runs.execution.carriage import Carriage
 from hub.runs.execution.flow import UNDER_WAY
 from hub.runs.execution.heartbeat import Heartbeat
 from hub.runs.execution.lanes import Lanes
+from hub.runs.execution.looks import Looks
 from hub.runs.execution.staged import Scoring
+from hub.runs.execution.starving import MEMORY, lacking
 from hub.runs.installation import Installation
 from hub.runs.pages import LimitError, Trip, open_trip
 from hub.runs.planning import differences
@@ -48,7 +49,10 @@ class Worker:
         progress: Callable[[], None] = lambda: None,
         stopping: Callable[[], bool] = lambda: False,
     ) -> None:
-        """`progress` is called once a page; `stopping` is asked then, and the slice given back where it says so."""
+        """`progress` is called once a page; `stopping` is asked then, and the slice given back where it says so.
+
+        `starved` says afterwards that this process ran out of memory: another one has it all to itself again.
+        """
         self._hub = hub
         self._pool = pool
         self._name = name
@@ -58,6 +62,9 @@ class Worker:
         self._lanes: Lanes | None = None
         self._open = ExitStack()
         self._cut_off = False
+        self._looked: Looks | None = None
+        self._excused: dict[tuple[str, int], int] = {}
+        self.starved = False
 
     def work(self, run: str | None = None) -> bool:
         """Carries one slice (of `run`, where named) as far as it goes; False where there was nothing to claim.
@@ -120,7 +127,7 @@ class Worker:
                 return
             with self._travelling(claim) as (trip, lanes):
                 claim = self._shrunk(claim)
-                Carriage(self._hub, trip, claim, heartbeat, lanes, self._stopping).carry()
+                Carriage(self._hub, trip, claim, (heartbeat, self._looks(claim)), lanes, self._stopping).carry()
         except UnavailableError as error:
             self._wait(claim, error.message, error.retry_after)
         except (UnauthorizedError, LimitError, MappingsError, ConnectionsError, ModelError, RunError) as error:
@@ -135,14 +142,31 @@ class Worker:
     def _failed(self, claim: Claim, error: BaseException) -> None:
         if is_transient(error):
             raise error
-        if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOSPC):
-            self._wait(claim, f"this machine is out of {_resource(error)}", None)
+        if (resource := lacking(error)) is not None:
+            self._starve(claim, resource)
+            return
+        if (changed := self._looks(claim).after_failure()) is not None:
+            self._hold(claim, changed)
             return
         log.error("page failed", run=claim.run, slice=claim.number, attempt=claim.attempt, exc_info=error)
         if claim.attempt > MOST_TRIES + 1:
             self._hold(claim, f"a page failed {claim.attempt} times ({type(error).__name__}); see the log")
             return
         self._hub.database.retrying(lambda s: self._hub.ledger.forgive(s, claim), repeatable=True)
+
+    def _starve(self, claim: Claim, resource: str) -> None:
+        """Waits for room, and with less memory tries fewer records at once; no record is to blame for it."""
+        self._excused[claim.run, claim.number] = claim.epoch
+        self.starved = self.starved or resource == MEMORY
+        smaller: dict[str, object] = {}
+        if resource == MEMORY and claim.page_rows > 1 and claim.kind is not SliceKind.UNDO:
+            smaller = {"page_rows": max(1, claim.page_rows // SHRINK), "fragile": UNDER_WAY * claim.page_rows}
+        self._wait(claim, f"this machine is out of {resource}", None, **smaller)
+
+    def _looks(self, claim: Claim) -> Looks:
+        if self._looked is None or self._looked.run != claim.run:
+            self._looked = Looks(self._hub, claim.run)
+        return self._looked
 
     @contextmanager
     def _travelling(self, claim: Claim) -> Iterator[tuple[Trip, Lanes]]:
@@ -188,8 +212,9 @@ class Worker:
 
         A write that was under way is blamed first: it is taken up in parts before anything else is read.
         """
-        if claim.attempt == 1:
-            return claim
+        excused = self._excused.pop((claim.run, claim.number), None)
+        if claim.attempt == 1 or excused == claim.epoch - 1:
+            return replace(claim, attempt=1)
         with self._hub.database.read() as session:
             if self._hub.ledger.writing(session, claim):
                 return replace(claim, attempt=1)
@@ -200,9 +225,11 @@ class Worker:
         self._hub.database.retrying(lambda s: self._hub.ledger.shrink(s, claim, rows, fragile), repeatable=True)
         return replace(claim, page_rows=rows, fragile=fragile, attempt=1)
 
-    def _wait(self, claim: Claim, why: str, seconds: float | None) -> None:
+    def _wait(self, claim: Claim, why: str, seconds: float | None, **moved: object) -> None:
         ledger = self._hub.ledger
-        waits = self._hub.database.retrying(lambda s: ledger.wait(s, claim, seconds, LONGEST_WAIT), repeatable=True)
+        waits = self._hub.database.retrying(
+            lambda s: ledger.wait(s, claim, seconds, LONGEST_WAIT, why, **moved), repeatable=True
+        )
         log.warning("slice waits", run=claim.run, slice=claim.number, why=why, waits=waits)
         if waits >= MOST_WAITS:
             self._hold(claim, f"{why}; given up after {waits} tries, `hub runs resume {claim.run}` tries again")
@@ -225,7 +252,3 @@ class Worker:
 def abandon(database: Database, worker: str) -> int:
     """Ends the leases of a worker whose process is known to be dead; how many slices it held."""
     return database.retrying(lambda session: abandon_worker(session, worker), repeatable=True)
-
-
-def _resource(error: BaseException) -> str:
-    return "memory" if isinstance(error, MemoryError) else "disk space"

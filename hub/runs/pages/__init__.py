@@ -3,6 +3,7 @@
 from hub.runs.pages.inline import Columns, checked, framed, inline, keys_of
 from hub.runs.pages.judging import Featured, Judged
 from hub.runs.pages.loading import Load
+from hub.runs.pages.shape import changes_since
 from hub.runs.pages.staging import score_page, set_aside
 from hub.runs.pages.trip import Concluded, Hashes, Intent, LimitError, Told, Trip, open_trip
 
@@ -17,6 +18,7 @@ __all__ = [
     "Load",
     "Told",
     "Trip",
+    "changes_since",
     "checked",
     "framed",
     "inline",

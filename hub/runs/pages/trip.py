@@ -18,7 +18,18 @@ from sqlalchemy.orm import Session
 
 from hub.audit import Action, Outcome
 from hub.connections import GuardedConnection, GuardedSource
-from hub.decisions import PARKED, PLANNED, UNCHANGED, Prepared, Segment, SegmentFacts, Snapshot, View, key_hash
+from hub.decisions import (
+    PARKED,
+    PLANNED,
+    REJECTED,
+    UNCHANGED,
+    Prepared,
+    Segment,
+    SegmentFacts,
+    Snapshot,
+    View,
+    key_hash,
+)
 from hub.faults import reach
 from hub.mappings import Compiled, CompiledLookup, Facts, Pipeline
 from hub.mappings.expressions import to_filter
@@ -31,6 +42,7 @@ from hub.runs.pages.landing import Terms, changes_of, rows_of, shown_after, stan
 from hub.runs.pages.loading import Load, Loader
 from hub.runs.pages.parking import Parking
 from hub.runs.pages.sending import Sending
+from hub.runs.pages.shape import changes_since, shape_of
 from hub.runs.pages.staging import seal, unseal
 from hub.runs.pages.undoing import undo_segment
 from hub.runs.types import Claim, Counts, PageRecord, PageState, Run, RunError, RunKind, RunState, SliceKind
@@ -336,6 +348,8 @@ class Trip:
         self._hub.database.retrying(lambda s: self._settle(s, claim, intent, results, stand), repeatable=True)
         if results is not None:
             self._judge_rejects(claim, results)
+            if (results.frame["state"] == REJECTED).any() and (changed := changes_since(self._hub, claim.run)):
+                raise LimitError(changed)
 
     def _answered(self, claim: Claim, intent: Intent, check: Callable[[], None], *, repeated: bool) -> Results | None:
         """What the far side answers to the changes of a page; None where it intends none."""
@@ -577,7 +591,10 @@ def open_trip(hub: Installation, run: str) -> Trip:
         found = hub.ledger.run(session, run)
     published = hub.mappings.version(found.mapping, found.version)
     model = hub.registry.get(hub.mappings.document(published).model.name, found.model)
-    return Trip(hub, found, hub.mappings.compile_published(published, model=model))
+    compiled = hub.mappings.compile_published(published, model=model)
+    if found.shape and shape_of(compiled) != found.shape:  # compiled in this process before the run was planned
+        compiled = hub.mappings.compile_published(published, model=model, fresh=True)
+    return Trip(hub, found, compiled)
 
 
 def _rows_at(frame: pl.DataFrame, keys: Sequence[tuple[Any, ...]]) -> list[int]:
