@@ -205,6 +205,9 @@ NOT_HERE = {
     },
     "a request, whose caller asks again": {"commit of Trip.remember.commit"},
     "the doorbell, whose loss costs time only": {"commit of Installation.ring", "commit of Installation.unring"},
+    "what a worker gives back whose database was away: freed whole, or when its lease runs out": {
+        "commit of Worker._coming_back"
+    },
     "the writers of the trail, opened before anything is recorded": {"commit of AuditLog._take_writer"},
 }
 """Commits at which no worker is let die here, by the reason."""
