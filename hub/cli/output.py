@@ -94,9 +94,7 @@ def emit(answer: Any, as_json: bool, text: Callable[[], None]) -> None:
     if heard is not None:
         heard.append(json.loads(json.dumps(answer, default=plain)))
     if as_json:
-        # Laid out for a person's eyes alone: it takes the encoder that is written in Python.
-        indent = 2 if sys.stdout.isatty() else None
-        sys.stdout.write(json.dumps(answer, default=plain, ensure_ascii=False, indent=indent) + "\n")
+        sys.stdout.write(json.dumps(answer, default=plain, ensure_ascii=False, indent=2) + "\n")
     else:
         text()
 
