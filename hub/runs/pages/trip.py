@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
 from hub.audit import Action, Outcome
-from hub.connections import GuardedConnection, GuardedSource
 from hub.decisions import (
     PARKED,
     PLANNED,
@@ -31,11 +30,11 @@ from hub.decisions import (
     key_hash,
 )
 from hub.faults import reach
-from hub.mappings import Compiled, CompiledLookup, Facts, Pipeline
-from hub.mappings.expressions import to_filter
+from hub.mappings import Compiled, Facts, Pipeline
 from hub.models import Scorer
 from hub.runs.installation import Installation
 from hub.runs.pages.columns import put
+from hub.runs.pages.far_sides import FarSides
 from hub.runs.pages.inline import inline, overlaid
 from hub.runs.pages.judging import Featured, Judge, Judged, Scored, completed
 from hub.runs.pages.landing import Terms, changes_of, rows_of, shown_after, standing_after, unanswered
@@ -45,8 +44,8 @@ from hub.runs.pages.sending import Sending
 from hub.runs.pages.shape import changes_since, shape_of
 from hub.runs.pages.staging import seal, unseal
 from hub.runs.pages.undoing import undo_segment
-from hub.runs.types import Claim, Counts, PageRecord, PageState, Run, RunError, RunKind, RunState, SliceKind
-from hub.sdk import Context, Results, Selection, UnexpectedError
+from hub.runs.types import Claim, Counts, PageRecord, PageState, Run, RunKind, RunState, SliceKind
+from hub.sdk import Results, UnexpectedError
 
 
 class LimitError(Exception):
@@ -111,11 +110,9 @@ class Trip:
         self._compiled = compiled
         self._pipeline = pipeline or Pipeline(compiled)
         self._loader = Loader(compiled, self._pipeline, run, hub.standing)
-        self._open: dict[tuple[str, str], tuple[GuardedConnection, Context]] = {}
-        self._stack = ExitStack()
-        self._patience: float | None = None
+        self._far = FarSides(hub, compiled)
         facts = Facts(run.logical_at, compiled.model.name, compiled.model.number, compiled.document.digest)
-        readers = (self._read_lookup, self._read_targets, self._read_target_keys)
+        readers = (self._far.read_lookup, self._far.read_targets, self._read_target_keys)
         self._parking = Parking(compiled, hub.standing)
         self._judge = Judge(compiled, self._pipeline, lambda: self._scorer, hub.standing, facts, readers)
 
@@ -159,14 +156,12 @@ class Trip:
     @contextmanager
     def travelling(self, seconds: float | None = None) -> Iterator[None]:
         """While open, the trip may use its connections; with `seconds`, no call on them goes on for longer."""
-        with ExitStack() as stack:
-            self._stack, self._open, self._patience = stack, {}, seconds
+        with self._far.opening(seconds):
             yield
 
     def look_for_pause(self) -> None:
         """PausedConnectionError where a connection that is open was paused since."""
-        for name, _ in self._open:
-            self._hub.connections.refuse_paused(name)
+        self._far.look_for_pause()
 
     # -- loading -------------------------------------------------------------------------------------------------
 
@@ -176,7 +171,7 @@ class Trip:
             return self._segments(claim, after)
         if claim.kind is SliceKind.NAMED:
             return self._named(claim, after)
-        return self._loader.pages(self._source("read"), claim, after, self._seen(claim))
+        return self._loader.pages(self._far.source("read"), claim, after, self._seen(claim))
 
     def _seen(self, claim: Claim) -> np.ndarray:
         """The key hashes of what the run read from the source, where a slice must not meet those records again."""
@@ -189,23 +184,16 @@ class Trip:
             raise UnexpectedError(f"run {self.run.id} no longer knows which records it read; start a new full run")
         return hashes
 
-    def _source(self, role: str) -> GuardedSource:
-        name = self._compiled.document.read.connection
-        source = self._connection(name, role).source()
-        if source is None:
-            raise RunError(f"connection {name} cannot be read")
-        return source
-
     def first_page(self, limit: int) -> Load:
         """The first records that the mapping selects."""
         selection = self._pipeline.selection(self.run.logical_at, incremental=False, page_rows=limit)
-        for page in self._source("read").read(selection):
+        for page in self._far.source("read").read(selection):
             return Load(page.frame.head(limit), self.no_keys, forced=True)
         return Load(pl.DataFrame(schema=self._compiled.source.page_schema(self._compiled.fields)), self.no_keys)
 
     def fetch(self, keys: pl.DataFrame) -> Load:
         """The records of these keys as they stand now, in their order as far as they exist."""
-        return self._loader.fetch(self._source("read"), keys, forced=True)
+        return self._loader.fetch(self._far.source("read"), keys, forced=True)
 
     def _named(self, claim: Claim, after: str | None) -> Generator[Load]:
         """The records a request named, as they stand now, with the values it gave instead of those read."""
@@ -362,11 +350,8 @@ class Trip:
         if changes is None:
             return None
         page, rows = (intent.number, intent.segment), rows_of(intent.decisions)
-        sending = Sending(self._hub, claim, page, changes, rows, (self._target, self._lookup_targets))
+        sending = Sending(self._hub, claim, page, changes, rows, (self._far.target, self._far.look_up))
         return sending.send(check, repeated=repeated)
-
-    def _target(self, seconds: float) -> GuardedConnection:
-        return self._connection(self._compiled.document.write.connection, "write", seconds)
 
     def _settle(
         self,
@@ -484,51 +469,6 @@ class Trip:
         judged = replace(judged, counts=judged.counts + page.counts)
         load = Load(pl.DataFrame(), gone, page.cursor)
         return self.store(claim, page.number, load, judged)
-
-    # -- the far sides -------------------------------------------------------------------------------------------
-
-    def _connection(self, name: str, role: str, seconds: float | None = None) -> GuardedConnection:
-        """The trip's own connection for one thread role; a deadline counts from each call."""
-        if (name, role) not in self._open:
-            made = Context()
-            opened = self._stack.enter_context(self._hub.connections.open(name, self._compiled.grants[name], made))
-            self._open[(name, role)] = (opened, made)
-        connection, context = self._open[(name, role)]
-        seconds = self._patience if seconds is None else seconds
-        context.deadline = None if seconds is None else context.clock.monotonic() + seconds
-        return connection
-
-    def _read_lookup(self, lookup: CompiledLookup, match: pl.DataFrame, now: datetime) -> Iterator[pl.DataFrame]:
-        connection = self._connection(lookup.lookup.connection, "lookup")
-        source = connection.source()
-        if source is None:
-            raise RunError(f"connection {lookup.lookup.connection} cannot be read")
-        pushed = to_filter(lookup.where, lookup.entity.by_name, now=now).pushed if lookup.where is not None else None
-        rows = self._hub.settings.page_rows
-        selection = Selection(lookup.entity.name, lookup.fields, where=pushed, page_rows=rows)
-        for page in source.lookup(selection, match):
-            yield page.frame
-
-    def _read_targets(self, keys: pl.DataFrame, fields: Sequence[str]) -> pl.DataFrame:
-        """What the target records hold now, aligned with `keys`, and `_there`; all null where there is none to read.
-
-        `_there` is null alone where the target cannot be read at all.
-        """
-        connection = self._connection(self._compiled.document.write.connection, "targets")
-        readable = connection.source() is not None
-        empty = pl.DataFrame(schema=self._compiled.target.schema((*keys.columns, *fields)))
-        found = self._lookup_targets(connection, keys.unique(), fields) if readable else empty
-        found = found.with_columns(_there=pl.lit(value=True))
-        both = keys.join(found, on=keys.columns, how="left", maintain_order="left", nulls_equal=True)
-        return both.with_columns(pl.col("_there").fill_null(False if readable else None))
-
-    def _lookup_targets(self, connection: GuardedConnection, keys: pl.DataFrame, fields: Sequence[str]) -> pl.DataFrame:
-        source = connection.source()
-        assert source is not None
-        wanted = (*keys.columns, *(name for name in fields if name not in keys.columns))
-        selection = Selection(self._compiled.target.name, wanted)
-        empty = pl.DataFrame(schema=self._compiled.target.schema(wanted))
-        return pl.concat([empty, *(page.frame.select(wanted) for page in source.lookup(selection, keys))])
 
     def _read_target_keys(self, pointers: pl.DataFrame) -> pl.Series:
         """The target keys that the decisions at (segment, row) were written to, or the nearest one before each."""
