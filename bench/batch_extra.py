@@ -14,6 +14,7 @@ from bench.places import Place, place, reachable, run_sql
 
 MOST_MB = 600
 PIECE = 250_000
+SINCE, EDITED = "2020-01-01", "2026-01-01"
 CHANGED = 100
 """One record in so many is edited before the run that reads what changed."""
 
@@ -35,11 +36,15 @@ def _again(kind: str, rows: int) -> Iterator[dict[str, Any]]:
         first, second = measure("hub", made), measure("hub", made)
         _expect(second, {"skipped": rows})
         yield _compared(f"batch {kind} unchanged second run/first", rows, second, first, 2.0)
-    with place(kind, [dataset.rows(rows).with_columns(revision=pl.col("id"))]) as made:
-        run_sql(made.url, f"CREATE INDEX by_revision ON {dataset.TABLE} (revision)")
-        ours.prepare(made, dataset.mapping(changed_by="revision"))
+    # A stamp a second apart, so that few records lie in the span that is read again in case a transaction came late.
+    stamped = dataset.rows(rows).with_columns(
+        changed=pl.lit(SINCE).str.to_datetime("%Y-%m-%d") + pl.duration(seconds="id")
+    )
+    with place(kind, [stamped]) as made:
+        run_sql(made.url, f"CREATE INDEX by_change ON {dataset.TABLE} (changed)")
+        ours.prepare(made, dataset.mapping(changed_by="changed"))
         first = measure("hub", made)
-        edit = f"UPDATE {dataset.TABLE} SET n0 = n0 + 1, revision = revision + {rows} WHERE id % {CHANGED} = 0"
+        edit = f"UPDATE {dataset.TABLE} SET n0 = n0 + 1, changed = '{EDITED}' WHERE id % {CHANGED} = 0"
         run_sql(made.url, edit)
         second = measure("hub", made)
         yield _compared(f"batch {kind} run with 1 % changed/first", rows, second, first, 10.0)

@@ -24,7 +24,7 @@ SERVERS = {
 }
 KINDS = ("postgresql", "sqlite", "mariadb")
 CHECKED = 20_000
-_TYPES = {pl.Int64: "bigint", pl.String: "text", pl.Float64: "double precision"}
+_TYPES = {pl.Int64: "bigint", pl.String: "text", pl.Float64: "double precision", pl.Datetime: "timestamp"}
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,9 @@ def fill(url: str, frame: pl.DataFrame, *, new: bool = True) -> None:
 def _fill_mariadb(url: str, frame: pl.DataFrame, columns: list[str] | None) -> None:
     with _mariadb(url) as connection, connection.cursor() as cursor:
         if columns is not None:
-            cursor.execute(f"CREATE TABLE {dataset.TABLE} ({', '.join(columns)})")
+            # A timestamp there is moved by every change and starts in 1970 by another zone.
+            kinds = [each.replace(" timestamp", " datetime(6)") for each in columns]
+            cursor.execute(f"CREATE TABLE {dataset.TABLE} ({', '.join(kinds)})")
         places = ", ".join(["%s"] * frame.width)
         for part in frame.iter_slices(5_000):
             cursor.executemany(f"INSERT INTO {dataset.TABLE} VALUES ({places})", part.rows())

@@ -186,9 +186,13 @@ class Client(ABC):
         """The bound value of a mark."""
 
     def earlier(self, mark: str, seconds: int) -> str:
-        """The mark of a moment that much before; the same where it is no moment that Python can count with."""
+        """The mark of a moment that much before; the same where it is no moment that Python can count with.
+
+        Written as the mark is: where moments are kept as text, a blank sorts before every `T`.
+        """
         try:
-            return (datetime.fromisoformat(mark) - timedelta(seconds=seconds)).isoformat(sep=" ")
+            moment = datetime.fromisoformat(mark) - timedelta(seconds=seconds)
+            return moment.isoformat(sep="T" if "T" in mark else " ")
         except (ValueError, OverflowError):
             return mark
 

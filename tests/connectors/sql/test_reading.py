@@ -98,6 +98,16 @@ def test_the_head_is_where_the_next_incremental_read_starts(world: World) -> Non
         assert frames(connector.source().read(wanted, after=head))["id"].to_list() == [*range(40, 50), 99]
 
 
+@pytest.mark.parametrize("between", ["T", " "])
+def test_stamps_kept_as_text_are_counted_back_as_they_are_written(sqlite: World, between: str) -> None:
+    sqlite.run("create table t (id integer primary key, seen timestamp)")
+    sqlite.many("insert into t values (?, ?)", [(n, f"2024-01-01{between}00:00:{n:02}") for n in range(50)])
+    wanted = Selection("t", ("id",), changed_by="seen")
+    with sqlite.open(late_seconds=20) as connector:
+        head = connector.source().head(wanted)
+        assert frames(connector.source().read(wanted, after=head))["id"].to_list() == [*range(29, 50)]
+
+
 def test_dates_at_both_ends_are_values_and_not_errors(world: World) -> None:
     world.run("create table t (id integer primary key, d date)")
     world.many("insert into t values (%s, %s)", [(1, "0001-01-01"), (2, "9999-12-31"), (3, None)])
