@@ -12,6 +12,7 @@ from bench.contest import Measured, line, measure
 from bench.places import KINDS, fill, largest_error, place, reachable
 
 CONTESTANTS = ("hub", "pandas", "bare")
+MEASURES = ("seconds", "cpu_seconds", "peak_mb", "error")
 LIMITS = {
     ("postgresql", "pandas"): 5.0,
     ("postgresql", "bare"): 0.5,
@@ -35,7 +36,7 @@ def compare(asked: argparse.Namespace) -> Iterator[dict[str, Any]]:
         for _ in range(asked.rounds):
             for name in CONTESTANTS:
                 taken[name].append(_round(kind, name, asked.rows))
-        middle = {name: {at: median(each[at] for each in found) for at in found[0]} for name, found in taken.items()}
+        middle = {name: {at: median(each[at] for each in found) for at in MEASURES} for name, found in taken.items()}
         for peer in CONTESTANTS[1:]:
             mine, theirs = middle["hub"], middle[peer]
             yield line(

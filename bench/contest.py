@@ -11,7 +11,8 @@ from typing import Any
 
 from bench.places import Place
 
-Measured = dict[str, float]
+Measured = dict[str, Any]
+"""`seconds`, `cpu_seconds` and `peak_mb`, and of the hub the `counts` of its run."""
 
 
 def measure(name: str, made: Place, *more: str) -> Measured:
