@@ -89,7 +89,8 @@ def _act(armed: str, point: str, keys: pl.Series | None) -> None:
     if action == "hang":
         threading.Event().wait()
     if action == "stop":
-        os.kill(os.getpid(), signal.SIGSTOP)
+        if _reached[armed] == int(times or 1):  # once: whoever thaws it wants to see it go on
+            os.kill(os.getpid(), signal.SIGSTOP)
         return
     if action == "away":
         from hub.sdk import UnavailableError  # every command of the hub imports this module, and few need polars
