@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from hub.cli.output import AsJson, emit, me, opened, room
+
+if TYPE_CHECKING:
+    from sqlalchemy.orm import Session
 
 app = room("The key that seals secrets, models and decisions.")
 
@@ -22,8 +27,10 @@ def rotate(as_json: AsJson = False) -> None:
     from hub.keys import rotate
 
     with opened() as hub:
-        ring = rotate(hub.settings, hub.database)
-        with hub.database.begin() as session:
-            hub.record(session, str(me()), Action.KEY_ROTATE, "key", version=ring.version)
+
+        def note(session: Session, version: int) -> None:
+            hub.record(session, str(me()), Action.KEY_ROTATE, "key", version=version)
+
+        ring = rotate(hub.settings, hub.database, note)
         answer = {"file": hub.settings.key_file, "version": ring.version}
         emit(answer, as_json, lambda: print(f"version {ring.version} seals from now on; back up {answer['file']}"))

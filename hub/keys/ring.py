@@ -5,10 +5,11 @@ from __future__ import annotations
 import hmac
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+from sqlalchemy.orm import Session
 
 from hub.database import Database
 from hub.keys.envelope import open_sealed, parse, rewrap, seal
@@ -81,14 +82,20 @@ def open_ring(settings: Settings, database: Database) -> KeyRing:
     return KeyRing(kek, _open_root(kek, sealed, settings))
 
 
-def rotate(settings: Settings, database: Database) -> KeyRing:
-    """Adds a version of the key that seals from now on; what was sealed before still opens."""
+def rotate(
+    settings: Settings, database: Database, beside: Callable[[Session, int], object] = lambda _session, _version: None
+) -> KeyRing:
+    """Adds a version of the key that seals from now on; what was sealed before still opens.
+
+    What `beside` does with the new version's number belongs to the same transaction.
+    """
     open_ring(settings, database)
     kek = FileKek.load(settings.key_file).renew()
     with database.begin() as session:
         sealed = load_root(session)
         assert sealed is not None
         replace_root(session, rewrap(kek, sealed, ROOT_IDENTITY))
+        beside(session, kek.version)
     return open_ring(settings, database)
 
 

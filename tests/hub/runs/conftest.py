@@ -11,6 +11,7 @@ import pytest
 
 from hub.database import Database
 from hub.logs import configure
+from hub.migrations import upgrade
 from hub.runs import open_installation
 from hub.settings import load_settings
 from tests.hub.runs.far_side import FarSide
@@ -43,7 +44,7 @@ def register(home: Path, url: str) -> None:
     plain = LogisticRegression(C=0.0005, random_state=0).fit(rows.to_pandas(), truth)
     other = LogisticRegression(C=0.0005, random_state=0).fit(rows.to_pandas(), [1 - each for each in truth])
     database = Database(url)
-    database.create_all()
+    upgrade(database)
     with open_installation(load_settings(home=home, database_url=url, log_level="error"), database) as hub:
         for model, more in ((plain, {"alias": "champion"}), (other, {}), (plain, {"pool": "gpu", "note": "heavy"})):
             hub.registry.register("risk", model, rows, owner="anna", positive=1, actor=str(ME), **more)

@@ -1,0 +1,127 @@
+"""What people and upkeep do to a hub: the commit of each, the event it leaves, and what has to be there before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from hub.access import Scope
+from hub.audit import Action
+from hub.runs import RunKind, RunState, cancel, undo
+from tests.hub.runs.site import ME, Site, document
+from tests.system.drill import DIED, carry_until_fault
+
+HOLDS = {"decide": '  hold: "x > 3"\n'}
+
+
+@dataclass(frozen=True)
+class Deed:
+    """A verb of `tests.system.verbs`; `before` makes ready and answers its subject.
+
+    `steers`: the mapping can run afterwards, and all that must hold of runs is looked at.
+    """
+
+    verb: str
+    commit: str
+    action: Action | None
+    before: Callable[[Site], str] = lambda _: ""
+    parts: dict[str, str] = field(default_factory=dict)
+    steers: bool = False
+
+
+def ran(site: Site) -> str:
+    """A run that has ended."""
+    return site.run(RunKind.FULL).id
+
+
+def _held(site: Site) -> str:
+    run = site.order(RunKind.FULL, changed_limit=1)
+    assert site.carry(run).state is RunState.HELD
+    return run
+
+
+def _left_open(site: Site) -> str:
+    run = site.order(RunKind.FULL)
+    assert carry_until_fault(site, "exit:after commit of Trip.store.commit") == DIED
+    cancel(site.hub, run, str(ME))
+    return run
+
+
+def _undone(site: Site) -> str:
+    back = undo(site.hub, ran(site), ME)
+    site.carry(back)
+    return back
+
+
+def _handed_in(site: Site) -> str:
+    return site.hub.mappings.submit(document(use="2"), ME).document.digest
+
+
+def _paused(site: Site) -> str:
+    site.hub.mappings.pause("risk", ME, "a test")
+    return ""
+
+
+def _pointed_twice(site: Site) -> str:
+    for number in (1, 2):
+        site.hub.registry.set_alias("risk", "other", number, str(ME))
+    return ""
+
+
+def _connected(site: Site) -> str:
+    site.hub.connections.create("new", "sql", {"dialect": "sqlite", "path": "nowhere.db"}, {}, ME)
+    return ""
+
+
+def _key(site: Site) -> str:
+    site.hub.access.create_token("t", owner="anna", scopes=[next(iter(Scope))], actor=ME)
+    return site.hub.access.list_tokens()[-1].id
+
+
+def _one_held(site: Site) -> str:
+    ran(site)
+    return "000005"
+
+
+DEEDS = (
+    Deed("start a run", "commit of planning.add_run", Action.RUN_START, steers=True),
+    Deed("undo a run", "commit of planning.add_run", Action.RUN_UNDO, ran),
+    Deed("replay", "commit of planning.add_run", Action.RECORD_REPLAY, steers=True),
+    Deed("cancel a run", "commit of planning.cancel", Action.RUN_CANCEL, lambda s: s.order(), steers=True),
+    Deed("resume a run", "commit of planning.resume", Action.RUN_RELEASE, _held, steers=True),
+    Deed("look at the schedules", "commit of planning._tick", None, parts={"run": '  schedule: "* * * * *"\n'}),
+    Deed("score on request", "commit of Trip.remember.commit", Action.SCORE_REQUEST, steers=True),
+    Deed("score and write", "commit of planning.add_run", Action.RUN_START, steers=True),
+    Deed("keep up", "commit of upkeep.keep_up", None, ran, steers=True),
+    Deed("keep up", "commit of upkeep._close_ended", Action.WRITE_OUTCOME, _left_open, steers=True),
+    Deed("fold", "commit of Standing.fold", None, ran, steers=True),
+    Deed("compact", "commit of upkeep.compact", None, ran, steers=True),
+    Deed("erase", "commit of upkeep.erase", None, ran),
+    Deed("check a mapping", "commit of Mappings._tell", Action.MAPPING_CHECK),
+    Deed("hand in", "commit of Mappings.submit", Action.MAPPING_SUBMIT),
+    Deed("note a preview", "commit of Mappings.note_preview", Action.MAPPING_PREVIEW),
+    Deed("approve", "commit of Mappings.approve", Action.MAPPING_APPROVE, _handed_in),
+    Deed("publish", "commit of Mappings.publish", Action.MAPPING_PUBLISH),
+    Deed("pause a mapping", "commit of Mappings._transaction", Action.MAPPING_PAUSE),
+    Deed("resume a mapping", "commit of Mappings.resume", Action.MAPPING_RESUME, _paused, steers=True),
+    Deed("set an alias", "commit of Registry.set_alias", Action.MODEL_ALIAS),
+    Deed("roll back", "commit of Registry.rollback", Action.MODEL_ALIAS, _pointed_twice),
+    Deed("remove a model", "commit of Registry.remove", Action.MODEL_REMOVE),
+    Deed("connect", "commit of Connections.create", Action.CONNECTION_CREATE),
+    Deed("put secrets", "commit of Connections.put_secrets", Action.SECRET_PUT),
+    Deed("check a connection", "commit of Connections._note_check", Action.CONNECTION_CHECK),
+    Deed("pause a connection", "commit of Connections._set_paused", Action.CONNECTION_PAUSE),
+    Deed("disconnect", "commit of Connections.remove", Action.CONNECTION_REMOVE, _connected),
+    Deed("make a key", "commit of Access.create_token", Action.TOKEN_CREATE),
+    Deed("end a key", "commit of Access.revoke_token", Action.TOKEN_REVOKE, _key),
+    Deed("look at a record", "commit of answers.look_up", Action.DECISION_SHOW, ran),
+    Deed("look at an undo", "commit of answers.left_alone", Action.DECISION_SHOW, _undone),
+    Deed("release", "commit of decisions.release", Action.DECISION_RELEASE, _one_held, HOLDS),
+    Deed("drop", "commit of decisions.drop", Action.DECISION_DROP, _one_held, HOLDS),
+    Deed("rotate", "commit of ring.rotate", Action.KEY_ROTATE),
+    Deed("verify", "commit of audit.verify", Action.AUDIT_VERIFY),
+    Deed("start a run", "commit of Installation.ring", None, steers=True),
+    Deed("check a mapping", "commit of AuditLog._take_writer", None),
+)
+BEYOND_SQLITE = frozenset({"commit of Installation.ring", "commit of AuditLog._take_writer"})
+"""Where there is a broker, or several writers of the trail at once."""

@@ -1,0 +1,85 @@
+"""One thing that somebody does to a hub, in a process of its own: `python -m tests.system.verbs NAME SUBJECT`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+
+import polars as pl
+
+from hub.access import Scope, local_caller
+from hub.cli.main import run as command
+from hub.runs import Installation, Order, RunKind, Scoring, cancel, keep_up, open_installation, replay, resume, start
+from hub.runs import tick as look_at_schedules
+from hub.runs import undo as undo_run
+from hub.runs.answers import left_alone, look_up
+from hub.runs.pages import upkeep
+from hub.sdk import Secret
+from hub.settings import load_settings
+from tests.hub.runs.site import ME, document
+
+CONFIG = {"dialect": "sqlite", "path": "nowhere.db"}
+RECORD = {"ID": "000001", "X": 3.5, "Y": 1.0, "LIVES": 1}
+
+
+def _tick(hub: Installation) -> object:
+    with hub.database.read() as session:
+        now = hub.database.now(session)
+    return look_at_schedules(hub, now + timedelta(minutes=2))
+
+
+def _keep_up(hub: Installation) -> object:
+    upkeep.ENDED = upkeep.EVERY = timedelta(0)  # at once, and what ended just now too
+    return keep_up(hub)
+
+
+VERBS: Mapping[str, Callable[[Installation, str], object]] = {
+    "start a run": lambda hub, _: start(hub, Order("risk", str(ME), kind=RunKind.FULL)),
+    "undo a run": lambda hub, run: undo_run(hub, run, ME),
+    "replay": lambda hub, _: replay(hub, "risk", str(ME), ("rejected",)),
+    "cancel a run": lambda hub, run: cancel(hub, run, str(ME)),
+    "resume a run": lambda hub, run: resume(hub, run, str(ME), lift=True),
+    "look at the schedules": lambda hub, _: _tick(hub),
+    "score on request": lambda hub, _: Scoring(hub).score("risk", [RECORD], str(ME)),
+    "score and write": lambda hub, _: Scoring(hub).score_and_write("risk", [{"ID": "000001"}], str(ME), "keys"),
+    "keep up": lambda hub, _: _keep_up(hub),
+    "fold": lambda hub, _: hub.standing.fold("risk"),
+    "compact": lambda hub, _: hub.log.compact("risk"),
+    "erase": lambda hub, _: hub.log.erase("risk", pl.Series("_key", [{"ID": "000002"}])),
+    "check a mapping": lambda hub, _: hub.mappings.check(document(), ME),
+    "hand in": lambda hub, _: hub.mappings.submit(document(use="2"), ME),
+    "note a preview": lambda hub, _: hub.mappings.note_preview(document(), ME),
+    "approve": lambda hub, digest: hub.mappings.approve("risk", digest, local_caller("bert").actor),
+    "publish": lambda hub, _: hub.mappings.publish(document(use="2"), ME),
+    "pause a mapping": lambda hub, _: hub.mappings.pause("risk", ME, "a test"),
+    "resume a mapping": lambda hub, _: hub.mappings.resume("risk", ME),
+    "set an alias": lambda hub, _: hub.registry.set_alias("risk", "other", 2, str(ME)),
+    "roll back": lambda hub, _: hub.registry.rollback("risk", "other", str(ME)),
+    "remove a model": lambda hub, _: hub.registry.remove("risk", 2, str(ME)),
+    "connect": lambda hub, _: hub.connections.create("new", "sql", CONFIG, {}, ME),
+    "put secrets": lambda hub, _: hub.connections.put_secrets("far", {"password": Secret("pw")}, ME),
+    "check a connection": lambda hub, _: hub.connections.check("far", ME),
+    "pause a connection": lambda hub, _: hub.connections.pause("far", ME),
+    "disconnect": lambda hub, _: hub.connections.remove("new", ME),
+    "make a key": lambda hub, _: hub.access.create_token(
+        "t", owner="anna", scopes=[next(iter(Scope))], actor=ME, mappings=None
+    ),
+    "end a key": lambda hub, token: hub.access.revoke_token(token, actor=ME),
+    "look at a record": lambda hub, _: look_up(hub, "risk", {"ID": "000001"}, str(ME)),
+    "look at an undo": lambda hub, run: left_alone(hub, run, str(ME)),
+    "release": lambda _, key: command(["decisions", "release", "risk", key]),
+    "drop": lambda _, key: command(["decisions", "drop", "risk", key]),
+    "rotate": lambda _, __: command(["keys", "rotate"]),
+    "verify": lambda _, __: command(["audit", "verify"]),
+}
+
+
+def main() -> None:
+    """Does one of them with the settings of the environment."""
+    with open_installation(load_settings()) as hub:
+        VERBS[sys.argv[1]](hub, sys.argv[2])
+
+
+if __name__ == "__main__":
+    main()
