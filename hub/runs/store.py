@@ -372,7 +372,7 @@ class Ledger:
         """
         now = self._database.now(session)
         longest = now + timedelta(seconds=2 * lease)
-        query = _claimable(pool, now, longest).add_columns(RunRow.state).limit(1)
+        query = claimable(pool, now, longest).add_columns(RunRow.state).limit(1)
         if run is not None:
             query = query.where(SliceRow.run == run)
         if not self._database.sqlite:
@@ -498,7 +498,7 @@ class Ledger:
     def more(self, session: Session, pool: str) -> bool:
         """Whether a slice of the pool waits that nobody holds."""
         now = self._database.now(session)
-        return session.scalar(_claimable(pool, now, now + timedelta(hours=2)).limit(1)) is not None
+        return session.scalar(claimable(pool, now, now + timedelta(hours=2)).limit(1)) is not None
 
     def lock_run(self, session: Session, run: str) -> None:
         """Keeps others from ending the run until the transaction does: of two last slices one must see the other."""
@@ -784,7 +784,7 @@ def abandon_worker(session: Session, worker: str) -> int:
     return session.execute(held.values(lease_until=None, worker=None)).rowcount  # type: ignore[attr-defined, no-any-return]
 
 
-def _claimable(pool: str, now: datetime, longest: datetime) -> Select[SliceRow]:
+def claimable(pool: str, now: datetime, longest: datetime) -> Select[SliceRow]:
     """Slices to claim, the oldest run's first. A lease that ends behind `longest` is older than the clock's last step.
 
     The runs that go on come in order from an index of them alone, so that the first slice found ends the search: what
