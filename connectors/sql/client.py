@@ -41,6 +41,13 @@ class ContentionError(UnavailableError):
     """Another writer won: roll back and try the transaction again."""
 
 
+class FullError(UnavailableError):
+    """The database found no room on its disk, and so did not carry out what it was told."""
+
+    def __init__(self, *, detail: str = "") -> None:
+        super().__init__("the disk of the database is full", detail=detail)
+
+
 class LostError(UnavailableError):
     """The connection is gone."""
 
@@ -133,7 +140,7 @@ class Client(ABC):
             raise
         try:
             self.send("COMMIT", ())
-        except (ContentionError, RejectedError):
+        except (ContentionError, FullError, RejectedError):
             self.roll_back()
             raise
         except ConnectorError as error:

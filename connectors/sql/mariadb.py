@@ -21,7 +21,7 @@ from sqlalchemy.sql.elements import ClauseElement
 from sqlalchemy.sql.functions import Function
 
 from connectors.sql.catalogues.mariadb import CATALOGUE, COLUMNS, INDEXES, described
-from connectors.sql.client import Client, ContentionError, Expression, LostError, Parameter, text_of
+from connectors.sql.client import Client, ContentionError, Expression, FullError, LostError, Parameter, text_of
 from connectors.sql.tables import Column, Table, raw_frame
 from hub.sdk import (
     CheckReport,
@@ -149,7 +149,7 @@ class MariaClient(Client):
         if code in (1226, 1969, 3024):
             return UnavailableError("the database is too busy, or took longer than a statement may", detail=str(code))
         if code in (1021, 1114) or re.search(r"\b(?:[Ee]rrno|[Ee]rrcode|error): 28\b", text):
-            return UnavailableError("the disk of the database is full", detail=str(code))
+            return FullError(detail=str(code))
         if code in _REASONS:
             found = re.search(r"(?:[Cc]olumn|Field) '([^']+)'|`([^`]+)` at row", text)
             rule = re.search(r"CONSTRAINT `([^`]+)`", text)

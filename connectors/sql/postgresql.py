@@ -23,6 +23,7 @@ from connectors.sql.client import (
     Client,
     ContentionError,
     Expression,
+    FullError,
     LostError,
     Parameter,
     as_text,
@@ -154,7 +155,7 @@ class PostgresClient(Client):
         if state == "57014":
             return UnavailableError("the database took longer than a statement may", detail=state)
         if state == "53100":
-            return UnavailableError("the disk of the database is full", detail=state)
+            return FullError(detail=state)
         if state == "42501":
             return UnauthorizedError("the login lacks a right that this needs", missing=_subject(told), detail=state)
         if state in ("42P01", "42703"):

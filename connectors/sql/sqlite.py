@@ -26,7 +26,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.sql.elements import ClauseElement
 
 from connectors.sql.catalogues.sqlite import CATALOGUE, described
-from connectors.sql.client import Client, ContentionError, Expression, Parameter, record, text_of
+from connectors.sql.client import Client, ContentionError, Expression, FullError, Parameter, record, text_of
 from connectors.sql.config import SqlConfig
 from connectors.sql.tables import Column, Table
 from hub.sdk import (
@@ -342,7 +342,7 @@ def _translated(text: str) -> Exception:
     if "constraint failed" in text or "INTEGRITY" in text:
         return RejectedError("a rule or trigger of the table forbids it")
     if "is full" in text:
-        return UnavailableError("the disk of the database is full")
+        return FullError()
     if "readonly" in text or "unable to open" in text:
         return UnauthorizedError("the file may not be opened for this", missing=("file access",))
     if "not a database" in text or "malformed" in text:

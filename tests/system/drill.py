@@ -23,7 +23,7 @@ import polars as pl
 import psutil
 
 from hub.audit import Action
-from hub.decisions import APPLIED, CONFLICT, PLANNED, REJECTED, UNKNOWN
+from hub.decisions import APPLIED, CONFLICT, PARKED, PLANNED, REJECTED, UNKNOWN
 from hub.runs import Run, RunKind, RunState, abandon
 from hub.runs.types import OUTCOMES
 from hub.worker import Supervisor
@@ -34,7 +34,7 @@ from tests.hub.runs.site import Site
 DIED = 137
 PATIENCE = 60.0
 """Seconds after which what was waited for is given up; nothing in a drill takes nearly as long."""
-AGAIN = frozenset({CONFLICT, UNKNOWN, REJECTED, None})
+AGAIN = frozenset({CONFLICT, UNKNOWN, REJECTED, PARKED, None})
 """What the far side may have answered (None: nothing) to a decision whose input is rightly decided once more."""
 
 Make = Callable[..., Site]
