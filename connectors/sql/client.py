@@ -109,6 +109,10 @@ class Client(ABC):
         """Whether `same` on a column is exact in the database, and `changed` can count what an UPDATE moved."""
         return False
 
+    def holds_any(self, column: Column) -> bool:
+        """Whether every text can be compared with those of a column."""
+        return True
+
     def changed(self, statement: ClauseElement) -> int:
         """Runs an UPDATE; how many rows it moved. For columns that are `countable` alone."""
         raise NotImplementedError

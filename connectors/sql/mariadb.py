@@ -104,6 +104,10 @@ class MariaClient(Client):
         """Reals of 32 bits, moments and decimals are compared here rather than there."""
         return column.native != "float" and column.field.type in _COUNTED and column.family not in ("bit", "other")
 
+    def holds_any(self, column: Column) -> bool:
+        """Whether every text can be compared with the column's: a batch fails whole where one is not of its charset."""
+        return column.collation is None or str(column.collation).startswith("utf8mb4")
+
     def changed(self, statement: ClauseElement) -> int:
         self.execute(statement)
         return self._moved

@@ -220,7 +220,8 @@ class Batch:
         """Whether one statement may do, whose count tells that every row was written; a version cannot be told so."""
         relation = self.relation
         plain = relation.side is None and relation.stamp is None
-        return plain and all(self.client.countable(relation.meta(name)) for name in self.fields)
+        known = all(self.client.holds_any(relation.meta(name)) for name in relation.entity.key)
+        return plain and known and all(self.client.countable(relation.meta(name)) for name in self.fields)
 
     def _update_counted(self, rows: pl.DataFrame) -> pl.DataFrame:
         """One statement where the product cannot say who was written: all, or whoever holds the values afterwards."""

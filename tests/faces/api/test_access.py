@@ -123,9 +123,7 @@ def _denials(site: Site) -> int:
 
 def test_a_key_used_too_often_is_told_when_to_come_back(site: Site) -> None:
     slow = site.hub.settings.model_copy(update={"api_rate": 0.5})
-    hub = type(site.hub)(
-        **{**{name: getattr(site.hub, name) for name in site.hub.__dataclass_fields__}, "settings": slow}
-    )
+    hub = type(site.hub)(slow, site.hub.database, site.hub.keys)
     with serving(hub) as url:
         header = {"Authorization": f"Bearer {site.key(Scope.READ)}"}
         with httpx.Client(base_url=url, headers=header, trust_env=False) as often:
