@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from hub.access import Scope
 from hub.audit import Action
-from hub.runs import RunKind, RunState, cancel, undo
+from hub.runs import RunKind, RunState, Scoring, cancel, undo
 from tests.hub.runs.site import ME, Site, document
 from tests.system.drill import DIED, carry_until_fault
 
@@ -32,6 +32,15 @@ class Deed:
 def ran(site: Site) -> str:
     """A run that has ended."""
     return site.run(RunKind.FULL).id
+
+
+def _laid_over(site: Site) -> str:
+    """A run that has ended, and one record of many whose standing lies over its block since."""
+    more = [[f"9{at:05d}", 1.0, 1.0, "2026-01-01 10:00:00"] for at in range(60)]
+    site.ask("insert into PERSON(ID, X, Y, STAMP) values (?,?,?,?)", more)
+    run = ran(site)
+    Scoring(site.hub).score("risk", [{"ID": "999999", "X": 1.0, "Y": 1.0}], str(ME))
+    return run
 
 
 def _held(site: Site) -> str:
@@ -94,7 +103,7 @@ DEEDS = (
     Deed("score and write", "commit of planning.add_run", Action.RUN_START, steers=True),
     Deed("keep up", "commit of upkeep.keep_up", None, ran, steers=True),
     Deed("keep up", "commit of upkeep._close_ended", Action.WRITE_OUTCOME, _left_open, steers=True),
-    Deed("fold", "commit of Standing.fold", None, ran, steers=True),
+    Deed("fold", "commit of Standing.fold", None, _laid_over, steers=True),
     Deed("compact", "commit of upkeep.compact", None, ran, steers=True),
     Deed("erase", "commit of upkeep.erase", None, ran),
     Deed("check a mapping", "commit of Mappings._tell", Action.MAPPING_CHECK),
