@@ -103,6 +103,7 @@ DEEDS = (
     Deed("score and write", "commit of planning.add_run", Action.RUN_START, steers=True),
     Deed("keep up", "commit of upkeep.keep_up", None, ran, steers=True),
     Deed("keep up", "commit of upkeep._close_ended", Action.WRITE_OUTCOME, _left_open, steers=True),
+    Deed("keep up", "commit of upkeep._sum_up_ended", None, ran, steers=True),
     Deed("fold", "commit of Standing.fold", None, _laid_over, steers=True),
     Deed("compact", "commit of upkeep.compact", None, ran, steers=True),
     Deed("erase", "commit of upkeep.erase", None, ran),
