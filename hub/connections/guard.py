@@ -238,7 +238,7 @@ def _trimmed(call: str, ask: Callable[[], Iterator[Page]], selection: Selection)
             continue
         if missing := [name for name in wanted if name not in page.frame.columns]:
             raise UnexpectedError(f"a page of {selection.entity} lacks {', '.join(missing)}")
-        yield Page(page.frame.select(wanted), page.cursor)
+        yield replace(page, frame=page.frame.select(wanted))
 
 
 def _reaching(call: str, ask: Callable[[], Iterator[Page]]) -> Iterator[Page]:

@@ -182,11 +182,32 @@ class Live(Protocol):
     """A connection that tells of changes as they happen."""
 
     def follow(self, selection: Selection, *, after: Cursor | None) -> Iterator[Page]:
-        """Pages as they come, at least an empty one every ten seconds."""
+        """Pages as they come, at least an empty one every ten seconds, until the context is cancelled.
+
+        A row is a record that somebody else changed, made or deleted: its selected fields as they stand when the page
+        is made, once per page however often it moved, and `_deleted` where it is gone. A change that moved none of the
+        selected fields need not come; one that this connection's own login made does not. `where` counts as in a read:
+        a record that has left it does not come. `changed_by` and `part` have no meaning here. A change may come again
+        after a resume, and is never lost without a word:
+
+        `Page.gap` says that what moved before this page's cursor may never be told, because the far side no longer
+        keeps it, dropped it, or was not followed then. Such a page holds no record. Whoever follows must reconcile by
+        a read that begins after the page came, and store that it must in one commit with the cursor; what moves from
+        then on comes by later pages. So the first page after `after=None` is a gap, and so is the first after a cursor
+        that is too old or no longer understood; another can come at any time. Empty pages may come before it, with a
+        cursor that leads to the gap again.
+
+        An empty page may carry a newer cursor: storing it keeps the cursor of a quiet selection from growing old.
+        UnavailableError once the far side has failed or been silent several times in a row: follow again from the last
+        cursor stored, after `retry_after`. Closing the iterator gives the stream back.
+        """
         ...
 
     def acknowledge(self, cursor: Cursor) -> None:
-        """Called after the page's second commit."""
+        """Called once what the page held is stored, in the order of the pages, by the thread that follows.
+
+        For a far side that keeps the position itself or is to be answered; where a cursor is enough, nothing is done.
+        """
         ...
 
 

@@ -251,11 +251,12 @@ class Page:
 
     `frame` has the selected fields, typed as `Entity.page_schema` says, and the four reserved columns: `_key`
     (struct), `_version` (text, null where the far side has none), `_deleted`, `_invalid` (why this record cannot be
-    read, or null).
+    read, or null). `gap` is a live source's word that it cannot tell what moved before this cursor; see `Live`.
     """
 
     frame: pl.DataFrame = field(repr=False)
     cursor: Cursor
+    gap: bool = False
 
 
 @dataclass(frozen=True, slots=True)

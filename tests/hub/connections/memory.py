@@ -138,7 +138,7 @@ class MemoryConnector:
 
     def follow(self, selection: Selection, *, after: Cursor | None) -> Iterator[Page]:
         FAR.calls.append(("follow", selection))
-        yield from self.read(selection)
+        yield from (replace(page, frame=page.frame.clear(), gap=True) for page in self.read(selection))
 
     def acknowledge(self, cursor: Cursor) -> None:
         FAR.calls.append(("acknowledge", cursor))

@@ -191,6 +191,7 @@ def test_fields_that_were_not_asked_for_are_dropped(opened: GuardedConnection, f
     (page,) = list(CALLS[call](opened, GOOD))  # type: ignore[call-overload]
     assert page.frame.columns == ["Id", "Email", *RESERVED]
     assert page.cursor == Cursor({"at": 2})
+    assert page.gap == (call == "follow")
 
 
 @pytest.mark.parametrize("lacking", ["Email", "_key", "_invalid"])

@@ -45,7 +45,7 @@ def but(evidence: Outcomes, outcome: str, reason: str = "") -> Outcomes:
 def test_a_connector_without_evidence_is_listed(show: Show) -> None:
     shown = show()
     assert (shown.rung, shown.stand_ins) == (Rung.LISTED, ())
-    assert shown.roles == ("destination", "provisioner", "source")
+    assert shown.roles == ("destination", "live", "provisioner", "source")
 
 
 def test_a_whole_suite_on_a_peer_without_gaps_is_hardened(show: Show, evidence: Outcomes) -> None:

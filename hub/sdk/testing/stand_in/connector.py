@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from threading import Event
 from typing import Any, ClassVar, Self, TypeVar
@@ -42,6 +43,7 @@ from hub.sdk import (
 from hub.sdk.testing.stand_in.far_side import (
     FAR_SIDES,
     BusyError,
+    ChangeEvent,
     GarbledError,
     LinkLostError,
     LoginRefusedError,
@@ -52,6 +54,8 @@ from hub.sdk.testing.stand_in.far_side import (
 from hub.sdk.types import BEFORE, CLEAR, DELETED, INVALID, KEY, RESULT_SCHEMA, VERSION, value_from_json, value_to_json
 
 T = TypeVar("T")
+BEAT = 0.2
+"""Seconds after which a stream without news says so."""
 Result = dict[str, str | None]
 
 
@@ -68,7 +72,7 @@ SPEC = Spec(
     kind="database",
     config=StandInConfig,
     factory="hub.sdk.testing.stand_in.connector:StandIn",
-    roles=frozenset({"source", "destination", "provisioner"}),
+    roles=frozenset({"source", "destination", "live", "provisioner"}),
     rights=(
         Right("records.read", "to read the records of a mapping"),
         Right("records.write", "to write scores back"),
@@ -79,7 +83,7 @@ SPEC = Spec(
 
 
 class StandIn:
-    """Connector, source, destination and provisioner in one; a real one splits them where they grow."""
+    """Connector, source, destination, live source and provisioner in one; a real one splits them where they grow."""
 
     spec: ClassVar[Spec] = SPEC
 
@@ -114,8 +118,8 @@ class StandIn:
     def destination(self) -> Self:
         return self
 
-    def live(self) -> None:
-        return None
+    def live(self) -> Self:
+        return self
 
     def provisioner(self) -> Self:
         return self
@@ -238,6 +242,38 @@ class StandIn:
             return None
         state: Any = after.state["at"]
         return tuple(value_from_json(each) for each in state)
+
+    # Live
+
+    def follow(self, selection: Selection, *, after: Cursor | None) -> Iterator[Page]:
+        """Events name records; the page carries them as they stand now."""
+        at, gap = self._begin(after)
+        yield self._news(selection, [], at, gap=gap)
+        while not self.context.cancelled():
+            told = self._events(at)[: selection.page_rows]
+            at += len(told)
+            yield self._news(selection, [each for each in told if self._worth_telling(each)], at)
+
+    def acknowledge(self, cursor: Cursor) -> None:
+        """Nothing: the cursor is all there is."""
+
+    def _begin(self, after: Cursor | None) -> tuple[int, bool]:
+        """Where the events begin, and whether some before that are not to be had."""
+        oldest, end = self._ask(lambda session: session.end())
+        at = None if after is None else after.state.get("event")
+        return (at, False) if isinstance(at, int) and oldest <= at <= end else (end, True)
+
+    def _events(self, at: int) -> list[ChangeEvent]:
+        return self._ask(lambda session: session.events(at, BEAT))
+
+    def _worth_telling(self, event: ChangeEvent) -> bool:
+        return not event.ours
+
+    def _news(self, selection: Selection, told: Sequence[ChangeEvent], at: int, *, gap: bool = False) -> Page:
+        keys = {each.key for each in told}
+        stand = self._after(selection, None, tell_deleted=True) if keys else []
+        found = [row for row in stand if self._key(row) in keys]
+        return replace(self._page(selection, found, ()), cursor=Cursor({"event": at}), gap=gap)
 
     # Destination
 

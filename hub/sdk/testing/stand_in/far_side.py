@@ -5,6 +5,8 @@ from __future__ import annotations
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from threading import Condition
 from weakref import WeakValueDictionary
 
 from hub.sdk import Entity, Field, FieldType, Mode, Value
@@ -74,6 +76,14 @@ class Row:
     deleted: bool = False
 
 
+@dataclass(frozen=True)
+class ChangeEvent:
+    """Word that a record moved, and whether our own login did it."""
+
+    key: tuple[Value, ...]
+    ours: bool
+
+
 @dataclass
 class FarSide:
     """A whole system in memory, reachable by name while somebody holds it."""
@@ -84,6 +94,10 @@ class FarSide:
     rows: dict[tuple[Value, ...], Row] = field(default_factory=dict)
     jobs: dict[str, dict[int, dict[str, str | None]]] = field(default_factory=dict)
     delay: float = 7.0
+    events: list[ChangeEvent] = field(default_factory=list)
+    forgotten: int = 0
+    """How many of the events, from the first on, are no longer told."""
+    news: Condition = field(default_factory=Condition)
     __hash__ = object.__hash__
 
     def connect(self, fault: str, token: str) -> Session:
@@ -94,13 +108,33 @@ class FarSide:
             raise LoginRefusedError
         return Session(self, fault)
 
-    def put(self, key: tuple[Value, ...], values: Mapping[str, Value]) -> Row:
+    def put(self, key: tuple[Value, ...], values: Mapping[str, Value], *, ours: bool = False) -> Row:
         """Writes some fields of a record, making it where it is missing."""
         row = self.rows.setdefault(key, Row({each.name: None for each in self.entity.fields}))
         row.values.update(values)
         row.version += 1
         row.touched += 1
+        self.tell(key, ours=ours)
         return row
+
+    def remove(self, key: tuple[Value, ...]) -> None:
+        """Deletes a record, which leaves a trace."""
+        row = self.rows[key]
+        row.values["changed_at"] = datetime(2030, 1, 1, tzinfo=UTC)
+        row.deleted = True
+        row.version += 1
+        self.tell(key)
+
+    def tell(self, key: tuple[Value, ...], *, ours: bool = False) -> None:
+        """An event for whoever follows."""
+        with self.news:
+            self.events.append(ChangeEvent(key, ours))
+            self.news.notify_all()
+
+    def forget(self) -> None:
+        """What was told so far is kept no longer."""
+        with self.news:
+            self.forgotten = len(self.events)
 
 
 class Session:
@@ -157,11 +191,23 @@ class Session:
 
     def change(self, key: tuple[Value, ...], values: Mapping[str, Value]) -> Row:
         """Takes one change; the link may be cut after that and before the answer."""
-        row = self.far.put(key, values)
+        row = self.far.put(key, values, ours=True)
         self._changes += 1
         if self.fault == Fault.CUT_WRITE and self._changes > 2:
             raise LinkLostError
         return row
+
+    def end(self) -> tuple[int, int]:
+        """The oldest place that events are told from, and the place after the newest."""
+        self.call()
+        return self.far.forgotten, len(self.far.events)
+
+    def events(self, at: int, seconds: float) -> list[ChangeEvent]:
+        """What was told from a place on, waited for so long."""
+        self.call()
+        with self.far.news:
+            self.far.news.wait_for(lambda: len(self.far.events) > at, seconds)
+            return self.far.events[at:]
 
     def close(self) -> None:
         """Gives both ends back."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from uuid import uuid4
 
@@ -53,7 +52,7 @@ class StandInHarness(Harness):
         self.far.put(self._key(key), values)
 
     def remove(self, entity: str, key: Record) -> None:
-        self.far.put(self._key(key), {"changed_at": datetime(2030, 1, 1, tzinfo=UTC)}).deleted = True
+        self.far.remove(self._key(key))
 
     def touched(self, entity: str, key: Record) -> int | None:
         return self.far.rows[self._key(key)].touched
