@@ -89,6 +89,18 @@ class Client:
                 raise raised(answer.status_code, _content(answer), "read the results of a job")
             yield answer.headers, self._http.pieces(answer, 4 * 1024**3)
 
+    def session(self) -> Token:
+        """The token that calls are made with now."""
+        self._opened()
+        assert self._token is not None
+        return self._token
+
+    def renew(self, *, last: bool) -> None:
+        """After a refused token: a new one for everybody, once. UnauthorizedError where the new one is refused too."""
+        if last:
+            raise UnauthorizedError("Salesforce refuses the sessions that it grants this login")
+        self._open(self.context.shared.token(self._login.mint, refused=self._token))
+
     def budget(self) -> Budget | None:
         """The org's daily calls, as it last told."""
         return self.context.shared.budget()
@@ -108,7 +120,7 @@ class Client:
             try:
                 raise raised(answer.status_code, _content(answer), what)
             except SessionEndedError:
-                self._renew(last=last)
+                self.renew(last=last)
 
     def _calling(self, what: str, do: Callable[[Salesforce], T]) -> T:
         for last in (False, True):
@@ -119,16 +131,10 @@ class Client:
                 try:
                     raise raised(error.status, error.content, what) from None
                 except SessionEndedError:
-                    self._renew(last=last)
+                    self.renew(last=last)
             except ValueError as error:  # JSON that is none
                 raise UnexpectedError("the answer is no JSON", detail=type(error).__name__) from None
         raise AssertionError("unreachable")
-
-    def _renew(self, *, last: bool) -> None:
-        """A new token for everybody, once: a far side that refuses the new one too needs a person."""
-        if last:
-            raise UnauthorizedError("Salesforce refuses the sessions that it grants this login")
-        self._open(self.context.shared.token(self._login.mint, refused=self._token))
 
     def _opened(self) -> Salesforce:
         if self._session is None:
@@ -152,9 +158,7 @@ class Client:
         )
 
     def _headers(self) -> dict[str, str]:
-        self._opened()
-        assert self._token is not None
-        return {"Authorization": f"Bearer {self._token.value.reveal()}"}
+        return {"Authorization": f"Bearer {self.session().value.reveal()}"}
 
     def _address(self, path: str) -> str:
         assert self._token is not None

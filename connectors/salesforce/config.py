@@ -38,6 +38,13 @@ class SalesforceConfig(Config):
     late_seconds: int = setting(120, title="Seconds a transaction may be in flight after its stamp", ge=0, le=86_400)
     read_only: bool = setting(False, title="Never write, whatever the rights")
     provision: bool = setting(False, title="May create score fields and a permission set for them")
+    events: bool = setting(False, title="Follow change events, where the org sends them (needs the extra grpc)")
+    pubsub: str = setting(
+        "api.pubsub.salesforce.com:7443", title="Host of the Pub/Sub API", max_length=255, pattern=_HOST
+    )
+    quiet_seconds: int = setting(
+        300, title="Seconds without a word after which an event stream is opened anew", ge=1, le=3600
+    )
     authority: str | None = setting(None, title="File of the certificate authority (default: the system's)")
     private: bool = setting(False, title="The host may stand in a private network, as a rehearsal twin does")
     connect_seconds: int = setting(10, title="Seconds to wait for a connection", ge=1, le=300)
@@ -52,6 +59,8 @@ class SalesforceConfig(Config):
         for name in ("client_id", "client_secret", "private_key", "username", "password", "security_token"):
             if getattr(self, name) and name not in useful:
                 raise ValueError(f"{name}: has no meaning when logging in by {self.login}; leave it out")
+        if not self.private and not self.pubsub.lower().partition(":")[0].endswith(".salesforce.com"):
+            raise ValueError("pubsub: not a host of Salesforce's, such as api.pubsub.salesforce.com:7443")
         if ".lightning." in self.host.lower():
             raise ValueError(
                 "host: sessions of the Lightning host are not valid for the API; use the my.salesforce.com one"
@@ -70,7 +79,7 @@ SPEC = Spec(
     kind="crm",
     config=SalesforceConfig,
     factory="connectors.salesforce.connector:SalesforceConnector",
-    roles=frozenset({"source", "destination", "provisioner"}),
+    roles=frozenset({"source", "destination", "live", "provisioner"}),
     rights=(
         Right("read", "reads the objects and fields a mapping uses"),
         Right("update", "writes the score fields", mandatory=False),

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import ClassVar, Self
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from connectors.salesforce.client import Client
 from connectors.salesforce.config import SPEC, SalesforceConfig
 from connectors.salesforce.provisioning import SalesforceProvisioner
-from connectors.salesforce.reading import SalesforceSource
+from connectors.salesforce.reading import Describe, SalesforceSource
 from connectors.salesforce.rights import check, plan
 from connectors.salesforce.schema import entities
 from connectors.salesforce.writing import SalesforceDestination
-from hub.sdk import CheckReport, Context, Entity, Grant, Spec
+from hub.sdk import CheckReport, Context, Entity, Grant, Spec, UnexpectedError
+
+if TYPE_CHECKING:
+    from connectors.salesforce.events.live import SalesforceLive
 
 
 class SalesforceConnector:
@@ -23,6 +26,7 @@ class SalesforceConnector:
     def __init__(self, config: SalesforceConfig, context: Context) -> None:
         self._config = config
         self._client = Client(config, context)
+        self._live: SalesforceLive | None = None
         self._known: dict[tuple[str, bool], Mapping[str, Entity]] = {}
 
     def check(self) -> CheckReport:
@@ -44,14 +48,21 @@ class SalesforceConnector:
     def destination(self) -> SalesforceDestination | None:
         return None if self._config.read_only else SalesforceDestination(self._client)
 
-    def live(self) -> None:
-        return None
+    def live(self) -> SalesforceLive | None:
+        """Change events, where they are wanted and the org sends any: the poll needs no licence for them."""
+        if not self._config.events:
+            return None
+        if self._live is None:
+            self._live = _live(self._client, self.source(), self._described)
+        return self._live if self._live.offered() else None
 
     def provisioner(self) -> SalesforceProvisioner | None:
         return SalesforceProvisioner(self._client) if self._config.provision else None
 
     def close(self) -> None:
         """Gives the sockets back; the session stays, since other workers use it."""
+        if self._live is not None:
+            self._live.close()
         self._client.close()
 
     def __enter__(self) -> Self:
@@ -64,3 +75,16 @@ class SalesforceConnector:
         if (name, paths) not in self._known:
             self._known[name, paths] = {each.name: each for each in entities(self._client, [name], paths=paths)}
         return self._known[name, paths]
+
+
+def _live(client: Client, source: SalesforceSource, describe: Describe) -> SalesforceLive:
+    """The live role. UnexpectedError where the libraries that it needs are not installed."""
+    try:
+        from connectors.salesforce.events.live import SalesforceLive
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] not in {"grpc", "fastavro"}:
+            raise
+        raise UnexpectedError(
+            "events: following change events needs the extra grpc, as in pip install '.[grpc]'"
+        ) from None
+    return SalesforceLive(client, source, describe)

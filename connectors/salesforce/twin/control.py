@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,9 @@ from connectors.salesforce.twin.org.schema import ObjectType
 from connectors.salesforce.twin.org.writing import Writer
 from connectors.salesforce.twin.seeding import seed_records
 from connectors.salesforce.twin.site import Site, describe_users
+
+NO_RECORD = "000000000000000AAA"
+"""The record that an event names which is about none."""
 
 
 class Control:
@@ -140,9 +144,37 @@ class Control:
         self.bind_locators(on=False)
         self.hold_jobs(held=False)
 
+    # Events.
+
     def silence(self, *, on: bool = True) -> None:
         """Event streams say nothing more."""
         self._site.faults.silent = on
+
+    def cut_streams(self) -> None:
+        """Every event stream that is open ends."""
+        self._site.faults.cuts += 1
+
+    def most_streams(self, count: int) -> None:
+        """How many event streams may be open at once; more are refused."""
+        self._site.faults.most_streams = count
+
+    def capture(self, entity: str, *, on: bool = True) -> None:
+        """Selects an object for change data capture, or takes it out."""
+        (self._org.store.captured.add if on else self._org.store.captured.discard)(entity)
+
+    def forget_events(self) -> None:
+        """Lets go of every event that was told, as their retention does after 72 hours."""
+        self._org.store.forget_changes(self._org.store.told_bounds()[1])
+
+    def gap(self, entity: str, kind: str = "GAP_UPDATE", records: Sequence[str] = (NO_RECORD,)) -> None:
+        """Tells that changes were made whose fields are not told; GAP_OVERFLOW names no record either."""
+        moment, together = self._org.clock.seconds(), str(uuid.uuid4())
+        told = {"entity": entity, "kind": kind, "user": self._org.users["automation"], "moment": moment, "values": {}}
+        rows = [{**told, "record": each, "transaction": together, "origin": ""} for each in records]
+        with self._org.store.writing() as unit:
+            self._org.store.note_changes(unit, rows)
+
+    # Sessions and jobs.
 
     def kill_tokens(self) -> int:
         """Every session ends now."""

@@ -49,6 +49,10 @@ class Faults:
     wait_until: float = 0.0
     silent: bool = False
     """Whether event streams say nothing, not even that they are alive."""
+    most_streams: int = 20
+    """Event streams that are open at once."""
+    cuts: int = 0
+    """How often all event streams were cut; a stream that is older than the last time ends."""
     chance: random.Random = field(default_factory=lambda: random.Random(11))  # noqa: S311  (the same luck each time)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -65,6 +69,7 @@ class Faults:
             self.standing.clear()
             self.wait_until = 0.0
             self.silent = False
+            self.most_streams = 20
 
     def strike(self, kind: str) -> Fault | None:
         """The fault that meets a call of this kind, if one does."""

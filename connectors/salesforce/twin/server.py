@@ -9,7 +9,7 @@ from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from cryptography import x509
 
@@ -18,12 +18,16 @@ from connectors.salesforce.twin.site import Site
 from connectors.salesforce.twin.sockets import LOOPBACK, Door, Serving
 from hub.sdk.testing.tls import Certificates, make_certificates
 
+if TYPE_CHECKING:
+    from connectors.salesforce.twin.events.service import PubSub
+
 
 class Twin:
     """A Salesforce of one's own, as a context manager.
 
-    `folder` keeps its state (default: a temporary one); `port` and `control_port` 0 are free ones; `records` leads are
-    generated in a new org; `contracts` is a folder of recorded documents whose describes replace the compact ones.
+    `folder` keeps its state (default: a temporary one); `port`, `control_port` and `events_port` 0 are free ones (for
+    events the one that this folder had before, where it is free); `records` leads are generated in a new org;
+    `contracts` is a folder of recorded documents whose describes replace the compact ones.
     """
 
     def __init__(
@@ -32,11 +36,12 @@ class Twin:
         *,
         port: int = 0,
         control_port: int = 0,
+        events_port: int = 0,
         records: int = 0,
         contracts: Path | None = None,
     ) -> None:
         self._given = folder
-        self._ports = (port, control_port)
+        self._ports = (port, control_port, events_port)
         self._records = records
         self._contracts = contracts
         self._stack = ExitStack()
@@ -61,6 +66,7 @@ class Twin:
             "url": self.url,
             "host": self.host,
             "control": self.control_url,
+            "pubsub": self.pubsub or "not served: install the extra grpc",
             "authority": str(self.authority),
             "consumer_key": told["consumer_key"],
             "consumer_secret": told["consumer_secret"],
@@ -89,9 +95,23 @@ class Twin:
         self.host = f"{LOOPBACK}:{serving.port}"
         self.url = self.site.url = f"https://{self.host}"
         self.control_url = f"http://{LOOPBACK}:{control.port}"
-        for each in (serving, control):
+        events = self._events(certificates)
+        self.pubsub = None if events is None else f"{LOOPBACK}:{events.port}"
+        faces: list[Serving | PubSub] = [serving, control, *([] if events is None else [events])]
+        for each in faces:
             self._stack.callback(each.stop)
             each.start()
+
+    def _events(self, certificates: Certificates) -> PubSub | None:
+        """The event service, where its libraries are installed."""
+        try:
+            from connectors.salesforce.twin.events.service import PubSub
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] not in {"grpc", "fastavro"}:
+                raise
+            return None
+        tls = {"certificate": certificates.certificate, "key": certificates.key}
+        return PubSub(self.site, self._ports[2], address=LOOPBACK, **tls)
 
 
 @contextmanager

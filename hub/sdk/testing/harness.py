@@ -76,6 +76,10 @@ class Harness(ABC):
     retry_after: float | None = None
     patience: float = 1.0
     """Seconds that a call is given when the far side hangs."""
+    beat: float = 10.0
+    """Seconds within which a live source yields a page, an empty one at least; ten at most."""
+    arrives: float = 15.0
+    """Seconds within which a live source tells of a change."""
     ending: str = ""
     """How the far side has the names of added fields end."""
     environment: Mapping[str, str] = {}
@@ -112,6 +116,10 @@ class Harness(ABC):
     def remove(self, entity: str, key: Record) -> None:
         """Somebody else deletes a record."""
         raise NotImplementedError(f"{type(self).__name__}.remove")
+
+    def forget(self, entity: str) -> None:
+        """The far side no longer keeps what it told a live source so far."""
+        raise NotImplementedError(f"{type(self).__name__}.forget")
 
     def touched(self, entity: str, key: Record) -> int | None:
         """How often the record has been changed since it was seeded; None: the far side does not count."""

@@ -68,6 +68,7 @@ class TwinHarness(Harness):
     retry_after = 90.0
     ending = "__c"
     patience = 3.0
+    beat = 5.0
     environment: ClassVar[dict[str, str]] = {
         "HTTPS_PROXY": "http://127.0.0.1:9",
         "ALL_PROXY": "http://127.0.0.1:9",
@@ -131,6 +132,8 @@ class TwinHarness(Harness):
             private=True,
             late_seconds=0,
             provision=True,
+            events=True,
+            pubsub=self._told["pubsub"],
         )
 
     def _host(self, fault: Fault | None) -> str:
@@ -206,6 +209,9 @@ class TwinHarness(Harness):
     def remove(self, entity: str, key: Record) -> None:
         self.twin.control.advance(1)
         self.twin.control.remove(str(key["Id"]))
+
+    def forget(self, entity: str) -> None:
+        self.twin.control.forget_events()
 
     def close(self) -> None:
         if self._proxy is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from decimal import Decimal
 from threading import Event
@@ -29,7 +30,7 @@ from hub.sdk import (
     Value,
 )
 from hub.sdk.testing.stand_in.connector import Result, StandIn, StandInConfig
-from hub.sdk.testing.stand_in.far_side import FAR_SIDES, LinkLostError, LoginRefusedError, Row, Session
+from hub.sdk.testing.stand_in.far_side import FAR_SIDES, ChangeEvent, LinkLostError, LoginRefusedError, Row, Session
 
 
 class Mutant(StandIn):
@@ -40,6 +41,68 @@ class Mutant(StandIn):
 
 def _values(row: Row, **values: Value) -> Row:
     return Row({**row.values, **values}, row.version, row.touched, row.deleted)
+
+
+# Live
+
+
+class TellsOurOwnWrites(Mutant):
+    caught_by = "test_our_own_writes_do_not_come_back"
+
+    def _worth_telling(self, event: ChangeEvent) -> bool:
+        return True
+
+
+class FallsSilent(Mutant):
+    caught_by = "test_a_quiet_stream_yields_an_empty_page_in_time"
+
+    def follow(self, selection: Selection, *, after: Cursor | None) -> Iterator[Page]:
+        return (page for page in super().follow(selection, after=after) if page.gap or page.frame.height)
+
+
+class BeginsWithoutAWord(Mutant):
+    caught_by = "test_a_new_stream_begins_with_a_gap"
+
+    def _begin(self, after: Cursor | None) -> tuple[int, bool]:
+        at, gap = super()._begin(after)
+        return at, gap and after is not None
+
+
+class GoesOnFromTheEnd(Mutant):
+    caught_by = "test_a_stream_resumes_from_each_cursor_without_loss"
+
+    def _begin(self, after: Cursor | None) -> tuple[int, bool]:
+        return super()._begin(None)[0], after is None
+
+
+class KeepsAnExpiredCursorToItself(Mutant):
+    caught_by = "test_a_cursor_that_is_too_old_tells_a_gap"
+
+    def _begin(self, after: Cursor | None) -> tuple[int, bool]:
+        return super()._begin(after)[0], after is None
+
+
+class MovesTheCursorTooFar(Mutant):
+    caught_by = "test_an_edit_made_while_nobody_followed_is_told_after_it"
+
+    def _news(self, selection: Selection, told: Sequence[ChangeEvent], at: int, *, gap: bool = False) -> Page:
+        page = super()._news(selection, told, at, gap=gap)
+        return replace(page, cursor=Cursor({"event": at + bool(told)}))
+
+
+class TellsWhatWasThere(Mutant):
+    caught_by = "test_an_edit_comes_with_the_record_as_it_stands"
+
+    def _value(self, row: Row, name: str) -> Value:
+        return None if name == "name" else super()._value(row, name)
+
+
+class KeepsDeletesOfTheStream(Mutant):
+    caught_by = "test_a_deleted_record_is_told_as_deleted"
+
+    def _news(self, selection: Selection, told: Sequence[ChangeEvent], at: int, *, gap: bool = False) -> Page:
+        page = super()._news(selection, told, at, gap=gap)
+        return replace(page, frame=page.frame.filter(~pl.col("_deleted")))
 
 
 # Check and entities

@@ -80,6 +80,12 @@ class Sessions:
             self._used[token] = now
             return str(kept["user"])
 
+    def lives(self, token: str) -> bool:
+        """Whether a session lasts; asking does not prolong it."""
+        with self._lock:
+            now = self._org.clock.seconds()
+            return token in self._tokens and now - self._used.get(token, now) <= self.seconds
+
     def revoke(self, token: str) -> bool:
         """Ends one session; whether there was one."""
         with self._lock:

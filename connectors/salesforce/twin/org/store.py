@@ -21,6 +21,7 @@ from sqlalchemy import (
     create_engine,
     delete,
     event,
+    func,
     insert,
     select,
     update,
@@ -166,12 +167,27 @@ class Store:
             found = connection.execute(select(changes.c.replay).order_by(changes.c.replay)).scalars().all()
         return (found[0], found[-1]) if found else (0, 0)
 
+    def told_bounds(self) -> tuple[int, int]:
+        """The number up to which changes were let go, and the highest that there ever was."""
+        gone, last = self.get("replay", "gone") or 0, self.get("replay", "last") or 0
+        with self.reading() as connection:
+            newest = connection.execute(select(func.max(changes.c.replay))).scalar() or 0
+        return gone, max(last, newest)
+
     def forget_changes(self, through: int) -> None:
         """Lets go of changes up to that number, as retention does."""
         with self.writing() as unit:
-            last = self.replay_bounds()[1]
+            gone, last = self.told_bounds()
             self.put("replay", "last", last)
+            self.put("replay", "gone", max(gone, min(through, last)))
             unit.connection.execute(delete(changes).where(changes.c.replay <= through))
+
+    def forget_before(self, moment: float) -> None:
+        """Lets go of changes that were committed before a moment, in seconds since 1970."""
+        with self.reading() as connection:
+            last = connection.execute(select(func.max(changes.c.replay)).where(changes.c.moment < moment)).scalar()
+        if last:
+            self.forget_changes(last)
 
     def get(self, kind: str, name: str) -> Any:
         """A document of the twin's own state; None where there is none."""

@@ -27,6 +27,8 @@ class StandInHarness(Harness):
     tells_deletes = True
     retry_after = 7.0
     patience = 0.05
+    beat = 1.0
+    arrives = 1.5
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
@@ -53,6 +55,9 @@ class StandInHarness(Harness):
 
     def remove(self, entity: str, key: Record) -> None:
         self.far.remove(self._key(key))
+
+    def forget(self, entity: str) -> None:
+        self.far.forget()
 
     def touched(self, entity: str, key: Record) -> int | None:
         return self.far.rows[self._key(key)].touched

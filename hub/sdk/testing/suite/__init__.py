@@ -20,12 +20,15 @@ from hub.sdk.testing.suite.check import CheckGroup
 from hub.sdk.testing.suite.entities import EntitiesGroup
 from hub.sdk.testing.suite.faults import FaultsGroup
 from hub.sdk.testing.suite.hygiene import HygieneGroup
+from hub.sdk.testing.suite.live import LiveGroup
 from hub.sdk.testing.suite.reading import ReadGroup
 from hub.sdk.testing.suite.round_trip import RoundTripGroup
 from hub.sdk.testing.suite.writing import WriteGroup
 
 
-class ConformanceSuite(CheckGroup, EntitiesGroup, ReadGroup, RoundTripGroup, WriteGroup, FaultsGroup, HygieneGroup):
+class ConformanceSuite(
+    CheckGroup, EntitiesGroup, ReadGroup, RoundTripGroup, WriteGroup, LiveGroup, FaultsGroup, HygieneGroup
+):
     """Every group; a class that inherits it is one stand-in under test."""
 
     harness_class: ClassVar[type[Harness]]
