@@ -51,6 +51,7 @@ class Settings(BaseSettings):
     poll_seconds: float = Field(5.0, ge=0.05, le=300, description="How often a worker looks for work by itself.")
     page_rows: int = Field(20_000, ge=1, le=1_000_000, description="Records in one page.")
     workers: int = Field(1, ge=1, le=256, description="Worker processes of one supervisor.")
+    followers: int = Field(4, ge=0, le=64, description="Live sources one supervisor follows, with a process for each.")
     worker_memory_mb: int = Field(1500, ge=200, description="A worker above this is replaced after its slice.")
     api_host: str = Field("127.0.0.1", min_length=1, description="Address the API listens on.")
     api_port: int = Field(8700, ge=0, le=65_535, description="Port the API listens on; 0 picks a free one.")

@@ -89,12 +89,19 @@ def health(
     pool: Annotated[str, typer.Option(help="With --worker: the pool it works for.")] = "default",
     as_json: AsJson = False,
 ) -> None:
-    """Says whether this installation can work; exit code 1 where it cannot. For probes of a container or a service."""
+    """Says whether this installation can work; exit code 1 where it cannot. For probes of a container or a service.
+
+    `following` tells of each mapping that follows a live source how it goes; a far side that is away fails no probe.
+    """
+    from hub.runs import how_followed
+
     with opened() as hub:
         identity = {"kind": "probe"}
         if hub.keys.open(hub.keys.seal(b"ready", identity), identity) != b"ready":
             raise RefusedError("the key ring does not open what it seals")
         answer = {"database": "answers", "keys": "open"} | (_worker_health(hub, pool) if worker else {})
+        if following := how_followed(hub):
+            answer["following"] = following
     emit(answer, as_json, lambda: facts(answer))
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hub.cli.output import AsJson, emit, facts, me, opened, room, table
+from hub.cli.output import AsJson, RefusedError, emit, facts, me, opened, room, table
 
 if TYPE_CHECKING:
     from hub.runs import Installation, Run
@@ -23,15 +23,21 @@ Wait = Annotated[bool, typer.Option("--wait", help="Carry the run with a worker 
 def start(
     mapping: Annotated[str, typer.Argument(help="A published mapping.")],
     full: Annotated[bool, typer.Option("--full", help="Read every record, not only those that moved.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Follow the live source, after that was cancelled.")] = False,
     dry: Annotated[bool, typer.Option("--dry", help="Score and count; write nothing.")] = False,
     changed: Annotated[int | None, typer.Option(min=0, help="Hold the run before it writes more records.")] = None,
     wait: Wait = False,
     as_json: AsJson = False,
 ) -> None:
     """Starts a run: incremental where the mapping can and has run before, else full."""
-    from hub.runs import Order, RunKind, start
+    from hub.runs import Order, RunKind, start, start_following
 
+    if follow and (full or dry or wait or changed is not None):
+        raise RefusedError("--follow stands alone: it has no end to wait for, and the limits are those of the document")
     with opened() as hub:
+        if follow:
+            _finish(hub, start_following(hub, mapping, str(me())), wait=False, as_json=as_json)
+            return
         kind = RunKind.FULL if full else None
         run = start(hub, Order(mapping, str(me()), kind=kind, dry=dry, changed_limit=changed))
         _finish(hub, run, wait, as_json)

@@ -6,7 +6,7 @@ is paused, or one whose stored settings were altered; gives out no credential, a
 
 from hub.connections.catalogue import Catalogue
 from hub.connections.connections import Connections
-from hub.connections.guard import GuardedConnection, GuardedSource
+from hub.connections.guard import GuardedConnection, GuardedLive, GuardedSource
 from hub.connections.types import (
     Connection,
     ConnectionsError,
@@ -24,6 +24,7 @@ __all__ = [
     "ConnectionsError",
     "GrantError",
     "GuardedConnection",
+    "GuardedLive",
     "GuardedSource",
     "InvalidConnectionError",
     "PausedConnectionError",

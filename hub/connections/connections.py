@@ -129,6 +129,13 @@ class Connections:
         with self._opened(name, Context()) as connector:
             return GuardedConnection(name, connector, Grant()).entities(names)
 
+    def tells(self, name: str) -> bool:
+        """Whether the connection tells of changes as they happen; asked of it only where its connector can at all."""
+        if "live" not in self.catalogue.spec(self.get(name).connector).roles:
+            return False
+        with self._opened(name, Context()) as connector:
+            return GuardedConnection(name, connector, Grant()).live() is not None
+
     def remove(self, name: str, actor: Actor) -> None:
         """Forgets the connection and destroys its secrets."""
         with self._database.begin() as session:

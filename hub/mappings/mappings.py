@@ -305,7 +305,7 @@ class Mappings:
 
         with self._database.read() as session:
             taken = store.targets(session)
-        return compile_mapping(document, entities, model, taken)
+        return compile_mapping(document, entities, model, taken, self._connections.tells)
 
     def _version(self, session: Session, document: Document, text: str, actor: Who) -> store.MappingVersionRow:
         """The row of this document, made where it is new; the mapping's own row with it."""

@@ -202,6 +202,8 @@ def _writing(compiled: Compiled) -> Iterator[str]:
 def _timing(document: Document) -> Iterator[str]:
     run, read = document.run, document.read
     yield f"Runs start by the schedule `{run.schedule}` ({read.timezone})." if run.schedule else "Runs start on demand."
+    if run.follow:
+        yield f"Between them each change is scored as connection `{read.connection}` tells of it."
     if read.changed_by is not None:
         yield f"A run reads what changed by `{read.changed_by}` since the last one."
     if read.refresh is not None:

@@ -129,6 +129,7 @@ class RunPolicy:
     """When runs start and what stops them. `rejected` is a share (0.01 = 1 %) of the last 1,000 written."""
 
     schedule: str | None = None
+    follow: bool = False
     changed: int | None = None
     rejected: float | None = None
     ahead: bool = False

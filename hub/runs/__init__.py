@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from hub.deferred import deferred
 from hub.runs.types import (
+    FOLLOWERS,
     BadRequestError,
     Counts,
     PreflightError,
@@ -23,14 +24,17 @@ from hub.runs.types import (
 if TYPE_CHECKING:
     from hub.runs.answers import answer_json, left_alone, look_up, progress
     from hub.runs.execution import Worker, abandon
+    from hub.runs.following import how_followed, keep_following, start_following
     from hub.runs.installation import Installation, open_installation
     from hub.runs.pages.upkeep import keep_up
     from hub.runs.planning import Order, cancel, describe, preflight, replay, resume, start, tick, undo
     from hub.runs.requests.answering import MOST_RECORDS, Answer
     from hub.runs.requests.gathering import Asking, Gathering
     from hub.runs.scoring import Scoring, preview
+    from hub.runs.store import unfollowed
 
 __all__ = [
+    "FOLLOWERS",
     "MOST_RECORDS",
     "Answer",
     "Asking",
@@ -51,6 +55,8 @@ __all__ = [
     "answer_json",
     "cancel",
     "describe",
+    "how_followed",
+    "keep_following",
     "keep_up",
     "left_alone",
     "look_up",
@@ -61,8 +67,10 @@ __all__ = [
     "replay",
     "resume",
     "start",
+    "start_following",
     "tick",
     "undo",
+    "unfollowed",
 ]
 
 # A receipt needs neither the planner nor the worker, and they need every library there is.
@@ -81,6 +89,8 @@ __getattr__ = deferred(
         "answer_json": "hub.runs.answers",
         "cancel": "hub.runs.planning",
         "describe": "hub.runs.planning",
+        "how_followed": "hub.runs.following",
+        "keep_following": "hub.runs.following",
         "keep_up": "hub.runs.pages.upkeep",
         "left_alone": "hub.runs.answers",
         "look_up": "hub.runs.answers",
@@ -91,7 +101,9 @@ __getattr__ = deferred(
         "replay": "hub.runs.planning",
         "resume": "hub.runs.planning",
         "start": "hub.runs.planning",
+        "start_following": "hub.runs.following",
         "tick": "hub.runs.planning",
         "undo": "hub.runs.planning",
+        "unfollowed": "hub.runs.store",
     },
 )

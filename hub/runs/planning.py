@@ -20,7 +20,7 @@ from hub.mappings import Compiled, MappingError, MappingsError, Pipeline, Publis
 from hub.models import ModelError
 from hub.runs.installation import Installation
 from hub.runs.pages.shape import changes_since, shape_of
-from hub.runs.types import PreflightError, Run, RunError, RunKind, RunPlan, RunState, SliceKind, SlicePlan
+from hub.runs.types import FOLLOWERS, PreflightError, Run, RunError, RunKind, RunPlan, RunState, SliceKind, SlicePlan
 from hub.sdk import CheckReport, ConnectorError, Context, Grant, Mode, Selection
 
 SCHEDULE = "service:schedule"
@@ -47,14 +47,14 @@ class Order:
     changed_limit: int | None = None
 
 
-def start(hub: Installation, order: Order) -> str:
-    """Checks that the mapping can run and stores the run with its slices; the run's id.
+def start(hub: Installation, order: Order, beside: Callable[[Session], object] = lambda _session: None) -> str:
+    """Checks that the mapping can run and stores the run with its slices; the run's id. For `beside` see `add_run`.
 
     PreflightError lists every reason against it, RunError says that another run is active or the mapping is paused.
     """
     published = hub.mappings.get(order.mapping)
-    _refuse_paused(published)
-    compiled, excess = _inspect(hub, published)
+    refuse_paused(published)
+    compiled, excess = inspect(hub, published)
     if excess:
         log.warning("the login may do more than the mapping needs", mapping=order.mapping, excess=excess)
     with hub.database.read() as session:
@@ -65,12 +65,12 @@ def start(hub: Installation, order: Order) -> str:
         since = hub.ledger.last(session, order.mapping, [RunKind.FULL, RunKind.INCREMENTAL])
     if kind is RunKind.INCREMENTAL and (since is None or since.head is None):
         raise RunError(f"mapping {order.mapping} has no earlier full run to continue from; start a full one")
-    plan = _plan(hub, order, compiled, kind, now)
+    plan = plan_of(hub, order, compiled, kind, now)
     slices, head = _slices(hub, compiled, plan, since.head if since else None)
     if order.dry and kind is RunKind.FULL:
         # Nothing is stored that would tell the later phases whom the read has counted already.
         slices = [each for each in slices if each.kind is SliceKind.READ]
-    return add_run(hub, replace(plan, head=head), slices, excess_rights=excess)
+    return add_run(hub, replace(plan, head=head), slices, beside, excess_rights=excess)
 
 
 def undo(hub: Installation, run: str, actor: Actor) -> str:
@@ -107,13 +107,13 @@ def undo(hub: Installation, run: str, actor: Actor) -> str:
 def replay(hub: Installation, mapping: str, actor: str, states: tuple[str, ...]) -> str:
     """Starts a run over the records of a mapping that stand rejected, parked and so on; its id."""
     published = hub.mappings.get(mapping)
-    _refuse_paused(published)
+    refuse_paused(published)
     if unknown := sorted({*states} - REPLAYED):
         raise RunError(f"{unknown[0]} is no state to replay; expected some of {', '.join(sorted(REPLAYED))}")
     compiled = preflight(hub, published)
     with hub.database.read() as session:
         now = hub.database.now(session)
-    plan = _plan(hub, Order(mapping, actor), compiled, RunKind.REPLAY, now)
+    plan = plan_of(hub, Order(mapping, actor), compiled, RunKind.REPLAY, now)
     slices = [SlicePlan(SliceKind.DUE, 0, subject=states, page_rows=hub.settings.page_rows)]
 
     def note(session: Session) -> None:
@@ -138,7 +138,7 @@ def resume(hub: Installation, run: str, actor: str, *, changed_limit: int | None
         raise RunError(f"run {run} is {held.state.value}; only a held run can be resumed")
     published = hub.mappings.get(held.mapping)
     if held.kind is not RunKind.UNDO:
-        _refuse_paused(published)
+        refuse_paused(published)
         _refuse_other_source(hub, held, published)
     compiled = preflight(hub, published) if held.kind is not RunKind.UNDO else None
     with hub.database.begin() as session:
@@ -155,10 +155,10 @@ def resume(hub: Installation, run: str, actor: str, *, changed_limit: int | None
 
 def preflight(hub: Installation, published: Published) -> Compiled:
     """The mapping compiled against the far sides as they are now. PreflightError names all that stands against it."""
-    return _inspect(hub, published)[0]
+    return inspect(hub, published)[0]
 
 
-def _inspect(hub: Installation, published: Published) -> tuple[Compiled, list[str]]:
+def inspect(hub: Installation, published: Published) -> tuple[Compiled, list[str]]:
     """As `preflight`, with the rights that the logins hold beyond what the mapping needs."""
     try:
         compiled = hub.mappings.compile_published(published, fresh=True)
@@ -314,19 +314,22 @@ def add_run(
     What `beside` does belongs to the same transaction. RunError where the mapping has an active run.
     """
     told = {"mapping": plan.mapping, "version": plan.version, "kind": plan.kind.value, "dry": plan.dry}
+    follows = plan.kind is RunKind.FOLLOW
+    pool = FOLLOWERS if follows else "default"
     try:
         with hub.database.begin() as session:
-            run = hub.ledger.add(session, plan, slices, pool="default")
+            run = hub.ledger.add(session, plan, slices, pool)
             action = Action.RUN_UNDO if plan.kind is RunKind.UNDO else Action.RUN_START
             hub.record(session, plan.actor, action, run, run=run, **told, **{k: v for k, v in detail.items() if v})
             beside(session)
     except IntegrityError as error:
         with hub.database.read() as session:
-            other = hub.ledger.active(session, plan.mapping)
+            busy = hub.ledger.following if follows else hub.ledger.active
+            other = busy(session, plan.mapping)
         if other is None:
             raise
         raise RunError(ACTIVE.format(plan.mapping, other)) from error
-    hub.ring(["default"])
+    hub.ring([pool])
     log.info("run started", run=run, **told)
     return run
 
@@ -339,7 +342,7 @@ def _refuse_other_source(hub: Installation, held: Run, published: Published) -> 
         raise RunError(f"mapping {held.mapping} reads another entity now; cancel run {held.id} and start a new one")
 
 
-def _refuse_paused(published: Published) -> None:
+def refuse_paused(published: Published) -> None:
     if published.paused:
         raise RunError(f"mapping {published.mapping} is paused; `hub mappings resume {published.mapping}` lifts it")
 
@@ -355,7 +358,7 @@ def _kind(hub: Installation, session: Session, compiled: Compiled, now: datetime
     return RunKind.FULL if refresh is not None and last.logical_at + refresh <= now else RunKind.INCREMENTAL
 
 
-def _plan(hub: Installation, order: Order, compiled: Compiled, kind: RunKind, now: datetime) -> RunPlan:
+def plan_of(hub: Installation, order: Order, compiled: Compiled, kind: RunKind, now: datetime) -> RunPlan:
     policy = compiled.document.run
     with hub.database.read() as session:
         last = hub.ledger.last(session, order.mapping, [kind])
@@ -367,7 +370,7 @@ def _plan(hub: Installation, order: Order, compiled: Compiled, kind: RunKind, no
         actor=order.actor,
         logical_at=now,
         dry=order.dry,
-        ahead=policy.ahead and not order.dry,
+        ahead=policy.ahead and not order.dry and kind is not RunKind.FOLLOW,
         changed_limit=order.changed_limit if order.changed_limit is not None else policy.changed,
         rejected_limit=policy.rejected,
         expected=last.counts.read if last is not None else None,

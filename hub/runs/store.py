@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import (
+    ColumnElement,
     ForeignKeyConstraint,
     Index,
     Select,
@@ -30,12 +31,14 @@ from sqlalchemy.orm import Mapped, Session, aliased, mapped_column
 from hub.database import Base, Blob, Database, JsonDocument, UtcDateTime
 from hub.keys import KeyRing
 from hub.runs.types import (
+    FOLLOWERS,
     LANDING,
     MOST_TRIES,
     SHRINK,
     Abandoned,
     Claim,
     Counts,
+    LeftOff,
     LostLeaseError,
     PageRecord,
     PageState,
@@ -68,6 +71,8 @@ HELD = text("worker is not null")
 class RunRow(Base):
     """One run. `active` holds the mapping's name while the run is not final: the unique index admits one.
 
+    So does `following` for the run that follows the mapping's live source, which is not `active`.
+
     Ids are in the order of time. `summed` is what its slices added up to, once the run has ended and they are gone.
     """
 
@@ -87,6 +92,7 @@ class RunRow(Base):
     kind: Mapped[str] = mapped_column(String(20))
     state: Mapped[str] = mapped_column(String(20), index=True)
     active: Mapped[str | None] = mapped_column(String(120), unique=True)
+    following: Mapped[str | None] = mapped_column(String(120), unique=True)
     dry: Mapped[bool]
     ahead: Mapped[bool]
     actor: Mapped[str] = mapped_column(String(200))
@@ -203,7 +209,8 @@ class Ledger:
 
     def add(self, session: Session, plan: RunPlan, slices: Sequence[SlicePlan], pool: str) -> str:
         """Stores a new run with its slices; its id. RunError where the mapping has an active one."""
-        other = self.active(session, plan.mapping)
+        follows, apart = plan.kind is RunKind.FOLLOW, plan.kind in (RunKind.REQUEST, RunKind.FOLLOW)
+        other = self.following(session, plan.mapping) if follows else self.active(session, plan.mapping)
         if other is not None and plan.kind is not RunKind.REQUEST:
             raise RunError(f"mapping {plan.mapping} already has an active run: {other}; cancel it or let it end")
         now = self._database.now(session)
@@ -217,7 +224,8 @@ class Ledger:
                 head=self._seal(plan.head),
                 kind=plan.kind.value,
                 state=RunState.QUEUED.value,
-                active=None if plan.kind is RunKind.REQUEST else plan.mapping,
+                active=None if apart else plan.mapping,
+                following=plan.mapping if follows else None,
                 dry=plan.dry,
                 ahead=plan.ahead,
                 actor=plan.actor,
@@ -313,6 +321,9 @@ class Ledger:
         for run in runs:
             row = session.get_one(RunRow, run, with_for_update=True, populate_existing=True)
             row.summed = {"counts": self.counts(session, run).to_json(), "slices": list(self.slices(session, run))}
+            if row.kind == RunKind.FOLLOW.value:
+                slice_ = session.scalars(select(SliceRow).where(SliceRow.run == run)).one()
+                row.head, row.summed = slice_.cursor, {**row.summed, "owed": slice_.subject}
             session.execute(delete(SliceRow).where(SliceRow.run == run))
         return len(runs)
 
@@ -323,7 +334,7 @@ class Ledger:
             return False
         row.state, row.reason = state.value, reason
         if state.final:
-            row.active, row.finished_at = None, self._database.now(session)
+            row.active, row.following, row.finished_at = None, None, self._database.now(session)
         return True
 
     def resume(self, session: Session, run: str, changed_limit: int | None, raise_limit: bool) -> bool:
@@ -372,7 +383,8 @@ class Ledger:
         """
         now = self._database.now(session)
         longest = now + timedelta(seconds=2 * lease)
-        query = claimable(pool, now, longest).add_columns(RunRow.state).limit(1)
+        stale = select(_FOLLOWING.id).where(_FOLLOWING.following == RunRow.mapping).scalar_subquery()
+        query = claimable(pool, now, longest).add_columns(RunRow.state, RunRow.kind, stale).limit(1)
         if run is not None:
             query = query.where(SliceRow.run == run)
         if not self._database.sqlite:
@@ -380,7 +392,12 @@ class Ledger:
         found = session.execute(query).one_or_none()
         if found is None:
             return None
-        row, state = found
+        row, state, kind, following = found
+        if following is not None and kind not in _BESIDE:
+            # Whoever held it and slept beyond the lease may not go on beside this run.
+            held = and_(SliceRow.run == following, SliceRow.worker.is_not(None))
+            fenced = update(SliceRow).where(held).values(epoch=SliceRow.epoch + 1, worker=None, lease_until=None)
+            session.execute(fenced)
         row.epoch += 1
         row.attempt += 1
         row.turns += 1
@@ -457,7 +474,7 @@ class Ledger:
         for name, value in moved.items():
             setattr(row, name, value)
         row.attempt, row.worker, row.lease_until = 0, None, None
-        pause = min(longest, 2.0**row.waits) if seconds is None else seconds
+        pause = min(longest, 2.0 ** min(row.waits, 30)) if seconds is None else seconds
         row.not_before = self._database.now(session) + timedelta(seconds=pause)
         session.flush()
         return row.waits
@@ -486,10 +503,10 @@ class Ledger:
         return session.scalar(others.limit(1)) is not None
 
     def active_at(self, session: Session, mapping: str, at: datetime) -> bool:
-        """Whether a run of the mapping, requests aside, went on at that moment."""
+        """Whether a run of the mapping, requests and following aside, went on at that moment."""
         query = select(RunRow.id).where(
             RunRow.mapping == mapping,
-            RunRow.kind != RunKind.REQUEST.value,
+            RunRow.kind.not_in(_BESIDE),
             RunRow.created_at <= at,
             or_(RunRow.finished_at.is_(None), RunRow.finished_at > at),
         )
@@ -510,9 +527,9 @@ class Ledger:
         return session.scalar(query.where(SliceRow.run == run, SliceRow.stage != Stage.DONE.value)) or 0
 
     def pending(self, session: Session) -> bool:
-        """Whether some run can still go on without a person."""
-        going = [RunState.QUEUED.value, RunState.RUNNING.value]
-        return session.scalar(select(RunRow.id).where(RunRow.state.in_(going)).limit(1)) is not None
+        """Whether some run can still go on without a person, and to an end: following has none."""
+        ends = RunRow.kind != RunKind.FOLLOW.value
+        return session.scalar(select(RunRow.id).where(RunRow.state.in_(_GOING), ends).limit(1)) is not None
 
     def oldest_due(self, session: Session) -> datetime | None:
         """Since when the oldest run that nobody works on has been waiting."""
@@ -717,6 +734,64 @@ class Ledger:
         )
         return session.execute(gone).rowcount == 1  # type: ignore[attr-defined, no-any-return]
 
+    # -- following -----------------------------------------------------------------------------------------------
+
+    def following(self, session: Session, mapping: str) -> str | None:
+        """The id of the run that follows the mapping's live source, unless it has ended."""
+        return session.scalar(select(RunRow.id).where(RunRow.following == mapping))
+
+    def is_held(self, session: Session, run: str) -> bool:
+        """Whether a worker has a lease on a slice of the run."""
+        leased = and_(SliceRow.run == run, SliceRow.lease_until > self._database.now(session))
+        return session.scalar(select(SliceRow.number).where(leased).limit(1)) is not None
+
+    def left_off(self, session: Session, mapping: str) -> LeftOff | None:
+        """Where the newest run that followed the mapping's live source stands or stood; None where there was none."""
+        mine = select(RunRow).where(RunRow.mapping == mapping, RunRow.kind == RunKind.FOLLOW.value)
+        row = session.scalars(mine.order_by(RunRow.created_at.desc(), RunRow.id.desc()).limit(1)).one_or_none()
+        if row is None:
+            return None
+        at = session.get(SliceRow, (row.id, 0), populate_existing=True)
+        cursor, owed = (at.cursor, at.subject) if at is not None else (row.head, (row.summed or {}).get("owed", ()))
+        return LeftOff(row.id, row.version, RunState(row.state), row.created_at, self._open(cursor), tuple(owed))
+
+    def waits_beside(self, session: Session, run: str) -> bool:
+        """Whether another run of the mapping would go on, which what follows it gives way to. LostLeaseError: ended."""
+        mapping, state = session.execute(select(RunRow.mapping, RunRow.state).where(RunRow.id == run)).one()
+        if state != RunState.RUNNING.value:
+            raise LostLeaseError(f"run {run} is {state}")
+        other = select(RunRow.id).where(RunRow.active == mapping, RunRow.state.in_(_GOING))
+        return session.scalar(other) is not None
+
+    def move_on(self, session: Session, claim: Claim, cursor: str | None, owed: Sequence[str] | None = None) -> None:
+        """Moves a slice that follows behind a page without records; `owed` says why a reconciliation is due.
+
+        A failed attempt stays counted: the page that failed may be the next one.
+        """
+        row = self._held(session, claim)
+        if row.waits:
+            session.execute(update(RunRow).where(RunRow.id == claim.run).values(reason=None))
+        row.waits, row.turns = 0, 0
+        if cursor is not None:
+            row.cursor = self._seal(cursor)
+        if owed is not None:
+            row.subject = list(owed)
+        session.flush()
+
+    def owed(self, session: Session, run: str) -> tuple[str, ...]:
+        """Why a reconciliation is due before what follows knows of every change; empty where it does."""
+        return tuple(session.scalars(select(SliceRow.subject).where(SliceRow.run == run)).one())
+
+    def settle_debt(self, session: Session, run: str) -> None:
+        """A reconciliation is ordered."""
+        session.execute(update(SliceRow).where(SliceRow.run == run).values(subject=[]))
+        session.execute(update(RunRow).where(RunRow.id == run).values(reason=None))
+
+    def tell(self, session: Session, run: str, reason: str) -> None:
+        """Says beside a run that goes on what is amiss with it."""
+        going = and_(RunRow.id == run, RunRow.state.in_(_GOING))
+        session.execute(update(RunRow).where(going).values(reason=reason))
+
     # -- limits --------------------------------------------------------------------------------------------------
 
     def spend(self, session: Session, run: str, changed: int) -> bool:
@@ -784,6 +859,46 @@ def abandon_worker(session: Session, worker: str) -> int:
     return session.execute(held.values(lease_until=None, worker=None)).rowcount  # type: ignore[attr-defined, no-any-return]
 
 
+def unfollowed(session: Session, now: datetime) -> int:
+    """How many slices that follow a live source nobody holds that could be taken up now."""
+    waiting = claimable(FOLLOWERS, now, now + timedelta(hours=2)).order_by(None).subquery()
+    return session.scalar(select(func.count()).select_from(waiting)) or 0
+
+
+_GOING = (RunState.QUEUED.value, RunState.RUNNING.value)
+_BESIDE = (RunKind.REQUEST.value, RunKind.FOLLOW.value)
+_FOLLOWING = aliased(RunRow)
+
+
+def _open_page(of: Any) -> ColumnElement[bool]:
+    """Whether a page of a slice was left between its commits."""
+    mine = and_(PageRow.run == of.run, PageRow.slice == of.number, PageRow.state != PageState.WRITTEN.value)
+    return select(PageRow.number).where(mine).exists()
+
+
+def _apart(pool: str, now: datetime, longest: datetime) -> ColumnElement[bool]:
+    """That what follows a live source and another run of its mapping do not go on at once.
+
+    What was begun by the one that follows is finished first, by a worker of the pool `default` where need be.
+    """
+    other, following, held = aliased(RunRow), aliased(RunRow), aliased(SliceRow)
+    busy = select(other.id).where(other.active == RunRow.mapping, other.state.in_(_GOING)).exists()
+    leased = and_(held.lease_until >= now, held.lease_until <= longest)
+    followed = (
+        select(held.number)
+        .join(following, following.id == held.run)
+        .where(following.following == RunRow.mapping, following.state.in_(_GOING), or_(leased, _open_page(held)))
+        .exists()
+    )
+    mine = SliceRow.pool == pool
+    if pool == FOLLOWERS:
+        return and_(mine, or_(~busy, _open_page(SliceRow)))
+    free = and_(mine, or_(RunRow.kind.in_(_BESIDE), ~followed))
+    if pool != "default":
+        return free
+    return or_(free, and_(SliceRow.pool == FOLLOWERS, busy, _open_page(SliceRow)))
+
+
 def claimable(pool: str, now: datetime, longest: datetime) -> Select[SliceRow]:
     """Slices to claim, the oldest run's first. A lease that ends behind `longest` is older than the clock's last step.
 
@@ -804,7 +919,7 @@ def claimable(pool: str, now: datetime, longest: datetime) -> Select[SliceRow]:
         .join(RunRow, RunRow.id == SliceRow.run)
         .where(
             going,
-            SliceRow.pool == pool,
+            _apart(pool, now, longest),
             SliceRow.stage != Stage.DONE.value,
             or_(SliceRow.lease_until.is_(None), SliceRow.lease_until < now, SliceRow.lease_until > longest),
             or_(SliceRow.not_before.is_(None), SliceRow.not_before <= now),

@@ -11,9 +11,9 @@ from hub.sdk import Json
 
 
 class RunKind(StrEnum):
-    """Why records are carried: all of them, those that moved, those still due, back to what they were, or on request.
+    """Why records are carried: all, those that moved, still due, back to what they were, on request, as they move.
 
-    Only a request may go beside another run of its mapping.
+    A request goes beside another run of its mapping; what follows a live source gives way to one between two pages.
     """
 
     FULL = "full"
@@ -21,6 +21,7 @@ class RunKind(StrEnum):
     REPLAY = "replay"
     UNDO = "undo"
     REQUEST = "request"
+    FOLLOW = "follow"
 
 
 class RunState(StrEnum):
@@ -42,13 +43,14 @@ class RunState(StrEnum):
 
 
 class SliceKind(StrEnum):
-    """What a slice carries: part of the source, records due again or gone, segments to put back, records named."""
+    """What a slice carries: part of the source, records due again or gone, segments to put back, named ones, events."""
 
     READ = "read"
     DUE = "due"
     ABSENT = "absent"
     UNDO = "undo"
     NAMED = "named"
+    FOLLOW = "follow"
 
 
 class Stage(StrEnum):
@@ -215,6 +217,9 @@ class Claim:
     phase: int = 0
 
 
+FOLLOWERS = "follow"
+"""The pool of the slices that follow a live source; a process of it carries one of them and nothing else."""
+
 SHRINK = 8
 """What failed as one is tried again in parts this many times smaller, down to one record."""
 
@@ -265,6 +270,18 @@ class Totals:
     states: Mapping[str, int]
     oldest: datetime | None
     records: Mapping[tuple[str, str], int]
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOff:
+    """Where the newest run that followed a live source stands: its cursor, and why it owes a reconciliation."""
+
+    run: str
+    version: str
+    state: RunState
+    created_at: datetime
+    cursor: str | None
+    owed: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from sqlalchemy.exc import DBAPIError
 
 from hub.database import DatabaseError, lacks_space
 from hub.logs import configure
-from hub.runs import Installation, Worker, keep_up, open_installation, tick
+from hub.runs import FOLLOWERS, Installation, Worker, keep_following, keep_up, open_installation, tick
 from hub.settings import load_settings
 from hub.worker.naming import IDLE, worker_name
 
@@ -36,6 +36,8 @@ STOP_SECONDS = 10.0
 ECHO_POLLS = 6
 """Looks for work after which a worker has heard its own ring, or is deaf."""
 LEAST_ECHO_SECONDS = 3.0
+SPARE_SECONDS = 60.0
+"""A process that follows ends when it has had nothing to follow for so long; the supervisor starts another in need."""
 DEAF = 70
 """The exit status of a worker that heard none of its own rings: alive, and of no use to who rings."""
 
@@ -76,7 +78,7 @@ def _loop(
     *,
     until_idle: bool,
 ) -> None:
-    name = worker_name(os.getpid(), pool)
+    name, busy = worker_name(os.getpid(), pool), time.monotonic()
     worker = Worker(hub, pool, name, progress=alive, stopping=stop.is_set)
     log.info("worker ready", worker=name)
     while not stop.is_set():
@@ -84,15 +86,17 @@ def _loop(
         bell.clear()
 
         def carry() -> bool:
+            nonlocal busy
             while not stop.is_set() and not worker.starved and worker.work():
                 alive()
+                busy = time.monotonic()
             if worker.starved:
                 sys.exit(STARVED)
             if until_idle:
                 return not hub.pending()
             if not stop.is_set():
                 keep_up(hub)
-            return False
+            return pool == FOLLOWERS and time.monotonic() - busy > SPARE_SECONDS
 
         if _despite_absence(carry):
             return
@@ -194,8 +198,10 @@ def _ticking(hub: Installation, stop: threading.Event, bell: threading.Event) ->
     """While open, schedules are looked at from a thread of their own: one long slice must not hold up the others."""
     over = threading.Event()
 
+    tried: dict[str, float] = {}
+
     def look() -> bool:
-        if tick(hub):
+        if tick(hub) or keep_following(hub, tried):
             bell.set()
         return False
 

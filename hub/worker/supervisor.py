@@ -16,7 +16,7 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 
 from hub.database import Database, DatabaseError
-from hub.runs import abandon
+from hub.runs import FOLLOWERS, abandon, unfollowed
 from hub.settings import Settings, variable
 from hub.worker.naming import IDLE, worker_name
 
@@ -45,6 +45,7 @@ class Child:
 
     process: subprocess.Popen[bytes]
     seen: float
+    pool: str
     started: bool = False
     idle: bool = False
     signs: int = 0
@@ -71,7 +72,10 @@ class Child:
 
 
 class Supervisor:
-    """Keeps `settings.workers` processes working for one pool, from `__enter__` to `__exit__`."""
+    """Keeps `settings.workers` processes working for one pool, from `__enter__` to `__exit__`.
+
+    That of the pool `default` starts one more for each live source that nobody follows, up to `settings.followers`.
+    """
 
     def __init__(self, settings: Settings, pool: str = "default", *, until_idle: bool = False) -> None:
         self._settings = settings
@@ -83,6 +87,7 @@ class Supervisor:
         self._failed_starts = 0
         self._not_before = 0.0
         self._missing = 0
+        self._looked = float("-inf")
         self._database = Database(settings)
         self.replaced = 0
 
@@ -102,7 +107,7 @@ class Supervisor:
         self._thread.join()
 
     def __enter__(self) -> Self:
-        self._children = [self._start() for _ in range(self._settings.workers)]
+        self._children = [self._start(self._pool) for _ in range(self._settings.workers)]
         self._thread.start()
         return self
 
@@ -111,13 +116,13 @@ class Supervisor:
     ) -> None:
         self.stop()
 
-    def _start(self) -> Child:
-        command = [sys.executable, "-m", "hub.worker.child", "--pool", self._pool]
+    def _start(self, pool: str) -> Child:
+        command = [sys.executable, "-m", "hub.worker.child", "--pool", pool]
         if self._until_idle:
             command.append("--until-idle")
         environment = {**os.environ, **_variables(self._settings)}
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)  # noqa: S603
-        return Child(process, time.monotonic())
+        return Child(process, time.monotonic(), pool)
 
     def _run(self) -> None:
         while not self._stop.wait(0.25) and (self._children or self._missing):
@@ -133,17 +138,34 @@ class Supervisor:
             if not self._look_after(child):
                 self._children.remove(child)
         while self._missing and time.monotonic() >= self._not_before:
-            self._replace()
+            if self._one_more(self._pool):
+                self._missing -= 1
+        now = time.monotonic()
+        if now >= self._looked + self._settings.poll_seconds and now >= self._not_before:
+            self._looked = now
+            if self._pool == "default" and not self._until_idle and self._lacks_follower():
+                self._one_more(FOLLOWERS)
 
-    def _replace(self) -> None:
-        """One missing worker more; a machine without memory or process numbers to spare is tried again later."""
+    def _one_more(self, pool: str) -> bool:
+        """Whether it was started; a machine without memory or process numbers to spare is tried again later."""
         try:
-            self._children.append(self._start())
+            self._children.append(self._start(pool))
         except OSError as error:
             log.error("worker cannot be started", why=error.strerror)  # noqa: TRY400  (the machine's fault, not ours)
             self._not_before = time.monotonic() + LONGEST_PAUSE
-            return
-        self._missing -= 1
+            return False
+        return True
+
+    def _lacks_follower(self) -> bool:
+        """Whether a live source is followed by nobody, and none of our processes is about to take it up."""
+        mine = [each for each in self._children if each.pool == FOLLOWERS]
+        if len(mine) >= self._settings.followers or any(each.idle or not each.started for each in mine):
+            return False
+        try:
+            with self._database.read() as session:
+                return unfollowed(session, self._database.now(session)) > 0
+        except (DBAPIError, DatabaseError):
+            return False
 
     def _look_after(self, child: Child) -> bool:
         """Whether the child goes on; where it does not, one is missing, unless it was done."""
@@ -151,7 +173,7 @@ class Supervisor:
         if code is None:
             self._judge(child)
             return True
-        if code == 0 and self._until_idle:
+        if code == 0 and (self._until_idle or child.pool == FOLLOWERS):
             child.close()
             return False
         level = log.info if child.told is not None else log.error
@@ -165,13 +187,13 @@ class Supervisor:
             return False
         pause = min(LONGEST_PAUSE, 0.25 * 2.0**self._failed_starts) if self._failed_starts else 0.0
         self._not_before = time.monotonic() + pause
-        self._missing += 1
+        self._missing += child.pool == self._pool  # who followed is replaced when nobody follows
         return False
 
     def _free(self, child: Child) -> None:
         """Ends the leases of a dead process, so that nobody waits for them to run out."""
         try:
-            abandon(self._database, worker_name(child.process.pid, self._pool))
+            abandon(self._database, worker_name(child.process.pid, child.pool))
         except (DBAPIError, DatabaseError) as error:
             log.warning("leases run out by themselves", pid=child.process.pid, why=type(error).__name__)
 

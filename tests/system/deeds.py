@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from hub.access import Scope
 from hub.audit import Action
-from hub.runs import RunKind, RunState, Scoring, cancel, undo
+from hub.runs import RunKind, RunState, Scoring, Worker, cancel, keep_following, undo
 from tests.hub.runs.site import ME, Site, document
-from tests.system.drill import DIED, carry_until_fault
+from tests.system.drill import DIED, carry_until_fault, runs
 
 HOLDS = {"decide": '  hold: "x > 3"\n'}
 
@@ -27,6 +27,7 @@ class Deed:
     before: Callable[[Site], str] = lambda _: ""
     parts: dict[str, str] = field(default_factory=dict)
     steers: bool = False
+    connector: str = "sql"
 
 
 def ran(site: Site) -> str:
@@ -92,6 +93,22 @@ def _one_held(site: Site) -> str:
     return "000005"
 
 
+FOLLOWS = {"run": '  schedule: "0 0 1 1 *"\n  follow: true\n  limits: { changed: 1 }\n'}
+
+
+def _followed_to_its_limit(site: Site) -> str:
+    """A run that follows is held, and the mapping has a newer version since."""
+    keep_following(site.hub)
+    follower = Worker(site.hub, "follow", "test/follower")
+    follower.work()  # gives way to the run over all records that following begins with
+    cancel(site.hub, runs(site)[-1].id, str(ME))
+    site.ask("update PERSON set X = X + 50")
+    follower.work()
+    assert runs(site)[-2].state is RunState.HELD
+    site.publish(**FOLLOWS, use="2")
+    return ""
+
+
 DEEDS = (
     Deed("start a run", "commit of planning.add_run", Action.RUN_START, steers=True),
     Deed("undo a run", "commit of planning.add_run", Action.RUN_UNDO, ran),
@@ -99,6 +116,10 @@ DEEDS = (
     Deed("cancel a run", "commit of planning.cancel", Action.RUN_CANCEL, lambda s: s.order(), steers=True),
     Deed("resume a run", "commit of planning.resume", Action.RUN_RELEASE, _held, steers=True),
     Deed("look at the schedules", "commit of planning._tick", None, parts={"run": '  schedule: "* * * * *"\n'}),
+    Deed("follow", "commit of planning.add_run", Action.RUN_START, parts=FOLLOWS, connector="telling"),
+    Deed(
+        "follow", "commit of following._is_due", Action.RUN_CANCEL, _followed_to_its_limit, FOLLOWS, connector="telling"
+    ),
     Deed("score on request", "commit of Trip.remember.commit", Action.SCORE_REQUEST, steers=True),
     Deed("score and write", "commit of planning.add_run", Action.RUN_START, steers=True),
     Deed("keep up", "commit of upkeep.keep_up", None, ran, steers=True),

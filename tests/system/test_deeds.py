@@ -33,7 +33,7 @@ def test_it_is_done_whole_or_not_at_all(
 ) -> None:
     if deed.commit in BEYOND_SQLITE and "embedded" in request.node.name:
         return
-    site = make_any_site(12, page_rows=5, lease_seconds=60, parts=deed.parts)
+    site = make_any_site(12, page_rows=5, lease_seconds=60, parts=deed.parts, connector=deed.connector)
     subject = deed.before(site)
     for when, more in (("before", 0), ("after", deed.action is not None)):
         seen = told(site, deed)

@@ -13,6 +13,7 @@ from tests.architecture.units import commits
 from tests.hub.runs.site import ME, Site
 from tests.system.deeds import DEEDS
 from tests.system.drill import DIED, Make, assert_master_property, calm, carry_until_fault, frozen, lone_worker, until
+from tests.system.test_following import CASES as FOLLOWED
 
 NOTE = "  entity: NOTE\n  key: { PERSON_ID: ID }\n  set: { SCORE: score, BAND: band }\n"
 
@@ -169,6 +170,7 @@ NOT_HERE = {
     "the last use of a key, noted": "commit of Access.authenticate_all",
     "a model is registered with proofs in processes of their own": "commit of Registry._store",
     "fields made at the far side, noted": "commit of connections._note_provision",
+    "a word about a run that goes on, said again soon": "commit of following.reconcile",
     "a dead worker's leases run out by themselves": "commit of worker.abandon",
     "what a worker gives back whose database was away: freed whole, or when its lease runs out": (
         "commit of Worker._coming_back"
@@ -180,6 +182,7 @@ NOT_HERE = {
 def test_every_commit_is_one_at_which_somebody_dies() -> None:
     """A new unit of work is met by a worker or a verb, or stands in the list above with its reason."""
     met = {name for case in CASES.values() for name in case.names if name.startswith("commit of ")}
+    met |= {name for case in FOLLOWED.values() for name in case.names if name.startswith("commit of ")}
     met |= {each.commit for each in DEEDS}
     left = [name for name in commits() if name not in met and not name.startswith(tuple(NOT_HERE.values()))]
     assert left == []

@@ -10,7 +10,19 @@ import polars as pl
 
 from hub.access import Scope, local_caller
 from hub.cli.main import run as command
-from hub.runs import Installation, Order, RunKind, Scoring, cancel, keep_up, open_installation, replay, resume, start
+from hub.runs import (
+    Installation,
+    Order,
+    RunKind,
+    Scoring,
+    cancel,
+    keep_following,
+    keep_up,
+    open_installation,
+    replay,
+    resume,
+    start,
+)
 from hub.runs import tick as look_at_schedules
 from hub.runs import undo as undo_run
 from hub.runs.answers import left_alone, look_up
@@ -41,6 +53,7 @@ VERBS: Mapping[str, Callable[[Installation, str], object]] = {
     "cancel a run": lambda hub, run: cancel(hub, run, str(ME)),
     "resume a run": lambda hub, run: resume(hub, run, str(ME), lift=True),
     "look at the schedules": lambda hub, _: _tick(hub),
+    "follow": lambda hub, _: keep_following(hub),
     "score on request": lambda hub, _: Scoring(hub).score("risk", [RECORD], str(ME)),
     "score and write": lambda hub, _: Scoring(hub).score_and_write("risk", [{"ID": "000001"}], str(ME), "keys"),
     "keep up": lambda hub, _: _keep_up(hub),

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from hub.mappings.check.findings import Findings
 from hub.mappings.check.grants import Lineage, draw_grants
 from hub.mappings.check.inputs import Models, check_expectations, compile_features, feature_path, find_model
 from hub.mappings.check.results import Results, compile_results
-from hub.mappings.check.sources import Entities, LookupParts, Reading, Systems, compile_lookups, compile_read
+from hub.mappings.check.sources import (
+    Entities,
+    LookupParts,
+    Reading,
+    Systems,
+    check_following,
+    compile_lookups,
+    compile_read,
+)
 from hub.mappings.check.targets import (
     check_feedback,
     check_ownership,
@@ -26,12 +34,19 @@ TEXT_LENGTH = 254
 """Characters of a text field made for a mapping; reasons are cut to it."""
 
 
-def compile_mapping(document: Document, entities: Entities, model: Models, taken: Taken | None = None) -> Compiled:
+def compile_mapping(
+    document: Document,
+    entities: Entities,
+    model: Models,
+    taken: Taken | None = None,
+    follows: Callable[[str], bool] = lambda _: True,
+) -> Compiled:
     """The document resolved. MappingError holds everything that is wrong with it.
 
     `entities` gives a connection's entities (ConnectionsError where there is no such connection), `model` the version
     of a name and an alias or number (ModelError where there is none), `taken` the owner of each target field that a
-    published mapping writes. An error of the far side itself, such as UnavailableError, passes through.
+    published mapping writes, `follows` whether a connection tells of changes as they happen. An error of the far side
+    itself, such as UnavailableError, passes through.
     """
     findings = Findings(document)
     systems = Systems(findings, entities)
@@ -47,6 +62,7 @@ def compile_mapping(document: Document, entities: Entities, model: Models, taken
         check_values(findings, target, results)
         check_ownership(findings, target, taken or {})
     check_feedback(findings, reading, _looked_at(findings, reading, lookups, features))
+    check_following(findings, reading, version, follows)
     findings.raise_any()
     assert reading.source is not None
     assert target is not None

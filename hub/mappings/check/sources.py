@@ -18,6 +18,7 @@ from hub.mappings.expressions import (
 )
 from hub.mappings.nearest import near
 from hub.mappings.types import CompiledLookup, Lookup
+from hub.models import ModelVersion
 from hub.sdk import Entity, FieldType
 
 Entities = Callable[[str], Sequence[Entity]]
@@ -84,6 +85,26 @@ def compile_read(findings: Findings, systems: Systems) -> Reading:
     if read.where is not None:
         where = findings.compile(("read", "where"), read.where, scope, expect=CONDITION)
     return Reading(source, where, scope)
+
+
+def check_following(
+    findings: Findings, reading: Reading, version: ModelVersion | None, follows: Callable[[str], bool]
+) -> None:
+    """That what is to be followed can be: the connection tells of changes, and whoever follows scores by itself."""
+    document, path = findings.document, ("run", "follow")
+    if not document.run.follow:
+        return
+    connection = document.read.connection
+    if reading.source is not None and not follows(connection):
+        findings.note(
+            path, f"connection {connection} does not tell of changes as they happen; remove follow, schedule stays"
+        )
+    if version is not None and version.pool != "default":
+        findings.note(
+            path,
+            f"model {version.name} {version.number} is scored by the pool {version.pool}, and what follows scores by"
+            " itself; remove follow, or use a version of the pool default",
+        )
 
 
 def _no_cursor(name: str, source: Entity) -> str:

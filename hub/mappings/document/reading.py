@@ -162,6 +162,7 @@ def _document(shape: DocumentShape, tree: Tree) -> Document:
         write=_write(shape.write, shape),
         run=RunPolicy(
             schedule=run.schedule,
+            follow=run.follow,
             changed=run.limits.changed if run.limits else None,
             rejected=run.limits.rejected if run.limits else None,
             ahead=run.ahead,

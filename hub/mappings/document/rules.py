@@ -13,6 +13,7 @@ from hub.mappings.document.shapes import (
     ExpectShape,
     LookupShape,
     ModelShape,
+    RunShape,
     WriteShape,
 )
 from hub.mappings.document.tree import Path, Tree
@@ -99,6 +100,13 @@ def _write(write: WriteShape) -> Broken:
             yield ("when_changed", name), "expected a difference above 0"
 
 
+def _run(run: RunShape) -> Broken:
+    if run.follow and run.schedule is None:
+        yield ("follow",), 'needs schedule beside it, such as "0 * * * *": its runs carry retries, expiry and refresh'
+    if run.follow and run.ahead:
+        yield ("follow",), "cannot stand beside ahead: what follows writes each change as it comes; remove one of them"
+
+
 _Rule = tuple[TypeAdapter[Any], Callable[[Any], Broken]]
 _RULES: Mapping[str, _Rule] = {
     "lookups": (TypeAdapter(dict[Name, LookupShape]), _lookups),
@@ -106,4 +114,5 @@ _RULES: Mapping[str, _Rule] = {
     "model": (TypeAdapter(ModelShape), _model),
     "decide": (TypeAdapter(DecideShape), _decide),
     "write": (TypeAdapter(WriteShape), _write),
+    "run": (TypeAdapter(RunShape), _run),
 }

@@ -143,6 +143,7 @@ class LimitsShape(Shape):
 
 class RunShape(Shape):
     schedule: Schedule | None = Field(None, description="when runs start, as cron in read.timezone")
+    follow: bool = Field(False, description="carry each change as the read connection tells of it, beside schedule")
     limits: LimitsShape | None = Field(None, description="what holds or stops a run")
     ahead: bool = Field(False, description="score everything before anything is written")
     deadline: Duration | None = Field(None, description="real time: after it the fallback answers")

@@ -218,6 +218,7 @@ def upgrade() -> None:
         sa.Column("kind", sa.String(length=20), nullable=False),
         sa.Column("state", sa.String(length=20), nullable=False),
         sa.Column("active", sa.String(length=120), nullable=True),
+        sa.Column("following", sa.String(length=120), nullable=True),
         sa.Column("dry", sa.Boolean(), nullable=False),
         sa.Column("ahead", sa.Boolean(), nullable=False),
         sa.Column("actor", sa.String(length=200), nullable=False),
@@ -236,6 +237,7 @@ def upgrade() -> None:
         sa.Column("shape", sa.JSON(none_as_null=True), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_run")),
         sa.UniqueConstraint("active", name=op.f("uq_run_active")),
+        sa.UniqueConstraint("following", name=op.f("uq_run_following")),
     )
     with op.batch_alter_table("run", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_run_created_at"), ["created_at"], unique=False)

@@ -9,9 +9,8 @@ from dataclasses import replace
 from sqlalchemy.orm import Session
 
 from hub.runs.execution.flow import Flow
-from hub.runs.execution.heartbeat import Heartbeat
+from hub.runs.execution.heartbeat import Heartbeat, Looks
 from hub.runs.execution.lanes import Lanes, made_by
-from hub.runs.execution.looks import Looks
 from hub.runs.execution.staged import STAGED_PAGES, read_again
 from hub.runs.installation import Installation
 from hub.runs.pages import Intent, LimitError, Load, Trip

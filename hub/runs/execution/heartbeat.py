@@ -1,4 +1,4 @@
-"""Keeps the lease of the slice at hand alive while its work goes on."""
+"""Watches over the slice at hand: keeps its lease alive, and looks whether its far sides are still what they were."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from sqlalchemy.exc import DBAPIError
 from hub.database import DatabaseError
 from hub.mappings import PausedMappingError
 from hub.runs.installation import Installation
-from hub.runs.types import Claim, LostLeaseError, RunKind
+from hub.runs.pages import changes_since
+from hub.runs.types import Claim, LostLeaseError, RunError, RunKind
+from hub.sdk import ConnectorError
 
 log = structlog.get_logger(__name__)
 
@@ -55,7 +57,7 @@ class Heartbeat:
     def _look_for_pause(self) -> None:
         with self._hub.database.read() as session:
             run = self._hub.ledger.run(session, self._claim.run)
-        if run.kind is not RunKind.UNDO and self._hub.mappings.get(run.mapping).paused:
+        if run.kind not in (RunKind.UNDO, RunKind.FOLLOW) and self._hub.mappings.get(run.mapping).paused:
             raise PausedMappingError(
                 f"mapping {run.mapping} was paused; `hub mappings resume {run.mapping}` lifts it,"
                 f" then `hub runs resume {run.id}` goes on"
@@ -68,3 +70,28 @@ class Heartbeat:
     def __exit__(self, *exc: object) -> None:
         self._stop.set()
         self._thread.join()
+
+
+class Looks:
+    """Looks after one run; kept for all claims of it in a row."""
+
+    def __init__(self, hub: Installation, run: str) -> None:
+        self.run = run
+        self._hub = hub
+        self._every = hub.settings.lease_seconds / 3
+        self._next = 0.0
+
+    def look(self) -> None:
+        """RunError says what changed; nothing is asked where that was done a moment ago."""
+        if time.monotonic() < self._next:
+            return
+        if (changed := changes_since(self._hub, self.run)) is not None:
+            raise RunError(changed)
+        self._next = time.monotonic() + self._every
+
+    def after_failure(self) -> str | None:
+        """What changed, where that may be why a page failed; a far side that is away says so by itself."""
+        try:
+            return changes_since(self._hub, self.run)
+        except ConnectorError:
+            return None

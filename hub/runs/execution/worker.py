@@ -10,27 +10,40 @@ import structlog
 from polars.exceptions import PanicException
 from sqlalchemy.exc import DBAPIError
 
-from hub.connections import ConnectionsError
+from hub.connections import ConnectionsError, PausedConnectionError
 from hub.database import Database, DatabaseError, is_transient
 from hub.mappings import MappingError, MappingsError, PausedMappingError
 from hub.models import ModelError
 from hub.runs.execution.carriage import Carriage
 from hub.runs.execution.flow import UNDER_WAY
-from hub.runs.execution.heartbeat import Heartbeat
+from hub.runs.execution.following import Following
+from hub.runs.execution.heartbeat import Heartbeat, Looks
 from hub.runs.execution.lanes import Lanes
-from hub.runs.execution.looks import Looks
 from hub.runs.execution.staged import Scoring
 from hub.runs.execution.starving import MEMORY, lacking
 from hub.runs.installation import Installation
 from hub.runs.pages import LimitError, Trip, open_trip
 from hub.runs.planning import differences
 from hub.runs.store import abandon_worker
-from hub.runs.types import MOST_TRIES, SHRINK, Claim, LostLeaseError, RunError, RunKind, RunState, SliceKind, Stage
+from hub.runs.types import (
+    FOLLOWERS,
+    MOST_TRIES,
+    SHRINK,
+    Claim,
+    LostLeaseError,
+    RunError,
+    RunKind,
+    RunState,
+    SliceKind,
+    Stage,
+)
 from hub.sdk import UnauthorizedError, UnavailableError, UnexpectedError
 
 MOST_WAITS = 20
 """How often in a row a far side may be unavailable before a person is asked."""
 LONGEST_WAIT = 300.0
+LONGEST_WAIT_OF_FOLLOWER = 60.0
+PAUSED_SECONDS = 5.0
 MOST_TURNS = 100
 """How often a slice may be claimed and given back without a step forward before a person is asked."""
 
@@ -117,7 +130,7 @@ class Worker:
 
     def _carry(self, claim: Claim, heartbeat: Heartbeat) -> None:
         try:
-            if claim.turns > MOST_TURNS:
+            if claim.turns > MOST_TURNS and claim.kind is not SliceKind.FOLLOW:
                 raise LimitError(
                     f"slice {claim.number} was taken up {MOST_TURNS} times and did not come one page further; see the"
                     f" log, then `hub runs resume {claim.run}` goes on"
@@ -127,9 +140,14 @@ class Worker:
                 return
             with self._travelling(claim) as (trip, lanes):
                 claim = self._shrunk(claim)
-                Carriage(self._hub, trip, claim, (heartbeat, self._looks(claim)), lanes, self._stopping).carry()
+                self._carriage(claim, trip, heartbeat, lanes).carry()
         except UnavailableError as error:
             self._wait(claim, error.message, error.retry_after)
+        except PausedConnectionError as error:
+            if claim.kind is SliceKind.FOLLOW:  # it goes on by itself when the connection does
+                self._wait(claim, str(error), PAUSED_SECONDS)
+            else:
+                self._hold(claim, str(error))
         except (UnauthorizedError, LimitError, MappingsError, ConnectionsError, ModelError, RunError) as error:
             self._hold(claim, str(error))
         except (MappingError, UnexpectedError) as error:
@@ -138,6 +156,12 @@ class Worker:
             raise
         except (Exception, PanicException) as error:  # noqa: BLE001  (tried again in parts; what fails alone is parked)
             self._failed(claim, error)
+
+    def _carriage(self, claim: Claim, trip: Trip, heartbeat: Heartbeat, lanes: Lanes) -> Carriage:
+        watch = (heartbeat, self._looks(claim))
+        if claim.kind is SliceKind.FOLLOW:
+            return Following(self._hub, trip, claim, watch, lanes, self._stopping, stays=self._pool == FOLLOWERS)
+        return Carriage(self._hub, trip, claim, watch, lanes, self._stopping)
 
     def _failed(self, claim: Claim, error: BaseException) -> None:
         if is_transient(error):
@@ -191,7 +215,7 @@ class Worker:
         if trip is None or (trip.run.id, trip.run.version, trip.run.model) != (claim.run, *wanted):
             self._forget()
             trip = self._trip = open_trip(self._hub, claim.run)
-        if trip.run.kind is not RunKind.UNDO and self._hub.mappings.get(trip.run.mapping).paused:
+        if trip.run.kind not in (RunKind.UNDO, RunKind.FOLLOW) and self._hub.mappings.get(trip.run.mapping).paused:
             raise PausedMappingError(
                 f"mapping {trip.run.mapping} is paused; `hub mappings resume {trip.run.mapping}` lifts it,"
                 f" then `hub runs resume {claim.run}` goes on"
@@ -226,12 +250,13 @@ class Worker:
         return replace(claim, page_rows=rows, fragile=fragile, attempt=1)
 
     def _wait(self, claim: Claim, why: str, seconds: float | None, **moved: object) -> None:
-        ledger = self._hub.ledger
+        ledger, follows = self._hub.ledger, claim.kind is SliceKind.FOLLOW
+        longest = LONGEST_WAIT_OF_FOLLOWER if follows else LONGEST_WAIT
         waits = self._hub.database.retrying(
-            lambda s: ledger.wait(s, claim, seconds, LONGEST_WAIT, why, **moved), repeatable=True
+            lambda s: ledger.wait(s, claim, seconds, longest, why, **moved), repeatable=True
         )
         log.warning("slice waits", run=claim.run, slice=claim.number, why=why, waits=waits)
-        if waits >= MOST_WAITS:
+        if waits >= MOST_WAITS and not follows:  # what follows has no end to be late for
             self._hold(claim, f"{why}; given up after {waits} tries, `hub runs resume {claim.run}` tries again")
 
     def _hold(self, claim: Claim, why: str) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
 
 import polars as pl
 
-from hub.connections import GuardedConnection, GuardedSource
+from hub.connections import GuardedConnection, GuardedLive, GuardedSource
 from hub.mappings import Compiled, CompiledLookup
 from hub.mappings.expressions import to_filter
 from hub.runs.installation import Installation
@@ -35,7 +35,7 @@ class FarSides:
 
     def look_for_pause(self) -> None:
         """PausedConnectionError where a connection that is open was paused since."""
-        for name, _ in self._open:
+        for name, _ in [*self._open]:  # the other threads of the trip may open one meanwhile
             self._hub.connections.refuse_paused(name)
 
     def source(self, role: str) -> GuardedSource:
@@ -45,6 +45,15 @@ class FarSides:
         if source is None:
             raise RunError(f"connection {name} cannot be read")
         return source
+
+    def live(self, cancelled: Callable[[], bool]) -> GuardedLive:
+        """The live source that the mapping follows until `cancelled`. RunError where it cannot be followed."""
+        name = self._compiled.document.read.connection
+        live = self._connect(name, "follow").live()
+        if live is None:
+            raise RunError(f"connection {name} cannot be followed")
+        self._open[(name, "follow")][1].cancelled = cancelled
+        return live
 
     def target(self, seconds: float) -> GuardedConnection:
         """The connection that the mapping writes to, with so many seconds to spend."""

@@ -1,4 +1,4 @@
-"""Where the pages of a slice come from: a part of the source, records due again, records gone."""
+"""Where the pages of a slice come from: the source or a part of it, a live one, records due again or gone."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import polars as pl
 from hub.decisions import Standing, key_hash, key_text
 from hub.mappings import Compiled, Pipeline
 from hub.runs.types import Claim, Run, SliceKind
-from hub.sdk import Cursor, Selection, Source
+from hub.sdk import Cursor, Live, Selection, Source
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Load:
     """What one page brings: records as read, and the keys of records that the source has no more.
 
     `frame` is a page (`Entity.page_schema`), `gone` has the key columns, `cursor` stands after the page. `forced`
-    says that the records are due whatever their digest says.
+    says that the records are due whatever their digest says, `gap` that what moved before may never be told.
     """
 
     frame: pl.DataFrame
@@ -27,6 +27,7 @@ class Load:
     cursor: str | None = None
     forced: bool = False
     segment: int | None = None
+    gap: bool = False
 
     @property
     def rows(self) -> int:
@@ -61,6 +62,17 @@ class Loader:
         cursor = Cursor.from_json(after) if after is not None else None
         for page in source.read(selection, after=cursor):
             yield Load(page.frame, self._no_keys(), page.cursor.to_json())
+
+    def follow(self, live: Live, claim: Claim, after: str | None) -> Generator[Load]:
+        """The pages that a live source tells, each acknowledged when the next is asked for: it is stored by then.
+
+        Records that left the selection come too, since nothing else would tell of them soon.
+        """
+        wanted = self._pipeline.selection(self._run.logical_at, incremental=False, page_rows=claim.page_rows)
+        cursor = Cursor.from_json(after) if after is not None else None
+        for page in live.follow(replace(wanted, where=None), after=cursor):
+            yield Load(page.frame, self._no_keys(), page.cursor.to_json(), gap=page.gap)
+            live.acknowledge(page.cursor)
 
     def _due(self, source: Source, claim: Claim, after: str | None, seen: np.ndarray) -> Generator[Load]:
         mapping = self._run.mapping

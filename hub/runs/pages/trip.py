@@ -103,6 +103,7 @@ class Trip:
         run: Run,
         compiled: Compiled,
         pipeline: Pipeline | None = None,
+        far: FarSides | None = None,
     ) -> None:
         self.run = run
         self.pool = compiled.model.pool
@@ -110,7 +111,7 @@ class Trip:
         self._compiled = compiled
         self._pipeline = pipeline or Pipeline(compiled)
         self._loader = Loader(compiled, self._pipeline, run, hub.standing)
-        self._far = FarSides(hub, compiled)
+        self._far = far or FarSides(hub, compiled)
         facts = Facts(run.logical_at, compiled.model.name, compiled.model.number, compiled.document.digest)
         readers = (self._far.read_lookup, self._far.read_targets, self._read_target_keys)
         self._parking = Parking(compiled, hub.standing)
@@ -129,6 +130,10 @@ class Trip:
     def at(self, now: datetime) -> Trip:
         """The same trip at another logical time, what is expensive shared."""
         return Trip(self._hub, replace(self.run, logical_at=now), self._compiled, self._pipeline)
+
+    def later(self, now: datetime) -> Trip:
+        """The same trip at another logical time, on the same connections and so in the same threads."""
+        return Trip(self._hub, replace(self.run, logical_at=now), self._compiled, self._pipeline, self._far)
 
     @property
     def staged(self) -> bool:
@@ -172,6 +177,10 @@ class Trip:
         if claim.kind is SliceKind.NAMED:
             return self._named(claim, after)
         return self._loader.pages(self._far.source("read"), claim, after, self._seen(claim))
+
+    def follow(self, claim: Claim, after: str | None, cancelled: Callable[[], bool]) -> Generator[Load]:
+        """The pages that the live source tells from `after` on, until `cancelled`; for one thread alone."""
+        yield from self._loader.follow(self._far.live(cancelled), claim, after)
 
     def _seen(self, claim: Claim) -> np.ndarray:
         """The key hashes of what the run read from the source, where a slice must not meet those records again."""
@@ -319,6 +328,11 @@ class Trip:
 
         self._hub.database.retrying(commit, stored=lambda s, _: self._hub.ledger.has_page(s, claim, page))
         return Intent(number, cursor, decisions, judged.counts, page.segment, None)
+
+    def recalled(self, page: PageRecord) -> tuple[Trip, Intent]:
+        """A page of a run that follows, found between its two commits, with the trip at the time it was decided."""
+        at = self._hub.log.segment(page.segment).facts.at if page.segment is not None else self.run.logical_at
+        return self.later(at), self.recall(page)
 
     def recall(self, page: PageRecord) -> Intent:
         """A page found between its two commits, as it was stored."""

@@ -14,6 +14,7 @@ from hub.logs import configure
 from hub.migrations import upgrade
 from hub.runs import open_installation
 from hub.settings import load_settings
+from tests.hub.runs import telling
 from tests.hub.runs.far_side import FarSide
 from tests.hub.runs.site import ME, Site
 
@@ -61,19 +62,30 @@ def make_site(
     """
     made: list[Site] = []
 
-    def make(records: int = 20, *, parts: dict[str, str] | None = None, slices: int = 1, **settings: Any) -> Site:
+    def make(
+        records: int = 20,
+        *,
+        parts: dict[str, str] | None = None,
+        slices: int = 1,
+        connector: str = "sql",
+        **settings: Any,
+    ) -> Site:
         monkeypatch.setattr("hub.runs.planning.MOST_SLICES", slices)
         home = settings.pop("home", None) or shutil.copytree(model_home, tmp_path / f"hub{len(made)}")
         given = {"lease_seconds": 5, "poll_seconds": 0.5, "page_rows": 8, "log_level": "error"}
         configured = load_settings(home=home, **{**given, **settings})
         configure(configured, process="test")
+        if connector == "telling":
+            telling.install(tmp_path, monkeypatch)
         hub = open_installation(configured)
         site = Site(hub, tmp_path / f"far{len(made)}.db", far_side)
         made.append(site)
         site.ask("tables")
         site.fill(records)
+        for statement in telling.TABLES if connector == "telling" else ():
+            site.ask(statement)
         config = {"dialect": "sqlite", "path": str(site.file), "changed_by": {"PERSON": ["STAMP"]}, "late_seconds": 0}
-        hub.connections.create("far", "sql", config, {}, ME)
+        hub.connections.create("far", connector, config, {}, ME)
         site.publish(**(parts or {}))
         return site
 
