@@ -47,6 +47,10 @@ class Systems:
             raise UnknownConnectionError(f"there is no connection {name}")
         return [each for each in self.systems[name] if names is None or each.name in names]
 
+    def tells(self, name: str) -> bool:
+        """No connection here tells of changes."""
+        return False
+
 
 class Models:
     """What `Registry` tells of one model, whose champion can change."""
