@@ -118,11 +118,12 @@ def entities(
     emit(answer, as_json, text)
 
 
-@app.command(epilog="Example: hub connections provision clinic PATIENT --mapping mappings/patient_risk")
+@app.command(epilog="Example: hub connections provision clinic PATIENT --mapping mappings/patient_risk --plan")
 def provision(
     name: Name,
     entity: Annotated[str, typer.Argument(help="The entity that shall get score fields.")],
     mapping: Annotated[Path, typer.Option(help="The document that writes them, or its folder.", exists=True)],
+    plan: Annotated[bool, typer.Option("--plan", help="Show what would be made, and make nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Makes the fields that a mapping writes and the far side lacks, where the connection may."""
@@ -136,7 +137,7 @@ def provision(
         if (write.connection, write.entity) != (name, entity):
             raise RefusedError(f"{mapping} writes {write.entity} of {write.connection}, not {entity} of {name}")
         names = [each.name for each in fields]
-        if fields:
+        if fields and not plan:
             with hub.connections.open(name, Grant(writes={entity: frozenset(names)})) as far:
                 role = far.provisioner()
                 if role is None:
@@ -144,9 +145,18 @@ def provision(
                 _note_provision(hub, name, Outcome.STARTED, entity, names)
                 role.provision(entity, fields)
             _note_provision(hub, name, Outcome.DONE, entity, names)
-    answer = {"entity": entity, "made": [{"name": each.name, "type": each.type.value} for each in fields]}
-    done = f"{entity} has {', '.join(names)} now" if names else f"{entity} has every field already; nothing was made"
-    emit(answer, as_json, lambda: print(done))
+    described = [{"name": each.name, "type": each.type.value, "length": each.length} for each in fields]
+    answer = {"entity": entity, "planned" if plan else "made": described}
+
+    def text() -> None:
+        if not names:
+            print(f"{entity} has every field already; nothing {'is to be' if plan else 'was'} made")
+        elif plan:
+            table(["to be made", "type", "length"], [tuple(each.values()) for each in described], empty="")
+        else:
+            print(f"{entity} has {', '.join(names)} now")
+
+    emit(answer, as_json, text)
 
 
 def _note_provision(hub: Installation, name: str, outcome: Outcome, entity: str, fields: Sequence[str]) -> None:

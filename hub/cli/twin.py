@@ -28,7 +28,9 @@ class Twin(Protocol):
 class Factory(Protocol):
     """The entry point itself. `folder` keeps the twin's state; a port of 0 is a free one."""
 
-    def __call__(self, folder: Path, *, port: int, control_port: int, records: int) -> AbstractContextManager[Twin]: ...
+    def __call__(
+        self, folder: Path, *, port: int, control_port: int, records: int, history: int
+    ) -> AbstractContextManager[Twin]: ...
 
 
 def add_to(app: typer.Typer) -> None:
@@ -43,7 +45,8 @@ def twin(
         int, typer.Option(min=0, max=65_535, help="Port that faults are switched through; 0 takes a free one.")
     ] = 0,
     folder: Annotated[Path | None, typer.Option(help="Where its state is kept; by default in HUB_HOME.")] = None,
-    records: Annotated[int, typer.Option(min=0, help="Generated records of a new one.")] = 100,
+    records: Annotated[int, typer.Option(min=0, help="Generated records of a new one, still open.")] = 300,
+    history: Annotated[int, typer.Option(min=0, help="Generated records of the past, their outcome known.")] = 2000,
     as_json: AsJson = False,
 ) -> None:
     """Runs a twin of a far system on this machine until it is ended, and prints what a connection to it needs."""
@@ -54,7 +57,7 @@ def twin(
     stop = threading.Event()
     before = {each: signal.signal(each, lambda *_: stop.set()) for each in (signal.SIGTERM, signal.SIGINT)}
     try:
-        with make(kept, port=port, control_port=control_port, records=records) as running:
+        with make(kept, port=port, control_port=control_port, records=records, history=history) as running:
             answer = running.described()
             emit(answer, as_json, lambda: facts(answer))
             sys.stdout.flush()

@@ -13,7 +13,7 @@ from hub.mappings import Compiled, compile_mapping, read_document
 from hub.models import InputField, ModelVersion, Signature, Task, Way
 from hub.sdk import Entity, Field, FieldType, Mode
 
-MAPPINGS = ("lab_latest", "material_demand", "patient_risk")
+MAPPINGS = ("lab_latest", "lead_score", "material_demand", "patient_risk")
 
 
 def folder(name: str) -> Traversable:

@@ -34,9 +34,9 @@ class Control:
 
     # Records, by a path that no client uses.
 
-    def seed(self, leads: int, seed: int = 1) -> dict[str, int]:
-        """Generated leads, accounts and contacts."""
-        return seed_records(self._org, leads, seed=seed)
+    def seed(self, leads: int, seed: int = 1, history: int = 0) -> dict[str, int]:
+        """Generated open leads, past ones whose outcome is known, their activities, accounts and contacts."""
+        return seed_records(self._org, leads, history=history, seed=seed)
 
     def create(self, entity: str, rows: Sequence[Mapping[str, Any]], user: str = "sales") -> list[str]:
         """New records as a user makes them, rules applied; their ids. RefusedError at the first that is refused."""

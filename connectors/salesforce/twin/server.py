@@ -26,8 +26,8 @@ class Twin:
     """A Salesforce of one's own, as a context manager.
 
     `folder` keeps its state (default: a temporary one); `port`, `control_port` and `events_port` 0 are free ones (for
-    events the one that this folder had before, where it is free); `records` leads are generated in a new org;
-    `contracts` is a folder of recorded documents whose describes replace the compact ones.
+    events the one that this folder had before, where it is free); a new org is given `records` generated open leads and
+    `history` past ones; `contracts` is a folder of recorded documents whose describes replace the compact ones.
     """
 
     def __init__(
@@ -38,11 +38,12 @@ class Twin:
         control_port: int = 0,
         events_port: int = 0,
         records: int = 0,
+        history: int = 0,
         contracts: Path | None = None,
     ) -> None:
         self._given = folder
         self._ports = (port, control_port, events_port)
-        self._records = records
+        self._records = (records, history)
         self._contracts = contracts
         self._stack = ExitStack()
 
@@ -77,15 +78,16 @@ class Twin:
     def _start(self) -> None:
         if self._given is None:
             self._given = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="twin-")))
-        self.folder = self._given
+        self.folder = self._given.resolve()
         # Credentials are kept in it.
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._stack.enter_context(_alone_in(self.folder))
         self.site = Site(self.folder, contracts=self._contracts)
         self._stack.callback(self.site.close)
         self.control = Control(self.site)
-        if self._records and not self.control.count("Lead"):
-            self.control.seed(self._records)
+        leads, past = self._records
+        if leads + past and not self.control.count("Lead"):
+            self.control.seed(leads, history=past)
         certificates = _certificates(self.folder / "tls")
         self.authority = certificates.authority
         serving = Serving(

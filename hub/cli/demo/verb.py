@@ -31,14 +31,16 @@ def demo(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Runs the main job on a small clinic with a hub of its own: no server, nothing outside its folder is touched."""
+    """Runs the main job on a small clinic and on a Salesforce twin, with a hub of its own; touches nothing else."""
+    from hub.cli.demo.clinic_act import clinic_act
+    from hub.cli.demo.leads_act import leads_act
     from hub.cli.demo.story import tell
 
     with _place(folder) as home, _alone(home):
         if not as_json:
-            print(f"A hub of its own, and a clinic to go with it, in {home}")
+            print(f"A hub of its own, and a clinic and a sales team to go with it, in {home}")
         with redirect_stdout(io.StringIO()) if as_json else nullcontext():
-            told = tell(home, lasting=folder is not None)
+            told = tell(home, (clinic_act, leads_act), lasting=folder is not None)
     if as_json:
         json.dump(told, sys.stdout, ensure_ascii=False, indent=2)
         sys.stdout.write("\n")

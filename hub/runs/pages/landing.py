@@ -104,16 +104,44 @@ def read_back(changes: Changes, results: Results, found: pl.DataFrame) -> Result
     asked = asked.filter(pl.col("_result") == UNKNOWN).unnest("_key")
     now = found.select(*key_names, *(pl.col(name).alias(f"now.{name}") for name in changes.fields))
     both = asked.join(now, on=key_names, how="left", nulls_equal=True)
-    wanted = [
+    landed = both.filter(_holds_wanted(changes))["_n"]
+    settled = pl.Series("_n", range(results.frame.height), dtype=pl.UInt32).is_in(landed.implode())
+    state = pl.when(settled).then(pl.lit(APPLIED)).otherwise(pl.col("state")).alias("state")
+    return Results(results.frame.with_columns(state))
+
+
+def moved_since(changes: Changes, found: pl.DataFrame) -> pl.Series:
+    """Per change, whether its record holds neither what the change expects to replace nor what it is to write.
+
+    For targets whose writes carry no condition. `found` is as for `read_back`; one that is not there has not moved.
+    """
+    key_names = [each.name for each in changes.frame.schema["_key"].fields]  # type: ignore[attr-defined]
+    now = found.select(*key_names, *(pl.col(name).alias(f"now.{name}") for name in changes.fields), _there=True)
+    both = changes.frame.unnest("_key").join(now, on=key_names, how="left", maintain_order="left", nulls_equal=True)
+    kinds = found.schema
+    held = [
+        _coarse(pl.col("_before").struct.field(name), kinds[name]).eq_missing(
+            _coarse(pl.col(f"now.{name}"), kinds[name])
+        )
+        for name in changes.fields
+    ]
+    moved = pl.col("_there").fill_null(value=False) & ~pl.all_horizontal(held) & ~_holds_wanted(changes)
+    return both.select(moved.alias("moved"))["moved"]
+
+
+def _coarse(value: pl.Expr, kind: pl.DataType) -> pl.Expr:
+    """Moments to the second: a far side may keep no more of what was written."""
+    return value.dt.truncate("1s") if isinstance(kind, pl.Datetime) else value
+
+
+def _holds_wanted(changes: Changes) -> pl.Expr:
+    """Whether `now.<field>` is what a change is to write, for every field of it."""
+    return pl.all_horizontal(
         pl.when(pl.col("_clear").list.contains(name))
         .then(pl.col(f"now.{name}").is_null())
         .otherwise(pl.col(name).is_null() | pl.col(name).eq_missing(pl.col(f"now.{name}")))
         for name in changes.fields
-    ]
-    landed = both.filter(pl.all_horizontal(wanted))["_n"]
-    settled = pl.Series("_n", range(results.frame.height), dtype=pl.UInt32).is_in(landed.implode())
-    state = pl.when(settled).then(pl.lit(APPLIED)).otherwise(pl.col("state")).alias("state")
-    return Results(results.frame.with_columns(state))
+    )
 
 
 def unanswered(count: int, reason: str) -> Results:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import TypeAlias
 
@@ -10,9 +11,9 @@ import polars as pl
 from sqlalchemy.orm import Session
 
 from hub.connections import GuardedConnection
-from hub.decisions import PARKED
+from hub.decisions import CONFLICT, PARKED
 from hub.runs.installation import Installation
-from hub.runs.pages.landing import read_back, send, unanswered
+from hub.runs.pages.landing import moved_since, read_back, send, unanswered
 from hub.runs.types import MOST_PARKED, MOST_TRIES, Claim, Part, RunError
 from hub.sdk import Changes, Results, UnavailableError
 
@@ -21,6 +22,8 @@ WRITE_SHARE = 0.6
 
 PARKED_BECAUSE = f"writing this record ended its process {MOST_TRIES} times on its own"
 
+CHANGED_SINCE = "the record holds something else by now"
+
 Connect: TypeAlias = Callable[[float], GuardedConnection]
 LookUp: TypeAlias = Callable[[GuardedConnection, pl.DataFrame, Sequence[str]], pl.DataFrame]
 
@@ -28,7 +31,9 @@ LookUp: TypeAlias = Callable[[GuardedConnection, pl.DataFrame, Sequence[str]], p
 class Sending:
     """One page's changes on their way, under one claim.
 
-    `rows` are the rows of the decisions behind the changes, in order; `connect` opens the target with seconds to spend.
+    `rows` are the rows of the decisions behind the changes, in order; `reach_target` opens the target with seconds to
+    spend, and looks records up in it. With `careful` the target is looked at first: its writes carry no condition, and
+    what was replaced once may have been changed since.
     """
 
     def __init__(
@@ -39,6 +44,8 @@ class Sending:
         changes: Changes,
         rows: pl.Series,
         reach_target: tuple[Connect, LookUp],
+        *,
+        careful: bool = False,
     ) -> None:
         self._hub = hub
         self._claim = claim
@@ -46,6 +53,7 @@ class Sending:
         self._changes = changes
         self._rows = rows
         self._connect, self._look_up = reach_target
+        self._careful = careful
 
     def send(self, check: Callable[[], None], *, repeated: bool) -> Results:
         """One result per change, in order. `check` is called before each part; what is unknown is read back.
@@ -92,6 +100,24 @@ class Sending:
         if part.tries > MOST_TRIES:
             self._refuse_a_row(part)
             return self._set_aside(connection, changes, part.tries)
+        if not self._careful or connection.source() is None:
+            return self._sent(connection, changes, repeated=repeated)
+        return self._sent_unless_moved(connection, changes, repeated=repeated)
+
+    def _sent_unless_moved(self, connection: GuardedConnection, changes: Changes, *, repeated: bool) -> Results:
+        """Sends the changes of those records that still hold what is to be replaced; the others are conflicts."""
+        with self._untried():
+            found = self._look_up(connection, changes.frame["_key"].struct.unnest().unique(), changes.fields)
+        moved = moved_since(changes, found)
+        results = unanswered(len(changes), CHANGED_SINCE).frame.with_columns(state=pl.lit(CONFLICT))
+        if not moved.all():
+            rest = Changes(changes.entity, changes.mode, changes.fields, changes.frame.filter(~moved))
+            told = self._sent(connection, rest, repeated=repeated)
+            results = _laid_over(results, told, (~moved).arg_true())
+        return Results(results)
+
+    def _sent(self, connection: GuardedConnection, changes: Changes, *, repeated: bool) -> Results:
+        """The far side's answers; what it leaves open is read back, and sent once more unless this is a repetition."""
         results = self._answered(connection, changes)
         if not (results.frame["state"] == "unknown").any():
             return results
@@ -101,21 +127,23 @@ class Sending:
             return results
         rest = Changes(changes.entity, changes.mode, changes.fields, changes.frame[again])
         second = self._send(connection, rest)
-        both = results.frame.with_row_index("_n").update(
-            second.frame.with_columns(_n=again.cast(pl.UInt32)), on="_n", include_nulls=True
-        )
-        return Results(both.drop("_n"))
+        return Results(_laid_over(results.frame, second, again))
 
     def _answered(self, connection: GuardedConnection, changes: Changes) -> Results:
+        with self._untried():
+            return self._send(connection, changes)
+
+    @contextmanager
+    def _untried(self) -> Iterator[None]:
+        """A far side that is not there to be asked costs the page no try."""
         try:
-            results = self._send(connection, changes)
+            yield
         except UnavailableError:
             self._hub.database.retrying(
                 lambda s: self._hub.ledger.untry_page(s, self._claim, self._page),
                 stored=lambda s, left: self._tries(s) == left,
             )
             raise
-        return results
 
     def _send(self, connection: GuardedConnection, changes: Changes) -> Results:
         destination = connection.destination()
@@ -146,6 +174,12 @@ class Sending:
             return results
         asked = changes.frame.filter(results.frame["state"] == "unknown")["_key"].struct.unnest()
         return read_back(changes, results, self._look_up(connection, asked, changes.fields))
+
+
+def _laid_over(results: pl.DataFrame, told: Results, rows: pl.Series) -> pl.DataFrame:
+    """The results with those of some rows replaced."""
+    newer = told.frame.with_columns(_n=rows.cast(pl.UInt32))
+    return results.with_row_index("_n").update(newer, on="_n", include_nulls=True).drop("_n")
 
 
 class PageJournal:

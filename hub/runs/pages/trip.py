@@ -364,7 +364,9 @@ class Trip:
         if changes is None:
             return None
         page, rows = (intent.number, intent.segment), rows_of(intent.decisions)
-        sending = Sending(self._hub, claim, page, changes, rows, (self._far.target, self._far.look_up))
+        careful = self.terms.undo and not self._compiled.target.conditional
+        reach = (self._far.target, self._far.look_up)
+        sending = Sending(self._hub, claim, page, changes, rows, reach, careful=careful)
         return sending.send(check, repeated=repeated)
 
     def _settle(

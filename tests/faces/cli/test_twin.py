@@ -54,13 +54,13 @@ def _trust(told: dict[str, Any]) -> Any:
 
 
 def test_a_twin_serves_with_what_it_printed_and_goes_on_where_it_was(tmp_path: Path) -> None:
-    with running(tmp_path / "twin", "--records", "12") as (told, process):
+    with running(tmp_path / "twin", "--records", "12", "--history", "0") as (told, process):
         assert count_of_leads(told) == 12
         httpx.post(
             f"{told['control']}/seed", json={"leads": 3, "seed": 9}, trust_env=False, timeout=30
         ).raise_for_status()
     assert process.returncode == 0
-    with running(tmp_path / "twin", "--records", "12") as (again, _):
+    with running(tmp_path / "twin", "--records", "12", "--history", "0") as (again, _):
         assert again["consumer_secret"] == told["consumer_secret"]
         assert count_of_leads(again) == 15
 
