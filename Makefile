@@ -17,7 +17,7 @@ $(READY): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-demo: $(READY) ## Run the main job on a small clinic: no server, about a minute
+demo: $(READY) ## Run the main job on a small clinic and a Salesforce twin: no server, a minute or two
 	$(BIN)/hub demo
 
 test: $(READY) ## Run all tests; those that need a server skip where it is missing

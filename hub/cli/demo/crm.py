@@ -9,11 +9,11 @@ import re
 from collections.abc import Iterator, Mapping
 from datetime import date, datetime
 from math import log
-from typing import Any
+from typing import Any, cast
 from zoneinfo import ZoneInfo
 
 import requests
-from simple_salesforce.api import Salesforce
+from simple_salesforce.api import Salesforce, SFType
 
 VERSION = "62.0"
 SCORES = ("Score__c", "Score_Band__c", "Score_Reasons__c", "Scored_At__c")
@@ -56,6 +56,10 @@ def rows(salesforce: Salesforce, soql: str) -> Iterator[dict[str, Any]]:
     """All records of a query."""
     for each in salesforce.query_all_iter(soql):
         yield {name: value for name, value in each.items() if name != "attributes"}
+
+
+def _lead(salesforce: Salesforce) -> SFType:
+    return cast("SFType", salesforce.Lead)
 
 
 def customers(salesforce: Salesforce) -> set[str]:
@@ -111,7 +115,7 @@ class Crm:
 
     def fields(self) -> list[str]:
         """The fields of a lead that a score stands in, by describe."""
-        return [each["name"] for each in self._salesforce.Lead.describe()["fields"] if each["name"] in SCORES]
+        return [each["name"] for each in _lead(self._salesforce).describe()["fields"] if each["name"] in SCORES]
 
     def stamps(self) -> dict[str, list[Any]]:
         """When each lead was last written, and the score on it."""
@@ -121,7 +125,7 @@ class Crm:
 
     def dump(self) -> dict[str, dict[str, dict[str, Any]]]:
         """Every value of every lead: its scores, and the rest but for the stamps."""
-        described = self._salesforce.Lead.describe()["fields"]
+        described = _lead(self._salesforce).describe()["fields"]
         names = ", ".join(each["name"] for each in described if each["type"] not in {"address", "location"})
         found = {each["Id"]: each for each in rows(self._salesforce, f"SELECT {names} FROM Lead")}  # noqa: S608
         apart = {*SCORES, *STAMPS}
@@ -132,7 +136,7 @@ class Crm:
 
     def edit(self, lead: str, values: Row) -> int:
         """Changes a lead as the salesperson does; the status of the answer."""
-        return int(opened(self._told, "sales").Lead.update(lead, dict(values)))
+        return int(_lead(opened(self._told, "sales")).update(lead, dict(values)))
 
     def calls(self, after: int) -> Any:
         """The calls that the twin counted since a number."""

@@ -139,7 +139,7 @@ def _first_answer(process: subprocess.Popen[str]) -> dict[str, Any]:
         if line == "}\n":
             found: dict[str, Any] = json.loads(printed)
             return found
-    raise DemoError(f"{shlex.join(str(each) for each in process.args[-4:])} ended before it was ready")  # type: ignore[index,union-attr]
+    raise DemoError(f"{shlex.join(str(each) for each in process.args[-4:])} ended before it was ready")  # type: ignore[index]
 
 
 @contextmanager
