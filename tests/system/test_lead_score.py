@@ -97,8 +97,10 @@ def test_scores_are_written_once_follow_an_edit_and_are_taken_back_where_nobody_
     assert team.leads() == first
 
     control.advance(1)
-    edited = min(scored(first), key=lambda key: first[key]["Score__c"])
-    control.edit(edited, {"Title": "CEO", "LeadSource": "Partner Referral", "Industry": "Technology"})
+    cold = [key for key in scored(first) if first[key]["Score_Band__c"] == "Cold"]
+    edited = max(cold, key=lambda key: (first[key]["Score__c"], key))
+    better = {"Title": "CEO", "LeadSource": "Partner Referral", "Industry": "Technology", "NumberOfEmployees": 900}
+    control.edit(edited, better)
     mark = control.summary()["last"]
     moved = team.hub("runs start lead_score --wait")
     assert moved["kind"] == "incremental"
