@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from bench import batch, batch_extra, claims, real_time, receipts, start, year
+from bench import batch, batch_extra, claims, events, real_time, receipts, start, year
 
 BENCHES = {
     "batch": batch,
@@ -19,6 +19,7 @@ BENCHES = {
     "claims": claims,
     "year": year,
     "start": start,
+    "events": events,
 }
 
 

@@ -83,6 +83,13 @@ CASES = {
 POINTS = [pytest.param(case, name, id=f"{label}: {name}") for label, case in CASES.items() for name in case.names]
 
 
+def follower_at_work(site: Site) -> int | None:
+    """The process that follows now; a spare one may stand by."""
+    with site.hub.database.read() as session:
+        held = [each.split("/") for each in site.hub.ledger.holders(session)]
+    return next((int(pid) for _, pid, pool in held if pool == "follow"), None)
+
+
 @pytest.fixture
 def followed(make_any_site: Make) -> Site:
     """Twelve persons on either backend, followed and reconciled, with nobody at work."""
@@ -133,11 +140,11 @@ def test_what_a_dead_follower_left_between_two_commits_is_finished_before_anothe
 
 def test_a_frozen_follower_is_replaced_and_writes_nothing_when_it_wakes(make_any_site: Make, make_site: Make) -> None:
     site = make_any_site(12, parts=FOLLOWS, connector="telling", lease_seconds=3, poll_seconds=0.3)
-    with workers(site, 1, followers=2) as supervisor:
+    with workers(site, 1, followers=2):
         until(lambda: [each for each in runs(site) if each.kind is RunKind.FOLLOW])
         run = following(site).id
         until(lambda: batches(site) and batches(site)[0].state is RunState.DONE)
-        (first,) = until(lambda: [each.process.pid for each in supervisor._children if each.pool == "follow"])
+        first = until(lambda: follower_at_work(site))
         edit(site, "000003", 95.0)
         until(lambda: site.look(run).counts["applied"] == 1)  # and no lock of SQLite's is held
         send(first, signal.SIGSTOP)

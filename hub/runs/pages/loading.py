@@ -71,7 +71,9 @@ class Loader:
         wanted = self._pipeline.selection(self._run.logical_at, incremental=False, page_rows=claim.page_rows)
         cursor = Cursor.from_json(after) if after is not None else None
         for page in live.follow(replace(wanted, where=None), after=cursor):
-            yield Load(page.frame, self._no_keys(), page.cursor.to_json(), gap=page.gap)
+            # An empty cursor is no place yet: whoever followed from it would begin with a gap again.
+            place = page.cursor.to_json() if page.cursor.state else None
+            yield Load(page.frame, self._no_keys(), place, gap=page.gap)
             live.acknowledge(page.cursor)
 
     def _due(self, source: Source, claim: Claim, after: str | None, seen: np.ndarray) -> Generator[Load]:

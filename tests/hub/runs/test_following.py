@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 
 from hub.mappings import MappingError
-from hub.runs import Run, RunKind, RunState, Worker, cancel, keep_following, start_following
+from hub.runs import Run, RunKind, RunState, Worker, cancel, keep_following, keep_up, start_following
 from tests.hub.runs.site import ME, Site, document
 from tests.hub.runs.telling import ECHO
 from tests.system.drill import runs, until
@@ -280,3 +281,17 @@ def test_a_model_with_a_pool_of_its_own_is_not_followed(make_site: Make) -> None
     site = make_site(3, connector="telling")
     with pytest.raises(MappingError, match=r"run.follow: model risk 3 is scored by the pool gpu"):
         site.hub.mappings.check(document(**{**FOLLOWS, "use": "3"}), ME)
+
+
+def test_where_following_stood_outlasts_the_slices_of_its_run(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = following(site)
+    site.hub.mappings.pause("risk", ME, "a test")
+    work(site, lambda: site.look(first.id).state.final)
+    for name in ("ENDED", "EVERY"):
+        monkeypatch.setattr(f"hub.runs.pages.upkeep.{name}", timedelta(0))
+    assert keep_up(site.hub)
+    edit(site, "000003", 95.0)
+    site.hub.mappings.resume("risk", ME)
+    (second,) = keep_following(site.hub)
+    work(site, lambda: site.look(second).counts["applied"])
+    assert (writes_of(site, "000003"), len(batches(site))) == (2, 1)
