@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from bench import batch, batch_extra, claims, events, real_time, receipts, start, year
+from bench import batch, batch_extra, claims, events, real_time, receipts, salesforce, start, year
 
 BENCHES = {
     "batch": batch,
@@ -20,6 +20,7 @@ BENCHES = {
     "year": year,
     "start": start,
     "events": events,
+    "salesforce": salesforce,
 }
 
 

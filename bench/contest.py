@@ -67,10 +67,11 @@ def main(name: str, url: str, own: str, folder: str, *more: str) -> None:
     start, before = time.perf_counter(), time.process_time()
     told = work() or {}
     seconds = time.perf_counter() - start
-    print(json.dumps({"seconds": seconds, "cpu_seconds": time.process_time() - before, "peak_mb": _peak_mb(), **told}))
+    print(json.dumps({"seconds": seconds, "cpu_seconds": time.process_time() - before, "peak_mb": peak_mb(), **told}))
 
 
-def _peak_mb() -> float:
+def peak_mb() -> float:
+    """The most memory that this process held, in MB."""
     # getrusage would tell the parent's peak where that is higher: it survives exec.
     status = Path("/proc/self/status").read_text("ascii")
     return int(next(line for line in status.splitlines() if line.startswith("VmHWM")).split()[1]) / 1024

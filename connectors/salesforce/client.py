@@ -15,10 +15,11 @@ from simple_salesforce.exceptions import SalesforceError
 
 from connectors.salesforce.bridge import REPEATABLE, bridged
 from connectors.salesforce.config import SalesforceConfig
+from connectors.salesforce.described import Described
 from connectors.salesforce.login import HOST, Login
 from connectors.salesforce.problems import SessionEndedError, asks_to_wait, raised
-from hub.sdk import Budget, Context, Token, UnauthorizedError, UnavailableError, UnexpectedError
-from hub.sdk.http import Bounds, Http, retry_after
+from hub.sdk import Budget, Context, Happening, Token, UnauthorizedError, UnavailableError, UnexpectedError
+from hub.sdk.http import Bounds, Http, retry_after, wait_told
 
 LIMIT_INFO = "Sforce-Limit-Info"
 MOST_BYTES = 128 * 1024 * 1024
@@ -36,6 +37,7 @@ class Client:
         self._http = Http(
             context, [config.host], bounds=bounds, trust=trust, private=config.private, asks_to_wait=self._told
         )
+        self.described = Described(context)
         self._login = Login(config, context, self._http)
         self._token: Token | None = None
         self._session: Salesforce | None = None
@@ -70,9 +72,10 @@ class Client:
         return self._calling("read", lambda sf: sf.query_more(url, identifier_is_url=True))
 
     def identity(self) -> Mapping[str, Any]:
-        """Who we are, which costs no call of the day."""
-        told: Any = self._calling("log in", lambda sf: sf.oauth2("userinfo"))
-        return told if isinstance(told, Mapping) else {}
+        """Who we are: asked once for each login, since a session has one owner for as long as it lasts."""
+        self._opened()
+        assert self._token is not None
+        return self._token.facts
 
     def upload(self, path: str, content: bytes) -> None:
         """CSV for a bulk job."""
@@ -81,13 +84,15 @@ class Client:
     @contextmanager
     def download(self, path: str, params: Mapping[str, str]) -> Iterator[tuple[httpx.Headers, Iterator[bytes]]]:
         """CSV of a bulk job, piece by piece, never whole in memory."""
-        self._spend()
-        url, headers = self._address(path), {**self._headers(), "Accept": "text/csv"}
-        with self._http.stream("GET", url, params=dict(params), headers=headers) as answer:
-            self._learn(answer)
-            if answer.status_code >= httpx.codes.BAD_REQUEST:
-                raise raised(answer.status_code, _content(answer), "read the results of a job")
-            yield answer.headers, self._http.pieces(answer, 4 * 1024**3)
+        for last in (False, True):
+            self._spend()
+            headers = {**self._headers(), "Accept": "text/csv"}
+            with self._http.stream("GET", self._address(path), params=dict(params), headers=headers) as answer:
+                self._learn(answer)
+                if answer.status_code < httpx.codes.BAD_REQUEST:
+                    yield answer.headers, self._http.pieces(answer, 4 * 1024**3)
+                    return
+                self._refused(answer, "read the results of a job", last=last)
 
     def session(self) -> Token:
         """The token that calls are made with now."""
@@ -99,6 +104,7 @@ class Client:
         """After a refused token: a new one for everybody, once. UnauthorizedError where the new one is refused too."""
         if last:
             raise UnauthorizedError("Salesforce refuses the sessions that it grants this login")
+        self.context.tally.add(Happening.LOGGED_IN)
         self._open(self.context.shared.token(self._login.mint, refused=self._token))
 
     def budget(self) -> Budget | None:
@@ -117,10 +123,14 @@ class Client:
             self._learn(answer)
             if answer.status_code < httpx.codes.BAD_REQUEST:
                 return
-            try:
-                raise raised(answer.status_code, _content(answer), what)
-            except SessionEndedError:
-                self.renew(last=last)
+            self._refused(answer, what, last=last)
+
+    def _refused(self, answer: httpx.Response, what: str, *, last: bool) -> None:
+        """Raises what an answer means; returns where the call is to be made once more, with a new token."""
+        try:
+            raise raised(answer.status_code, _content(answer), what)
+        except SessionEndedError:
+            self.renew(last=last)
 
     def _calling(self, what: str, do: Callable[[Salesforce], T]) -> T:
         for last in (False, True):
@@ -184,8 +194,9 @@ class Client:
 
     @staticmethod
     def _told(answer: httpx.Response) -> float | None:
-        asked = retry_after(answer)
-        return asked if asked is not None else asks_to_wait(answer.status_code, _content(answer))
+        by_code = asks_to_wait(answer.status_code, _content(answer))
+        asked = retry_after(answer) if by_code is None else wait_told(answer)
+        return asked if asked is not None else by_code
 
 
 def _content(answer: httpx.Response) -> object:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, ClassVar, Self
 
 from connectors.salesforce.client import Client
@@ -10,7 +10,7 @@ from connectors.salesforce.config import SPEC, SalesforceConfig
 from connectors.salesforce.provisioning import SalesforceProvisioner
 from connectors.salesforce.reading import Describe, SalesforceSource
 from connectors.salesforce.rights import check, plan
-from connectors.salesforce.schema import entities
+from connectors.salesforce.schema import entities, entity_of
 from connectors.salesforce.writing import SalesforceDestination
 from hub.sdk import CheckReport, Context, Entity, Grant, Spec, UnexpectedError
 
@@ -27,15 +27,17 @@ class SalesforceConnector:
         self._config = config
         self._client = Client(config, context)
         self._live: SalesforceLive | None = None
-        self._known: dict[tuple[str, bool], Mapping[str, Entity]] = {}
+        self._known: dict[tuple[str, bool], Entity] = {}
 
-    def check(self) -> CheckReport:
+    def check(self, names: Collection[str] | None = None) -> CheckReport:
         """Logs in and tells what may be read and edited, by object and field."""
-        return check(self._client, entities(self._client, None, paths=False))
+        return check(self._client, entities(self._client, names, paths=False))
 
     def entities(self, names: Collection[str] | None = None) -> Sequence[Entity]:
         """The objects described anew: those named, or all."""
-        return entities(self._client, names)
+        found = entities(self._client, names)
+        self._client.described.keep(found)
+        return found
 
     def plan(self, grant: Grant) -> str:
         """A permission set, as metadata to deploy."""
@@ -71,10 +73,14 @@ class SalesforceConnector:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
-    def _described(self, name: str, paths: bool) -> Mapping[str, Entity]:
-        if (name, paths) not in self._known:
-            self._known[name, paths] = {each.name: each for each in entities(self._client, [name], paths=paths)}
-        return self._known[name, paths]
+    def _described(self, name: str, paths: bool) -> Entity:
+        """What a run reads by: one describe for all its connectors in a process, where that was a moment ago."""
+        found = self._known.get((name, paths)) or self._client.described.find(name, paths=paths)
+        if found is None:
+            found = entity_of(entities(self._client, [name], paths=paths), name)
+            self._client.described.keep([found], paths=paths)
+        self._known[name, paths] = found
+        return found
 
 
 def _live(client: Client, source: SalesforceSource, describe: Describe) -> SalesforceLive:

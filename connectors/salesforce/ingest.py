@@ -14,7 +14,7 @@ from connectors.salesforce.client import Client
 from connectors.salesforce.problems import LOCKED
 from connectors.salesforce.reading import FIRST_LOOK, LONGEST_LOOK
 from connectors.salesforce.schema import KEY_FIELD
-from hub.sdk import Journal, UnavailableError, UnexpectedError
+from hub.sdk import Happening, Journal, UnavailableError, UnexpectedError
 
 NOT_AVAILABLE = "#N/A"
 """What clears a field in CSV; an empty value leaves it alone."""
@@ -42,6 +42,8 @@ class Ingest:
         for number, content in enumerate(self._parts(records)):
             job = jobs.get(str(number))
             state = "" if job is None else self._state(job)["state"]
+            if job is not None:
+                self._client.context.tally.add(Happening.FOUND)
             if job is None or state == "Open":
                 # An open job has processed nothing: whether its upload was whole is not worth knowing.
                 if job is not None:

@@ -20,6 +20,8 @@ ASSERTION_SECONDS = 180
 ENDING = ".salesforce.com"
 HOST = "host"
 """The fact of a token that says where its sessions are valid."""
+OWNER = ("user_id", "preferred_username", "name", "organization_id")
+"""The facts of a token that say whose session it is."""
 
 
 class Login:
@@ -96,7 +98,15 @@ class Login:
         if host != self._config.host.lower() and not (parts.hostname or "").endswith(ENDING):
             raise UnexpectedError("the login answered with a host that is not one of Salesforce's")
         # Salesforce does not say when a session ends: that depends on the org, and each use puts it off.
-        return Token(Secret(value), None, {HOST: host})
+        return Token(Secret(value), None, {HOST: host, **self._owner(host, value)})
+
+    def _owner(self, host: str, value: str) -> dict[str, str]:
+        """Whose session it is; an app without the scope `openid` is not told, and its sessions are as good."""
+        self._http.allow(host)
+        headers = {"Authorization": f"Bearer {value}"}
+        answer = self._http.send("GET", f"https://{host}/services/oauth2/userinfo", headers=headers)
+        told = _json(answer) if answer.status_code == httpx.codes.OK else {}
+        return {name: str(told[name]) for name in OWNER if told.get(name)}
 
 
 def _json(answer: httpx.Response) -> dict[str, object]:

@@ -17,7 +17,7 @@ from connectors.salesforce import soql
 from connectors.salesforce.client import Client
 from connectors.salesforce.problems import LocatorGoneError
 from connectors.salesforce.records import from_csv, from_json, page
-from connectors.salesforce.schema import KEY_FIELD, STAMPS, entity_of, parent_of
+from connectors.salesforce.schema import KEY_FIELD, STAMPS, parent_of
 from hub.sdk import Cursor, Entity, Page, Selection, UnavailableError, UnexpectedError
 from hub.sdk.types import filter_fields
 
@@ -29,7 +29,7 @@ BULK_RECORDS = 50_000
 """Records of one part of a bulk query's result."""
 FIRST_LOOK, LONGEST_LOOK = 0.5, 30.0
 
-Describe = Callable[[str, bool], Mapping[str, Entity]]
+Describe = Callable[[str, bool], Entity]
 
 
 class SalesforceSource:
@@ -87,7 +87,7 @@ class SalesforceSource:
     def _entity(self, selection: Selection) -> Entity:
         """The object, with its parents' fields only where some are read: they cost a call."""
         paths = any("." in each for each in (*selection.fields, *filter_fields(selection.where)))
-        return entity_of(self._describe(selection.entity, paths), selection.entity)
+        return self._describe(selection.entity, paths)
 
 
 def page_of(entity: Entity, texts: pl.DataFrame, name: str) -> Any:
@@ -129,9 +129,11 @@ class Query:
 
     def rest(self, place: Place, *, bulk: bool = True) -> Iterator[Page]:
         """Pages by REST; moves `place` on. _TooManyError, before the first page, where bulk costs fewer calls."""
+        wanted = self.client.config.reads if bulk else "rest"
+        if wanted == "bulk":
+            raise _TooManyError
         told = self.client.query(self._text(place), deleted=self._stamp is not None)
-        wanted = self.client.config.reads
-        if bulk and (wanted == "bulk" or (wanted == "auto" and _calls(told["totalSize"]) > BULK_CALLS)):
+        if wanted == "auto" and _calls(told["totalSize"]) > BULK_CALLS:
             raise _TooManyError
         held: list[Any] = []
         while True:
@@ -156,9 +158,12 @@ class Query:
             file = Path(folder) / "part.csv"
             while True:
                 locator = self._fetch(job, locator, file)
-                frame = from_csv(file, self._names)
-                for part in frame.iter_slices(self.selection.page_rows):
-                    yield self._page(part, place)
+                for start in range(0, BULK_RECORDS, self.selection.page_rows):
+                    part = from_csv(file, self._names, start, self.selection.page_rows)
+                    if part.height:
+                        yield self._page(part, place)
+                    if part.height < self.selection.page_rows:
+                        break
                 if locator is None:
                     break
 

@@ -65,12 +65,13 @@ def _inside(record: Mapping[str, Any], steps: Sequence[str]) -> Any:
     return found
 
 
-def from_csv(path: Path, names: Sequence[str]) -> pl.DataFrame:
-    """The records of one result file: every value a text, an empty one null."""
-    frame = pl.read_csv(path, infer_schema=False)
+def from_csv(path: Path, names: Sequence[str], start: int = 0, rows: int | None = None) -> pl.DataFrame:
+    """So many records of a result file, or all: every value a text, an empty one null. The rest stays on disk."""
+    frame = pl.scan_csv(path, infer_schema=False).slice(start, rows).collect()
     # Bulk writes the names as the query did, save for their case.
     known = {each.lower(): each for each in frame.columns}
-    return frame.select(pl.col(known[name.lower()]).alias(name) for name in names)
+    # An empty value is quoted too, and Salesforce has no empty text.
+    return frame.select(pl.col(known[name.lower()]).replace("", None).alias(name) for name in names)
 
 
 def _typed(entity: Entity, name: str, given: pl.DataType) -> pl.Expr:
@@ -86,10 +87,13 @@ def _typed(entity: Entity, name: str, given: pl.DataType) -> pl.Expr:
         return column.str.to_date(_FORMATS[field.type], strict=False)
     if field.type is FieldType.TIME:
         return column.str.to_time(_FORMATS[field.type], strict=False)
-    if field.type is FieldType.INTEGER:
-        return column.str.replace(r"\.0+$", "").cast(field.dtype, strict=False)
     if field.type in NUMBERS:
-        return column.cast(field.dtype, strict=False)
+        # From ten millions on, Bulk writes a double with an exponent, which only a double can be read from.
+        large = column.str.contains("[eE]")
+        plain = column.str.replace(r"\.0+$", "") if field.type is FieldType.INTEGER else column
+        exact = pl.when(large).then(None).otherwise(plain).cast(field.dtype, strict=False)
+        double = pl.when(large).then(column).cast(pl.Float64, strict=False).cast(field.dtype, strict=False)
+        return pl.coalesce(exact, double).alias(name)
     return column
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from connectors.salesforce.client import Client
+from connectors.salesforce.problems import raised
 from hub.sdk import Entity, Field, FieldType, Mode, Operator, UnexpectedError
 
 KEY_FIELD = "Id"
@@ -14,7 +15,8 @@ STAMPS = ("SystemModstamp", "LastModifiedDate", "CreatedDate")
 PARENTS = ("AccountId", "ParentId", "WhoId", "OpportunityId", "CaseId")
 """Fields of standard objects whose target is locked when their record is written."""
 MOST_DESCRIBED = 25
-"""Objects described by one composite batch, which counts as one call."""
+"""Objects described by one composite call, which counts as one; of a composite batch each part would count."""
+UNSEEN = frozenset({403, 404})
 LONGEST_FILTERED = 255
 
 _TYPES: Mapping[str, FieldType] = {
@@ -63,15 +65,20 @@ def entities(client: Client, names: Iterable[str] | None, *, paths: bool = True)
 def describe(client: Client, names: Sequence[str]) -> dict[str, Mapping[str, Any]]:
     """The describe of each object that the login may see."""
     found: dict[str, Mapping[str, Any]] = {}
-    version = f"v{client.config.api_version}"
+    root = f"/services/data/v{client.config.api_version}"
     for start in range(0, len(names), MOST_DESCRIBED):
         part = names[start : start + MOST_DESCRIBED]
-        asked = [{"method": "GET", "url": f"{version}/sobjects/{each}/describe"} for each in part]
-        body = {"batchRequests": asked, "haltOnError": False}
-        told = client.call("POST", "composite/batch", "describe objects", body=body, repeatable=True)
-        for name, each in zip(part, told["results"], strict=True):
-            if each["statusCode"] == 200:
-                found[name] = each["result"]
+        asked = [
+            {"method": "GET", "url": f"{root}/sobjects/{each}/describe", "referenceId": f"part{number}"}
+            for number, each in enumerate(part)
+        ]
+        body = {"allOrNone": False, "compositeRequest": asked}
+        told = client.call("POST", "composite", "describe objects", body=body, repeatable=True)
+        for name, each in zip(part, told["compositeResponse"], strict=True):
+            if each["httpStatusCode"] == 200:
+                found[name] = each["body"]
+            elif each["httpStatusCode"] not in UNSEEN:
+                raise raised(each["httpStatusCode"], each["body"], f"describe {name}")
     return found
 
 
@@ -151,11 +158,12 @@ def _operators(described: Mapping[str, Any], kind: FieldType) -> frozenset[Opera
     return _NULLS | {Operator.EQ, Operator.NE} if kind is FieldType.BOOLEAN else _ORDERED
 
 
-def entity_of(known: Mapping[str, Entity], name: str) -> Entity:
+def entity_of(found: Sequence[Entity], name: str) -> Entity:
     """One of the entities described. UnexpectedError where the object has gone from the login's sight."""
-    if name not in known:
-        raise UnexpectedError(f"there is no object {name} that this login may see")
-    return known[name]
+    for each in found:
+        if each.name == name:
+            return each
+    raise UnexpectedError(f"there is no object {name} that this login may see")
 
 
 def parent_of(entity: Entity) -> str | None:

@@ -15,7 +15,7 @@ from connectors.salesforce.ingest import NOT_AVAILABLE, Ingest
 from connectors.salesforce.problems import LOCKED, explained
 from connectors.salesforce.records import text_of
 from connectors.salesforce.schema import KEY_FIELD
-from hub.sdk import Changes, Journal, Mode, Results, UnavailableError, UnexpectedError
+from hub.sdk import Changes, Happening, Journal, Mode, Results, UnavailableError, UnexpectedError
 from hub.sdk.http import LostAnswerError
 from hub.sdk.types import APPLIED, CLEAR, REJECTED, RESULT_SCHEMA, UNCHANGED, UNKNOWN
 
@@ -65,15 +65,20 @@ class SalesforceDestination:
         by_key = {each.key: each for each in rows}
         ingest = Ingest(self._client, changes.entity, changes.fields, journal)
         told = ingest.send([each.record for each in _by_parent(rows)])
-        again = []
+        again, left = [], 0
         for key, code in told.items():
             row = by_key[key]
             if code is None:
                 answers[row.number] = (APPLIED, None, None)
             elif code in {LOCKED, ""}:
                 again.append(row)
+                left += code == ""
             else:
                 answers[row.number] = (REJECTED, _field_in(code, changes.fields), explained(code.partition(":")[0]))
+        if left:
+            self._client.context.tally.add(Happening.LEFT, left)
+        if len(again) > left:
+            self._client.context.tally.add(Happening.LOCKED, len(again) - left)
         self._collections(changes.entity, again, answers)
 
     def _collections(self, entity: str, rows: Sequence[Row], answers: dict[int, Answer]) -> None:
@@ -87,6 +92,7 @@ class SalesforceDestination:
             if attempt == LOCK_TRIES or self._client.context.seconds_left(pause) < pause:
                 break
             self._client.context.pause(pause)
+            self._client.context.tally.add(Happening.LOCKED, len(left))
         for each in left:
             answers[each.number] = (REJECTED, None, explained(LOCKED))
 

@@ -188,9 +188,10 @@ class GuardedConnection(AbstractContextManager["GuardedConnection"]):
         return self._connector.spec
 
     def check(self) -> CheckReport:
-        """As `Connector.check`."""
+        """As `Connector.check`, of the entities of the grant; of all where it names none."""
+        named = {*self.grant.reads, *self.grant.writes}
         with around("check"):
-            return self._connector.check()
+            return self._connector.check(sorted(named) or None)
 
     def entities(self, names: Collection[str] | None = None) -> Sequence[Entity]:
         """As `Connector.entities`: names and types, no values."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from itertools import islice, takewhile
@@ -21,11 +21,16 @@ from hub.models import ModelError
 from hub.runs.installation import Installation
 from hub.runs.pages.shape import changes_since, shape_of
 from hub.runs.types import FOLLOWERS, PreflightError, Run, RunError, RunKind, RunPlan, RunState, SliceKind, SlicePlan
-from hub.sdk import CheckReport, ConnectorError, Context, Grant, Mode, Selection
+from hub.sdk import CheckReport, ConnectorError, Context, Grant, Happening, Mode, Selection
+from hub.sdk.shared import Told
 
 SCHEDULE = "service:schedule"
 """Who starts a run whose time has come."""
 ACTIVE = "mapping {0} already has an active run: {1}; cancel it or let it end"
+HIDDEN = (
+    "it fitted when it was published: a field that is unknown now was taken away, or is hidden from this login; then"
+    " ask its administrator for the right to read it, and to edit it where the mapping writes it"
+)
 REPLAYED = frozenset({"rejected", "parked", "conflict", "unknown", "invalid"})
 MOST_NAMED = 20
 MOST_MISSED = 10_000
@@ -163,7 +168,7 @@ def inspect(hub: Installation, published: Published) -> tuple[Compiled, list[str
     try:
         compiled = hub.mappings.compile_published(published, fresh=True)
     except MappingError as error:
-        raise PreflightError(tuple(str(each) for each in error.problems)) from error
+        raise PreflightError((*(str(each) for each in error.problems), HIDDEN)) from error
     except ConnectorError as error:
         raise PreflightError((error.message,)) from error
     problems: list[str] = []
@@ -408,6 +413,27 @@ def _read_slice(selection: Selection, cursor: str | None, page_rows: int) -> Sli
     return SlicePlan(SliceKind.READ, 0, selection=selection.to_json(), cursor=cursor, page_rows=page_rows)
 
 
+SENTENCES: Mapping[Happening, str] = {
+    Happening.WAITED: "waited {times} for the far side, {amount:.0f} s in all",
+    Happening.LOGGED_IN: "logged in anew {times}, since the session had ended",
+    Happening.REPEATED: "made a call again {times}, since it was not answered or the far side was busy",
+    Happening.LOCKED: "sent {amount:.0f} records again that somebody else had locked",
+    Happening.LEFT: "sent {amount:.0f} records again that a job of the far side had left unprocessed",
+    Happening.FOUND: "took up a job {times} that had been begun before, without sending it again",
+}
+
+
+def sentences(told: Told) -> list[str]:
+    """What a run had to put up with at its far sides, in plain words; nothing where all went smoothly."""
+    found = []
+    for what, sentence in SENTENCES.items():
+        times, amount = told.get(what.value, (0, 0.0))
+        if times:
+            words = "once" if times == 1 else f"{times} times"
+            found.append(sentence.format(times=words, amount=amount))
+    return found
+
+
 def describe(run: Run) -> dict[str, object]:
     """A run as every face shows it: JSON-ready, the counts flat."""
     took = ((run.finished_at or run.started_at) - run.started_at) if run.started_at and run.finished_at else None
@@ -429,4 +455,5 @@ def describe(run: Run) -> dict[str, object]:
         "changed": run.changed,
         "counts": dict(run.counts.to_json()),
         "adds_up": run.counts.balanced,
+        "happened": sentences(run.happened),
     }

@@ -54,6 +54,7 @@ from hub.runs.types import (
     Totals,
     UnknownRunError,
 )
+from hub.sdk.shared import Told, together
 
 _PLACE = {"kind": "place"}
 WINDOW = 1_000
@@ -109,6 +110,7 @@ class RunRow(Base):
     window: Mapped[list[list[int]]] = mapped_column(JsonDocument)
     summed: Mapped[dict[str, Any] | None] = mapped_column(JsonDocument)
     shape: Mapped[dict[str, Any]] = mapped_column(JsonDocument)
+    happened: Mapped[dict[str, list[float]]] = mapped_column(JsonDocument)
 
 
 class SliceRow(Base):
@@ -238,6 +240,7 @@ class Ledger:
                 rejected_limit=plan.rejected_limit,
                 window=[],
                 shape=dict(plan.shape),
+                happened={},
             )
         )
         session.flush()
@@ -463,8 +466,8 @@ class Ledger:
         longest: float,
         why: str | None = None,
         **moved: object,
-    ) -> int:
-        """Gives the slice back for so long, or for twice as long each time; how often in a row it has waited.
+    ) -> tuple[float, int]:
+        """Gives the slice back for so long, or for twice as long each time; how long, and how often in a row it waited.
 
         The run says why until a slice of it moves on.
         """
@@ -477,7 +480,14 @@ class Ledger:
         pause = min(longest, 2.0 ** min(row.waits, 30)) if seconds is None else seconds
         row.not_before = self._database.now(session) + timedelta(seconds=pause)
         session.flush()
-        return row.waits
+        return pause, row.waits
+
+    def put_up_with(self, session: Session, run: str, told: Told) -> None:
+        """Adds to what a run had to put up with at its far sides."""
+        if not told:
+            return
+        row = session.get_one(RunRow, run, with_for_update=True, populate_existing=True)
+        row.happened = {name: list(each) for name, each in together(_told(row.happened), told).items()}
 
     def shrink(self, session: Session, claim: Claim, page_rows: int, fragile: int) -> None:
         """Makes the next pages smaller, after a page failed; `fragile` records on, they may grow again."""
@@ -977,7 +987,12 @@ def _run(row: RunRow, counts: Counts) -> Run:
         rejected_limit=row.rejected_limit,
         counts=counts,
         shape=row.shape,
+        happened=_told(row.happened),
     )
+
+
+def _told(kept: Mapping[str, Sequence[float]]) -> Told:
+    return {name: (int(times), amount) for name, (times, amount) in kept.items()}
 
 
 def _claim(row: SliceRow) -> Claim:

@@ -8,6 +8,7 @@ from datetime import datetime
 from enum import StrEnum
 
 from hub.sdk import Json
+from hub.sdk.shared import Told
 
 
 class RunKind(StrEnum):
@@ -187,6 +188,7 @@ class Run:
     rejected_limit: float | None
     counts: Counts
     shape: Mapping[str, Json] = field(default_factory=dict)
+    happened: Told = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

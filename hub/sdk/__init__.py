@@ -24,7 +24,7 @@ from hub.sdk.connector import (
 )
 from hub.sdk.errors import ConnectorError, RejectedError, UnauthorizedError, UnavailableError, UnexpectedError
 from hub.sdk.secret import Secret
-from hub.sdk.shared import Budget, LocalShared, Shared, Token
+from hub.sdk.shared import Budget, Happening, LocalShared, Shared, Tally, Token
 from hub.sdk.types import (
     BEFORE,
     CLEAR,
@@ -76,6 +76,7 @@ __all__ = [
     "FieldType",
     "Filter",
     "Grant",
+    "Happening",
     "Journal",
     "Json",
     "Limits",
@@ -95,6 +96,7 @@ __all__ = [
     "Source",
     "Spec",
     "SystemClock",
+    "Tally",
     "Token",
     "UnauthorizedError",
     "UnavailableError",

@@ -13,7 +13,7 @@ import structlog
 from pydantic import BaseModel, ConfigDict
 from pydantic import Field as _PydanticField
 
-from hub.sdk.shared import LocalShared, Shared
+from hub.sdk.shared import LocalShared, Shared, Tally
 from hub.sdk.types import Changes, Cursor, Entity, Field, Grant, Page, Results, Selection
 
 
@@ -117,7 +117,7 @@ class Context:
 
     `deadline` is a value of `clock.monotonic()` by which the call under way should have ended (None: no deadline); the
     hub sets it before a call. `cancelled` is asked between pages and between write batches. `pause` waits, in seconds.
-    `shared` is what all workers of the connection have in common.
+    `shared` is what all workers of the connection have in common. `tally` is told what had to be put up with.
     """
 
     clock: Clock = field(default_factory=SystemClock)
@@ -126,6 +126,7 @@ class Context:
     log: structlog.stdlib.BoundLogger = field(default_factory=lambda: structlog.get_logger("connector"))
     pause: Callable[[float], None] = time.sleep
     shared: Shared = field(default_factory=LocalShared)
+    tally: Tally = field(default_factory=Tally)
 
     def seconds_left(self, cap: float) -> float:
         """The smaller of `cap` and what the deadline leaves, never below zero."""
@@ -224,8 +225,11 @@ class Connector(Protocol):
 
     spec: ClassVar[Spec]
 
-    def check(self) -> CheckReport:
-        """Logs in. UnauthorizedError for a bad login, UnavailableError for a far side that does not answer."""
+    def check(self, names: Collection[str] | None = None) -> CheckReport:
+        """Logs in. UnauthorizedError for a bad login, UnavailableError for a far side that does not answer.
+
+        With `names` only the rights on these entities need be told: where looking costs calls, a mapping needs its own.
+        """
         ...
 
     def entities(self, names: Collection[str] | None = None) -> Sequence[Entity]:

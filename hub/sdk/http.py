@@ -20,6 +20,7 @@ import httpx
 from hub.sdk.connector import Context
 from hub.sdk.errors import UnavailableError, UnexpectedError
 from hub.sdk.network import pinned_transport
+from hub.sdk.shared import Happening
 
 MEBIBYTE = 1024**2
 RETRIED = frozenset({429, 502, 503, 504})
@@ -105,6 +106,7 @@ class Http:
                 sent = isinstance(error, LostAnswerError)
                 if (sent and not again) or number == MOST_TRIES or not self._worth_another(error, number, sent=sent):
                     raise
+                self._context.tally.add(Happening.REPEATED)
         raise AssertionError("unreachable")
 
     @contextmanager
@@ -200,6 +202,7 @@ class Http:
         if seconds > min(LONGEST_WAIT, self._context.seconds_left(LONGEST_WAIT)):
             raise UnavailableError("the far side asked to wait", retry_after=seconds)
         self._context.pause(seconds)
+        self._context.tally.add(Happening.WAITED, seconds)
 
     def _note_wait(self, response: httpx.Response) -> None:
         seconds = self._asks_to_wait(response)
@@ -226,8 +229,13 @@ class Http:
 
 def retry_after(response: httpx.Response, *, longest: float = 3600.0) -> float | None:
     """The seconds that a 429 or 503 asks for, given in either form of RFC 9110, 10.2.3; at most `longest`."""
+    return wait_told(response, longest=longest) if response.status_code in RETRIED else None
+
+
+def wait_told(response: httpx.Response, *, longest: float = 3600.0) -> float | None:
+    """As `retry_after`, of an answer that is known to ask for a wait, whatever its status."""
     told = response.headers.get("Retry-After")
-    if told is None or response.status_code not in RETRIED:
+    if told is None:
         return None
     try:
         return min(longest, max(0.0, float(told)))

@@ -1,7 +1,8 @@
 """What all workers of one connection share, wherever they run: its token, its waits, its calls and its retries.
 
 A connector asks here instead of keeping such things itself, so that one login serves all workers, a wait that the far
-side asked of one is kept by all, and no two of them spend the same call of a daily budget.
+side asked of one is kept by all, and no two of them spend the same call of a daily budget. What one of them had
+to put up with it counts in a `Tally`, so that a run can say it in plain words.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Protocol
+from enum import StrEnum
+from typing import Protocol, TypeAlias
 
 from hub.sdk.secret import Secret
 
@@ -164,3 +166,54 @@ def merged(known: Budget | None, told: Budget) -> Budget:
     if known is None or known.most != told.most or told.used < known.used - max(100, known.most // 20):
         return told
     return Budget(told.most, max(known.used, told.used))
+
+
+class Happening(StrEnum):
+    """Something that was dealt with: no record was lost by it, and somebody may wonder why the run took so long."""
+
+    WAITED = "waited"
+    """The far side asked to wait; the amount is in seconds."""
+    LOGGED_IN = "logged in"
+    """A session ended before its time, and a new one was opened."""
+    REPEATED = "repeated"
+    """A call was made again, since nobody answered it or the far side was busy."""
+    LOCKED = "locked"
+    """Records that somebody else held were sent again; the amount is in records."""
+    LEFT = "left"
+    """A job of the far side ended before it came to these records, which were sent again; the amount is in records."""
+    FOUND = "found"
+    """A job that was begun before was found again and not sent twice."""
+
+
+Told: TypeAlias = Mapping[str, tuple[int, float]]
+"""How often each happened, and the sum of the amounts."""
+
+
+class Tally:
+    """Counts what happens; safe to share between threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._told: dict[str, tuple[int, float]] = {}
+
+    def add(self, what: Happening, amount: float = 1) -> None:
+        """It happened once more, of this size."""
+        with self._lock:
+            times, sum_ = self._told.get(what.value, (0, 0.0))
+            self._told[what.value] = (times + 1, sum_ + amount)
+
+    def drain(self) -> Told:
+        """What happened since the last look, which is forgotten here."""
+        with self._lock:
+            told, self._told = self._told, {}
+            return told
+
+
+def together(some: Told, others: Told) -> dict[str, tuple[int, float]]:
+    """The sum of two."""
+    none = (0, 0.0)
+    names = {*some, *others}
+    return {
+        name: (some.get(name, none)[0] + others.get(name, none)[0], some.get(name, none)[1] + others.get(name, none)[1])
+        for name in sorted(names)
+    }

@@ -33,6 +33,8 @@ GROWN = 10
 """Signs of life before a worker's memory is judged: one that is too large from the start must still get work done."""
 
 LONGEST_PAUSE = 30.0
+ARENAS = "2"
+"""Heaps of the C library in a worker: one for each of its threads would keep what large pages left behind."""
 MOST_FAILED_STARTS = 5
 """Starts in a row that end before the first sign of life, after which `until_idle` gives up."""
 
@@ -120,7 +122,7 @@ class Supervisor:
         command = [sys.executable, "-m", "hub.worker.child", "--pool", pool]
         if self._until_idle:
             command.append("--until-idle")
-        environment = {**os.environ, **_variables(self._settings)}
+        environment = {"MALLOC_ARENA_MAX": ARENAS, **os.environ, **_variables(self._settings)}
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)  # noqa: S603
         return Child(process, time.monotonic(), pool)
 

@@ -18,7 +18,7 @@ from connectors.salesforce.events.pubsub_pb2 import ConsumerEvent, FetchResponse
 from connectors.salesforce.events.wire import ReplayGoneError, Subscription, Wire
 from connectors.salesforce.problems import SessionEndedError
 from connectors.salesforce.reading import Describe, SalesforceSource
-from connectors.salesforce.schema import KEY_FIELD, entity_of
+from connectors.salesforce.schema import KEY_FIELD
 from hub.sdk import Cursor, Entity, Page, Selection, UnauthorizedError, UnavailableError, UnexpectedError
 from hub.sdk.types import DELETED, KEY, filter_fields
 
@@ -50,7 +50,7 @@ class SalesforceLive:
     def follow(self, selection: Selection, *, after: Cursor | None) -> Iterator[Page]:
         """As `Live.follow`. UnauthorizedError where the object is not selected for change data capture."""
         paths = any("." in each for each in (*selection.fields, *filter_fields(selection.where)))
-        entity = entity_of(self._describe(selection.entity, paths), selection.entity)
+        entity = self._describe(selection.entity, paths)
         topic = topic_of(entity.name)
         if not self._wire.offers(topic):
             raise UnauthorizedError(

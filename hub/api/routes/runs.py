@@ -39,7 +39,10 @@ class ResumeRequest(BaseModel):
 
 
 class RunAnswer(BaseModel):
-    """A run as it stands. `counts` says what became of the records read; `adds_up`, that none is unexplained."""
+    """A run as it stands. `counts` says what became of the records read; `adds_up`, that none is unexplained.
+
+    `happened` says what the far side had the run put up with: waits, locked records, ended sessions.
+    """
 
     run: str
     mapping: str
@@ -58,6 +61,7 @@ class RunAnswer(BaseModel):
     changed: int
     counts: dict[str, int]
     adds_up: bool
+    happened: list[str]
 
 
 class ProgressAnswer(RunAnswer):

@@ -15,6 +15,7 @@ from hub.mappings.pipeline import fits
 from hub.mappings.types import Document, Taken
 from hub.sdk import Entity, Field, FieldType, Mode
 
+ASK = "ask its administrator for"
 _NUMBERS = frozenset({FieldType.INTEGER, FieldType.DECIMAL, FieldType.REAL})
 
 
@@ -33,7 +34,11 @@ def find_target(findings: Findings, systems: Systems, reading: Reading) -> Entit
         return None
     if write.mode not in target.modes:
         takes = listed(sorted(target.modes))
-        verb = f"takes {takes} only, not {write.mode}" if takes else "is read-only"
+        verb = (
+            f"takes {takes} only, not {write.mode}"
+            if takes
+            else f"is read-only; {ASK} the right to {write.mode} {target.name}"
+        )
         findings.note(("write", "mode"), f"{target.name} of connection {write.connection} {verb}")
     if not own and write.key is None:
         findings.note(("write", "entity"), f"needs write.key, which says which {target.name} a record belongs to")
@@ -62,7 +67,8 @@ def _check_field(findings: Findings, path: tuple[str, ...], name: str, target: E
     elif name in target.key:
         findings.note(path, f"{name} is part of the key of {target.name} and is never written")
     elif not field.writable:
-        findings.note(path, f"{name} of {target.name} is read-only for this connection")
+        right = f"{ASK} the right to edit {target.name}.{name}"
+        findings.note(path, f"{name} of {target.name} is read-only for this connection; {right}")
 
 
 def compile_key(findings: Findings, target: Entity | None, scope: Scope) -> dict[str, Expression] | None:
@@ -147,9 +153,11 @@ def misfit(value: str | float | Decimal, field: Field) -> str:
     """Why a field can never hold this constant; empty where it can."""
     if isinstance(value, str):
         if field.values and value not in field.values:
-            return f"{field.name} does not take '{value}', only {listed(field.values)}"
+            fix = f"{ASK} this value, or give another"
+            return f"{field.name} does not take '{value}', only {listed(field.values)}; {fix}"
         if field.length is not None and len(value) > field.length:
-            return f"'{value}' is longer than the {field.length} characters that {field.name} holds"
+            fix = f"{ASK} a longer field, or shorten the text"
+            return f"'{value}' is longer than the {field.length} characters that {field.name} holds; {fix}"
         return ""
     if field.type is FieldType.INTEGER and value != int(value):
         return f"{value} is no whole number, which {field.name} holds; use round(…)"

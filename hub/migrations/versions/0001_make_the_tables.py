@@ -235,6 +235,7 @@ def upgrade() -> None:
         sa.Column("window", sa.JSON(none_as_null=True), nullable=False),
         sa.Column("summed", sa.JSON(none_as_null=True), nullable=True),
         sa.Column("shape", sa.JSON(none_as_null=True), nullable=False),
+        sa.Column("happened", sa.JSON(none_as_null=True), nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_run")),
         sa.UniqueConstraint("active", name=op.f("uq_run_active")),
         sa.UniqueConstraint("following", name=op.f("uq_run_following")),

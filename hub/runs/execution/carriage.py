@@ -142,8 +142,11 @@ class Carriage:
             self._hub.ledger.release(session, self._claim, **moved)
 
     def _end(self) -> None:
+        told = self._trip.drain()
+
         def commit(session: Session) -> None:
             self._hub.ledger.release(session, self._claim, stage=Stage.DONE.value, exhausted=True)
+            self._hub.ledger.put_up_with(session, self._claim.run, told)
             finish(self._hub, session, self._claim.run)
 
         self._hub.database.retrying(commit, repeatable=True)  # a run that has ended is not ended twice

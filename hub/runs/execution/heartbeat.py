@@ -75,11 +75,12 @@ class Heartbeat:
 class Looks:
     """Looks after one run; kept for all claims of it in a row."""
 
-    def __init__(self, hub: Installation, run: str) -> None:
+    def __init__(self, hub: Installation, run: str, *, looked: float | None = None) -> None:
+        """`looked` is when somebody saw that all is as it was, by this process's clock: the preflight did."""
         self.run = run
         self._hub = hub
         self._every = hub.settings.lease_seconds / 3
-        self._next = 0.0
+        self._next = 0.0 if looked is None else looked + self._every
 
     def look(self) -> None:
         """RunError says what changed; nothing is asked where that was done a moment ago."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -9,6 +10,7 @@ from dataclasses import replace
 import structlog
 from polars.exceptions import PanicException
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import Session
 
 from hub.connections import ConnectionsError, PausedConnectionError
 from hub.database import Database, DatabaseError, is_transient
@@ -37,7 +39,8 @@ from hub.runs.types import (
     SliceKind,
     Stage,
 )
-from hub.sdk import UnauthorizedError, UnavailableError, UnexpectedError
+from hub.sdk import Happening, UnauthorizedError, UnavailableError, UnexpectedError
+from hub.sdk.shared import Told, together
 
 MOST_WAITS = 20
 """How often in a row a far side may be unavailable before a person is asked."""
@@ -185,11 +188,14 @@ class Worker:
         smaller: dict[str, object] = {}
         if resource == MEMORY and claim.page_rows > 1 and claim.kind is not SliceKind.UNDO:
             smaller = {"page_rows": max(1, claim.page_rows // SHRINK), "fragile": UNDER_WAY * claim.page_rows}
-        self._wait(claim, f"this machine is out of {resource}", None, **smaller)
+        self._wait(claim, f"this machine is out of {resource}", None, far=False, **smaller)
 
     def _looks(self, claim: Claim) -> Looks:
         if self._looked is None or self._looked.run != claim.run:
-            self._looked = Looks(self._hub, claim.run)
+            with self._hub.database.read() as session:
+                created = self._hub.ledger.run(session, claim.run).created_at
+                age = (self._hub.database.now(session) - created).total_seconds()
+            self._looked = Looks(self._hub, claim.run, looked=time.monotonic() - age)
         return self._looked
 
     @contextmanager
@@ -249,21 +255,34 @@ class Worker:
         self._hub.database.retrying(lambda s: self._hub.ledger.shrink(s, claim, rows, fragile), repeatable=True)
         return replace(claim, page_rows=rows, fragile=fragile, attempt=1)
 
-    def _wait(self, claim: Claim, why: str, seconds: float | None, **moved: object) -> None:
-        ledger, follows = self._hub.ledger, claim.kind is SliceKind.FOLLOW
+    def _wait(self, claim: Claim, why: str, seconds: float | None, *, far: bool = True, **moved: object) -> None:
+        ledger, told, follows = self._hub.ledger, self._happened(), claim.kind is SliceKind.FOLLOW
         longest = LONGEST_WAIT_OF_FOLLOWER if follows else LONGEST_WAIT
-        waits = self._hub.database.retrying(
-            lambda s: ledger.wait(s, claim, seconds, longest, why, **moved), repeatable=True
-        )
+
+        def wait(session: Session) -> int:
+            pause, waits = ledger.wait(session, claim, seconds, longest, why, **moved)
+            ledger.put_up_with(session, claim.run, together(told, {Happening.WAITED.value: (1, pause)} if far else {}))
+            return waits
+
+        waits = self._hub.database.retrying(wait, repeatable=True)
         log.warning("slice waits", run=claim.run, slice=claim.number, why=why, waits=waits)
         if waits >= MOST_WAITS and not follows:  # what follows has no end to be late for
             self._hold(claim, f"{why}; given up after {waits} tries, `hub runs resume {claim.run}` tries again")
 
     def _hold(self, claim: Claim, why: str) -> None:
         log.warning("run held", run=claim.run, why=why)
+        told = self._happened()
         self._forget()
-        self._hub.database.retrying(lambda s: self._hub.end(s, claim.run, RunState.HELD, why), repeatable=True)
+
+        def hold(session: Session) -> bool:
+            self._hub.ledger.put_up_with(session, claim.run, told)
+            return self._hub.end(session, claim.run, RunState.HELD, why)
+
+        self._hub.database.retrying(hold, repeatable=True)
         self._give_up(claim)
+
+    def _happened(self) -> Told:
+        return self._trip.drain() if self._trip is not None else {}
 
     def _give_up(self, claim: Claim) -> None:
         self._forget()

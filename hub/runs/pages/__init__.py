@@ -5,9 +5,10 @@ from hub.runs.pages.judging import Featured, Judged
 from hub.runs.pages.loading import Load
 from hub.runs.pages.shape import changes_since
 from hub.runs.pages.staging import score_page, set_aside
-from hub.runs.pages.trip import Concluded, Hashes, Intent, LimitError, Told, Trip, open_trip
+from hub.runs.pages.trip import Askers, Concluded, Hashes, Intent, LimitError, Trip, open_trip
 
 __all__ = [
+    "Askers",
     "Columns",
     "Concluded",
     "Featured",
@@ -16,7 +17,6 @@ __all__ = [
     "Judged",
     "LimitError",
     "Load",
-    "Told",
     "Trip",
     "changes_since",
     "checked",

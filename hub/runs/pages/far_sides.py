@@ -13,7 +13,7 @@ from hub.mappings import Compiled, CompiledLookup
 from hub.mappings.expressions import to_filter
 from hub.runs.installation import Installation
 from hub.runs.types import RunError
-from hub.sdk import Context, Selection
+from hub.sdk import Context, Selection, Tally
 
 
 class FarSides:
@@ -25,6 +25,7 @@ class FarSides:
         self._open: dict[tuple[str, str], tuple[GuardedConnection, Context]] = {}
         self._stack = ExitStack()
         self._patience: float | None = None
+        self.tally = Tally()
 
     @contextmanager
     def opening(self, seconds: float | None = None) -> Iterator[None]:
@@ -62,7 +63,7 @@ class FarSides:
     def _connect(self, name: str, role: str, seconds: float | None = None) -> GuardedConnection:
         """The trip's own connection for one thread role; a deadline counts from each call."""
         if (name, role) not in self._open:
-            made = Context()
+            made = Context(tally=self.tally)
             opened = self._stack.enter_context(self._hub.connections.open(name, self._compiled.grants[name], made))
             self._open[(name, role)] = (opened, made)
         connection, context = self._open[(name, role)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -104,7 +105,7 @@ def read_back(changes: Changes, results: Results, found: pl.DataFrame) -> Result
     asked = asked.filter(pl.col("_result") == UNKNOWN).unnest("_key")
     now = found.select(*key_names, *(pl.col(name).alias(f"now.{name}") for name in changes.fields))
     both = asked.join(now, on=key_names, how="left", nulls_equal=True)
-    landed = both.filter(_holds_wanted(changes))["_n"]
+    landed = both.filter(_holds_wanted(changes, changes.frame.schema))["_n"]
     settled = pl.Series("_n", range(results.frame.height), dtype=pl.UInt32).is_in(landed.implode())
     state = pl.when(settled).then(pl.lit(APPLIED)).otherwise(pl.col("state")).alias("state")
     return Results(results.frame.with_columns(state))
@@ -125,7 +126,7 @@ def moved_since(changes: Changes, found: pl.DataFrame) -> pl.Series:
         )
         for name in changes.fields
     ]
-    moved = pl.col("_there").fill_null(value=False) & ~pl.all_horizontal(held) & ~_holds_wanted(changes)
+    moved = pl.col("_there").fill_null(value=False) & ~pl.all_horizontal(held) & ~_holds_wanted(changes, kinds)
     return both.select(moved.alias("moved"))["moved"]
 
 
@@ -134,12 +135,15 @@ def _coarse(value: pl.Expr, kind: pl.DataType) -> pl.Expr:
     return value.dt.truncate("1s") if isinstance(kind, pl.Datetime) else value
 
 
-def _holds_wanted(changes: Changes) -> pl.Expr:
+def _holds_wanted(changes: Changes, kinds: Mapping[str, pl.DataType]) -> pl.Expr:
     """Whether `now.<field>` is what a change is to write, for every field of it."""
     return pl.all_horizontal(
         pl.when(pl.col("_clear").list.contains(name))
         .then(pl.col(f"now.{name}").is_null())
-        .otherwise(pl.col(name).is_null() | pl.col(name).eq_missing(pl.col(f"now.{name}")))
+        .otherwise(
+            pl.col(name).is_null()
+            | _coarse(pl.col(name), kinds[name]).eq_missing(_coarse(pl.col(f"now.{name}"), kinds[name]))
+        )
         for name in changes.fields
     )
 

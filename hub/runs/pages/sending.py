@@ -20,6 +20,9 @@ from hub.sdk import Changes, Results, UnavailableError
 WRITE_SHARE = 0.6
 """Share of the lease that one write may take, so that a worker frozen past it can no longer be sending."""
 
+MOST_SENT = 3
+"""How often a change is sent whose answer was lost and that the far side does not show; each time it is looked at."""
+
 PARKED_BECAUSE = f"writing this record ended its process {MOST_TRIES} times on its own"
 
 CHANGED_SINCE = "the record holds something else by now"
@@ -117,17 +120,18 @@ class Sending:
         return Results(results)
 
     def _sent(self, connection: GuardedConnection, changes: Changes, *, repeated: bool) -> Results:
-        """The far side's answers; what it leaves open is read back, and sent once more unless this is a repetition."""
+        """The far side's answers; what it leaves open is read back, and sent again unless this is a repetition."""
         results = self._answered(connection, changes)
-        if not (results.frame["state"] == "unknown").any():
-            return results
-        results = self._read_back(connection, changes, results)
-        again = (results.frame["state"] == "unknown").arg_true()
-        if not len(again) or repeated:
-            return results
-        rest = Changes(changes.entity, changes.mode, changes.fields, changes.frame[again])
-        second = self._send(connection, rest)
-        return Results(_laid_over(results.frame, second, again))
+        for number in range(MOST_SENT):
+            if not (results.frame["state"] == "unknown").any():
+                return results
+            results = self._read_back(connection, changes, results)
+            again = (results.frame["state"] == "unknown").arg_true()
+            if not len(again) or repeated or number == MOST_SENT - 1:
+                return results
+            rest = Changes(changes.entity, changes.mode, changes.fields, changes.frame[again])
+            results = Results(_laid_over(results.frame, self._send(connection, rest), again))
+        return results
 
     def _answered(self, connection: GuardedConnection, changes: Changes) -> Results:
         with self._untried():

@@ -46,6 +46,7 @@ from hub.runs.pages.staging import seal, unseal
 from hub.runs.pages.undoing import undo_segment
 from hub.runs.types import Claim, Counts, PageRecord, PageState, Run, RunKind, RunState, SliceKind
 from hub.sdk import Results, UnexpectedError
+from hub.sdk.shared import Told
 
 
 class LimitError(Exception):
@@ -90,7 +91,7 @@ class Remembering:
 
 Hashes: TypeAlias = NDArray[np.uint64]
 
-Told: TypeAlias = tuple[str, int, int]
+Askers: TypeAlias = tuple[str, int, int]
 """Who asked, the first row of theirs in the segment, and how many."""
 
 
@@ -163,6 +164,10 @@ class Trip:
         """While open, the trip may use its connections; with `seconds`, no call on them goes on for longer."""
         with self._far.opening(seconds):
             yield
+
+    def drain(self) -> Told:
+        """What had to be put up with at the far sides since the last look."""
+        return self._far.tally.drain()
 
     def look_for_pause(self) -> None:
         """PausedConnectionError where a connection that is open was paused since."""
@@ -245,7 +250,7 @@ class Trip:
         stood = shown_after(frame, made.view.frame, segment.id, self.run.logical_at)
         return Remembering(segment, made.view, self._hub.standing.prepare(made.view, stood))
 
-    def remember(self, made: Remembering, told: Sequence[Told]) -> None:
+    def remember(self, made: Remembering, told: Sequence[Askers]) -> None:
         """Stores decisions with one event for each who asked, durable when this returns; nothing is written back.
 
         The records stay due: what their far side holds was not changed, so the next run looks at them again.
@@ -344,10 +349,10 @@ class Trip:
     def land(self, claim: Claim, intent: Intent, check: Callable[[], None], *, repeated: bool = False) -> None:
         """Writes a page's changes and stores the results: the second commit. `check` is called before each call."""
         results = self._answered(claim, intent, check, repeated=repeated)
-        stand = None
+        stand, told = None, self.drain()
         if intent.segment is not None and intent.decisions.height:
             stand = self._stand(intent.decisions, intent.segment, results)
-        self._hub.database.retrying(lambda s: self._settle(s, claim, intent, results, stand), repeatable=True)
+        self._hub.database.retrying(lambda s: self._settle(s, claim, intent, results, stand, told), repeatable=True)
         if results is not None:
             self._judge_rejects(claim, results)
             if (results.frame["state"] == REJECTED).any() and (changed := changes_since(self._hub, claim.run)):
@@ -376,6 +381,7 @@ class Trip:
         intent: Intent,
         results: Results | None,
         stand: tuple[View, Prepared | None] | None,
+        told: Told,
     ) -> None:
         hub = self._hub
         if hub.ledger.page_state(session, claim, intent.number) is PageState.WRITTEN:
@@ -408,6 +414,7 @@ class Trip:
         hub.ledger.advance(session, claim, counts, cursor=intent.cursor, pages=intent.number + 1)
         if stand is not None:
             hub.standing.put(session, *stand)
+        hub.ledger.put_up_with(session, claim.run, told)
 
     def _stand(self, decisions: pl.DataFrame, segment: int, results: Results | None) -> tuple[View, Prepared | None]:
         """Where the decided records stand now, ready to be stored."""

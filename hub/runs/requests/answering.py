@@ -13,7 +13,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from hub.database import DatabaseError
 from hub.decisions import Segment
 from hub.mappings import Compiled
-from hub.runs.pages import Columns, Concluded, Featured, Load, Told, Trip, checked, framed, keys_of
+from hub.runs.pages import Askers, Columns, Concluded, Featured, Load, Trip, checked, framed, keys_of
 from hub.runs.requests.gathering import Asking
 from hub.runs.types import BadRequestError
 from hub.sdk import UnauthorizedError, UnavailableError, Value
@@ -180,7 +180,7 @@ def store(trip: Trip, concluded: Concluded, told: Sequence[Asked]) -> None:
     made = trip.remembering(concluded) if concluded.decisions.height else None
     segments = () if made is None else (made.segment,)
     first = 0
-    events: list[Told] = []
+    events: list[Askers] = []
     answers = []
     for (each, keys), found in zip(told, due, strict=True):
         rows = concluded.decisions.slice(first, len(found))

@@ -69,6 +69,10 @@ class TwinHarness(Harness):
     ending = "__c"
     patience = 3.0
     beat = 5.0
+    way: ClassVar[dict[str, Any]] = {}
+    """How records are read and written, where that is not left to their number."""
+    cut: ClassVar[str] = "composite"
+    """The call in whose answer a write is cut off."""
     environment: ClassVar[dict[str, str]] = {
         "HTTPS_PROXY": "http://127.0.0.1:9",
         "ALL_PROXY": "http://127.0.0.1:9",
@@ -119,7 +123,7 @@ class TwinHarness(Harness):
         elif fault is Fault.BUSY:
             control.fault("503", retry_after=self.retry_after)
         elif fault is Fault.CUT_WRITE:
-            control.fault("cut_after", only="composite", times=1)
+            control.fault("cut_after", only=self.cut, times=1)
         elif fault is Fault.EXPIRE:
             control.fault("401", only="query", skip=1, times=1)
         return SalesforceConfig(
@@ -134,6 +138,7 @@ class TwinHarness(Harness):
             provision=True,
             events=True,
             pubsub=self._told["pubsub"],
+            **self.way,
         )
 
     def _host(self, fault: Fault | None) -> str:
@@ -217,3 +222,15 @@ class TwinHarness(Harness):
         if self._proxy is not None:
             self._proxy.close()
         self.twin.__exit__(None, None, None)
+
+
+class BulkHarness(TwinHarness):
+    """The same twin, everything read and written by bulk jobs."""
+
+    stand_in = "twin in bulk"
+    way: ClassVar[dict[str, Any]] = {"reads": "bulk", "writes": "bulk"}
+    cut: ClassVar[str] = "bulk.ingest.upload"
+    gaps: ClassVar[dict[str, str]] = {
+        **TwinHarness.gaps,
+        "test_empty_text_is_read_as_empty_and_not_as_null": NO_EMPTY,
+    }

@@ -82,7 +82,7 @@ class MemoryConnector:
         FAR.opened += 1
         FAR.passwords.append(config.password.reveal())
 
-    def check(self) -> CheckReport:
+    def check(self, names: Collection[str] | None = None) -> CheckReport:
         if self.config.password.reveal() == "wrong":
             raise UnauthorizedError("the login was refused")
         rights = (RightStatus("select", granted=True), RightStatus("update", granted=False, subject="Lead"))

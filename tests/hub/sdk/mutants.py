@@ -111,33 +111,33 @@ class KeepsDeletesOfTheStream(Mutant):
 class NamesNobody(Mutant):
     caught_by = "test_check_names_identity_and_product"
 
-    def check(self) -> CheckReport:
-        return CheckReport("", "Stand-in 1.0", super().check().rights)
+    def check(self, names: Collection[str] | None = None) -> CheckReport:
+        return CheckReport("", "Stand-in 1.0", super().check(names).rights)
 
 
 class HoldsBackARight(Mutant):
     caught_by = "test_check_reports_every_mandatory_right_and_no_unknown_one"
 
-    def check(self) -> CheckReport:
-        told = super().check()
+    def check(self, names: Collection[str] | None = None) -> CheckReport:
+        told = super().check(names)
         return CheckReport(told.identity, told.product, told.rights[1:])
 
 
 class ClaimsEveryRight(Mutant):
     caught_by = "test_a_missing_right_is_reported_by_name"
 
-    def check(self) -> CheckReport:
-        told = super().check()
+    def check(self, names: Collection[str] | None = None) -> CheckReport:
+        told = super().check(names)
         return CheckReport(told.identity, told.product, tuple(each for each in told.rights if each.granted))
 
 
 class LetsTheDriverErrorThrough(Mutant):
     caught_by = "test_a_bad_login_is_an_unauthorized_error"
 
-    def check(self) -> CheckReport:
+    def check(self, names: Collection[str] | None = None) -> CheckReport:
         name, _, fault = self.config.address.partition("#")
         FAR_SIDES[name].connect(fault, self.config.token.reveal()).close()
-        return super().check()
+        return super().check(names)
 
 
 class CallsABadLoginBusy(Mutant):
@@ -608,9 +608,9 @@ class IgnoresTheDeadline(Mutant):
 class LosesTheDelay(Mutant):
     caught_by = "test_a_busy_far_side_is_unavailable_with_its_delay"
 
-    def check(self) -> CheckReport:
+    def check(self, names: Collection[str] | None = None) -> CheckReport:
         try:
-            return super().check()
+            return super().check(names)
         except UnavailableError as error:
             raise UnavailableError(error.message) from None
 
@@ -662,18 +662,18 @@ class KeepsABrokenLink(Mutant):
 class LogsTheSecret(Mutant):
     caught_by = "test_the_planted_secret_is_never_seen"
 
-    def check(self) -> CheckReport:
+    def check(self, names: Collection[str] | None = None) -> CheckReport:
         self.context.log.debug("login", token=self.config.token.reveal())
-        return super().check()
+        return super().check(names)
 
 
 class KeepsTheSecretInALocal(Mutant):
     caught_by = "test_the_planted_secret_is_never_seen"
 
-    def check(self) -> CheckReport:
+    def check(self, names: Collection[str] | None = None) -> CheckReport:
         token = self.config.token.reveal()
         assert token
-        return super().check()
+        return super().check(names)
 
 
 class PrintsTheSecret(Mutant):
@@ -730,9 +730,9 @@ class ClosesOnceOnly(Mutant):
 class AsksTheEnvironment(Mutant):
     caught_by = "test_nothing_is_taken_from_environment_or_home"
 
-    def check(self) -> CheckReport:
+    def check(self, names: Collection[str] | None = None) -> CheckReport:
         os.environ.get("STAND_IN_TOKEN")
-        return super().check()
+        return super().check(names)
 
 
 MUTANTS: tuple[type[Mutant], ...] = tuple(

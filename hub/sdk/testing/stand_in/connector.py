@@ -94,7 +94,7 @@ class StandIn:
 
     # The connection
 
-    def check(self) -> CheckReport:
+    def check(self, names: Collection[str] | None = None) -> CheckReport:
         """Logs in and asks what we may do."""
         held = self._ask(lambda session: session.rights())
         rights = tuple(RightStatus(each.name, each.name in held) for each in self.spec.rights)

@@ -186,7 +186,12 @@ DRAWER: dict[str, tuple[str, str, list[str]]] = {
     "a read-only target": (
         "Band: band }",
         "Band: band, Locked: band }",
-        ["line 49: write.set.Locked: Locked of Lead is read-only for this connection"],
+        [
+            (
+                "line 49: write.set.Locked: Locked of Lead is read-only for this connection; "
+                "ask its administrator for the right to edit Lead.Locked"
+            )
+        ],
     ),
     "the key as a target": (
         "Band: band }",
@@ -201,12 +206,22 @@ DRAWER: dict[str, tuple[str, str, list[str]]] = {
     "a value that the list of a field lacks": (
         "else 'Cold' end",
         "else 'Frozen' end",
-        ["line 49: write.set.Band: Band does not take 'Frozen', only Hot, Warm, Cold, Review"],
+        [
+            (
+                "line 49: write.set.Band: Band does not take 'Frozen', only Hot, Warm, Cold, Review; "
+                "ask its administrator for this value, or give another"
+            )
+        ],
     ),
     "a text longer than its field": (
         "Band: band }",
         "Band: band, Grade: \"case when probability > 0.5 then 'A' else 'Unclear' end\" }",
-        ["line 49: write.set.Grade: 'Unclear' is longer than the 4 characters that Grade holds"],
+        [
+            (
+                "line 49: write.set.Grade: 'Unclear' is longer than the 4 characters that Grade holds; "
+                "ask its administrator for a longer field, or shorten the text"
+            )
+        ],
     ),
     "a number with more digits than its field": (
         "Band: band }",
