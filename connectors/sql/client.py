@@ -151,6 +151,9 @@ class Client(ABC):
             self.close()
             raise UnknownOutcomeError(error.message, detail=error.detail) from error
 
+    def seek_keys(self) -> None:  # noqa: B027 - most products do so by themselves
+        """Until the transaction ends, each row of a rowset is looked for by the index of the key."""
+
     def roll_back(self) -> None:
         """Ends a transaction that failed; a connection that cannot even do that is closed."""
         if self.connection is None:

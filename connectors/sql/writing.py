@@ -66,6 +66,8 @@ class SqlDestination:
         for attempt in range(_TRIES):
             try:
                 with self._client.transaction():
+                    if not batch.relation.declared:
+                        self._client.seek_keys()
                     return batch.apply()
             except UnknownOutcomeError as error:
                 return batch.answer(batch.rows, UNKNOWN, error.message)

@@ -30,7 +30,7 @@ COMMITS = {
     "claim": "Worker.work",
     "first commit": "Trip.store.commit",
     "start of the write": "Sending.send._enter",
-    "second commit": "Trip.land",
+    "second commit": "Trip.settle",
     "end": "Carriage._end.commit",
 }
 """The commits of a run's way, by the name of their fault point."""

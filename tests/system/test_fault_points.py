@@ -59,7 +59,7 @@ CASES = {
             "commit of Trip.store.commit",
             "commit of Sending.send._enter",
             "write",
-            "commit of Trip.land",
+            "commit of Trip.settle",
             "commit of Trip._judge_rejects.judge",
             "commit of Carriage._end.commit",
             "close",

@@ -1,4 +1,4 @@
-"""Judged pages on their way: each is stored, then written, in order, while the next ones are read and judged."""
+"""Judged pages on their way: each is stored, written and settled, in order, while the next ones are read and judged."""
 
 from __future__ import annotations
 
@@ -11,31 +11,32 @@ from typing import Self
 import numpy as np
 
 from hub.runs.execution.lanes import Lane, Lanes, SkippedError
-from hub.runs.pages import Hashes, Judged, Load, Trip
+from hub.runs.pages import Hashes, Intent, Judged, Load, Trip, refused
 from hub.runs.types import Claim
 
-UNDER_WAY = 2
-"""Judged pages that may be under way at once: one being stored, one being written."""
+UNDER_WAY = 3
+"""Judged pages that may be under way at once: one being stored, one being written, one being settled."""
 MARKS = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class _Page:
     hashes: Hashes
-    stored: Future[Future[None] | None]
+    stored: Future[Future[Future[None]] | None]
 
     def done(self) -> None:
-        """Waits until the page is written, or stored where it is not to be; raises what went wrong."""
-        landing = self.stored.result()
-        if landing is not None:
-            landing.result()
+        """Waits until the page is settled, or stored where it is not to be written; raises what went wrong."""
+        written = self.stored.result()
+        if written is not None:
+            written.result().result()
 
 
 class Flow:
     """The pages of one claim between being judged and being done with.
 
-    The first commit of a page follows that of the page before, and so does its write; a page that fails keeps those
-    after it from being written. So what is found after a crash is a row of stored pages, the first of them unwritten.
+    The first commit of a page follows that of the page before, so does its write, and so does its second commit; a page
+    that fails keeps those after it from being written, save the one on its way by then. What is found after a crash is
+    a row of stored pages, of which the first two at most were written.
     """
 
     def __init__(self, trip: Trip, claim: Claim, lanes: Lanes, check: Callable[[], None], *, lands: bool) -> None:
@@ -45,6 +46,7 @@ class Flow:
         self._lands = lands
         self._store = Lane(lanes.storing)
         self._write = Lane(lanes.writing)
+        self._settle = Lane(lanes.settling)
         self._pages: deque[_Page] = deque()
         self._failed = False
 
@@ -72,9 +74,16 @@ class Flow:
             self._failed = True
             raise
 
-    def _stored(self, number: int, load: Load, judged: Judged, hashes: Hashes) -> Future[None] | None:
+    def _stored(self, number: int, load: Load, judged: Judged, hashes: Hashes) -> Future[Future[None]] | None:
         intent = self._trip.store(self._claim, number, load, judged, hashes)
-        return self._write.give(self._trip.land, self._claim, intent, self._check) if self._lands else None
+        return self._write.give(self._written, intent) if self._lands else None
+
+    def _written(self, intent: Intent) -> Future[None]:
+        results = self._trip.send(self._claim, intent, self._check)
+        settled = self._settle.give(self._trip.settle, self._claim, intent, results)
+        if results is not None and refused(results):
+            settled.result()  # a limit on what is rejected is judged before the next page is written
+        return settled
 
     def __enter__(self) -> Self:
         return self

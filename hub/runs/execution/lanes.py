@@ -1,4 +1,4 @@
-"""The threads of one worker: one that reads, one that stores, one that writes, each doing its jobs in order.
+"""The threads of one worker: one each to read, store, write and settle, doing its jobs in order.
 
 They stay from slice to slice, since a connection belongs to one thread.
 """
@@ -26,10 +26,11 @@ class Lanes:
         self.reading = ThreadPoolExecutor(1, "read")
         self.storing = ThreadPoolExecutor(1, "store")
         self.writing = ThreadPoolExecutor(1, "write")
+        self.settling = ThreadPoolExecutor(1, "settle")
 
     def close(self) -> None:
         """Ends the threads once they have done what they were given."""
-        for each in (self.reading, self.storing, self.writing):
+        for each in (self.reading, self.storing, self.writing, self.settling):
             each.shutdown()
 
 

@@ -5,7 +5,7 @@ from hub.runs.pages.judging import Featured, Judged
 from hub.runs.pages.loading import Load
 from hub.runs.pages.shape import changes_since
 from hub.runs.pages.staging import score_page, set_aside
-from hub.runs.pages.trip import Askers, Concluded, Hashes, Intent, LimitError, Trip, open_trip
+from hub.runs.pages.trip import Askers, Concluded, Hashes, Intent, LimitError, Trip, open_trip, refused
 
 __all__ = [
     "Askers",
@@ -24,6 +24,7 @@ __all__ = [
     "inline",
     "keys_of",
     "open_trip",
+    "refused",
     "score_page",
     "set_aside",
 ]

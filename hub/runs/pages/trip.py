@@ -347,19 +347,16 @@ class Trip:
     # -- the write and the second commit -------------------------------------------------------------------------
 
     def land(self, claim: Claim, intent: Intent, check: Callable[[], None], *, repeated: bool = False) -> None:
-        """Writes a page's changes and stores the results: the second commit. `check` is called before each call."""
-        results = self._answered(claim, intent, check, repeated=repeated)
-        stand, told = None, self.drain()
-        if intent.segment is not None and intent.decisions.height:
-            stand = self._stand(intent.decisions, intent.segment, results)
-        self._hub.database.retrying(lambda s: self._settle(s, claim, intent, results, stand, told), repeatable=True)
-        if results is not None:
-            self._judge_rejects(claim, results)
-            if (results.frame["state"] == REJECTED).any() and (changed := changes_since(self._hub, claim.run)):
-                raise LimitError(changed)
+        """Writes a page's changes and stores the results, one after the other."""
+        self.settle(claim, intent, self.send(claim, intent, check, repeated=repeated))
 
-    def _answered(self, claim: Claim, intent: Intent, check: Callable[[], None], *, repeated: bool) -> Results | None:
-        """What the far side answers to the changes of a page; None where it intends none."""
+    def send(
+        self, claim: Claim, intent: Intent, check: Callable[[], None], *, repeated: bool = False
+    ) -> Results | None:
+        """What the far side answers to the changes of a page; None where it intends none.
+
+        `check` is called before each call.
+        """
         if intent.segment is None:
             return None
         planned = int((intent.decisions["_state"] == PLANNED).sum())
@@ -373,6 +370,17 @@ class Trip:
         reach = (self._far.target, self._far.look_up)
         sending = Sending(self._hub, claim, page, changes, rows, reach, careful=careful)
         return sending.send(check, repeated=repeated)
+
+    def settle(self, claim: Claim, intent: Intent, results: Results | None) -> None:
+        """Stores what the far side answered to a page: the second commit. LimitError where too much was rejected."""
+        stand, told = None, self.drain()
+        if intent.segment is not None and intent.decisions.height:
+            stand = self._stand(intent.decisions, intent.segment, results)
+        self._hub.database.retrying(lambda s: self._settle(s, claim, intent, results, stand, told), repeatable=True)
+        if results is not None:
+            self._judge_rejects(claim, results)
+            if refused(results) and (changed := changes_since(self._hub, claim.run)):
+                raise LimitError(changed)
 
     def _settle(
         self,
@@ -558,6 +566,11 @@ def open_trip(hub: Installation, run: str) -> Trip:
     if found.shape and shape_of(compiled) != found.shape:  # compiled in this process before the run was planned
         compiled = hub.mappings.compile_published(published, model=model, fresh=True)
     return Trip(hub, found, compiled)
+
+
+def refused(results: Results) -> bool:
+    """Whether a record of the page was rejected, so that a limit has to be looked at before the next is written."""
+    return bool((results.frame["state"] == REJECTED).any())
 
 
 def _rows_at(frame: pl.DataFrame, keys: Sequence[tuple[Any, ...]]) -> list[int]:

@@ -181,7 +181,7 @@ def test_a_write_that_fails_for_every_record_holds_the_run_and_does_not_park_the
 
 def test_a_page_that_cannot_be_settled_holds_the_run(make_site: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     site = make_site(6)
-    monkeypatch.setenv("HUB_FAULT", "raise:before commit of Trip.land")
+    monkeypatch.setenv("HUB_FAULT", "raise:before commit of Trip.settle")
     held = site.carry(site.order())
     assert "storing what the far side answered" in (held.reason or "")
     monkeypatch.delenv("HUB_FAULT")

@@ -22,6 +22,7 @@ from hub.runs import (
     tick,
     undo,
 )
+from hub.runs.execution.lanes import SkippedError
 from hub.runs.planning import needed_rights
 from hub.sdk import CheckReport, Grant, Mode, RightStatus
 from tests.hub.runs.site import IN_PLACE, ME, Site, document
@@ -219,19 +220,19 @@ def test_a_request_beside_a_run_loses_no_update(make_site: Make) -> None:
     worker = site.worker()
     from hub.runs.pages.trip import Trip
 
-    land = Trip.land
+    send = Trip.send
 
-    def late(self: Trip, *given: object, **more: object) -> None:
+    def late(self: Trip, *given: object, **more: object) -> object:
         if self.run.id == run and len(once) == 1:
             site.ask("update PERSON set X = 95 where ID = '000001'")
             scoring.score_and_write("risk", [{"ID": "000001"}], str(ME), "keys")
-        land(self, *given, **more)  # type: ignore[arg-type]
+        return send(self, *given, **more)  # type: ignore[arg-type]
 
-    Trip.land = late  # type: ignore[assignment,method-assign]
+    Trip.send = late  # type: ignore[assignment,method-assign]
     try:
         site.carry(run, worker)
     finally:
-        Trip.land = land  # type: ignore[method-assign]
+        Trip.send = send  # type: ignore[method-assign]
     site.run()
     [[stale]] = site.ask("select SCORE from NOTE where PERSON_ID = '000000'")
     [[fresh]] = site.ask("select SCORE from NOTE where PERSON_ID = '000001'")
@@ -311,17 +312,18 @@ def test_upkeep_closes_what_an_ended_run_left_behind(site: Site) -> None:
     run = site.order(changed_limit=100)
     from hub.runs.pages.trip import Trip
 
-    land = Trip.land
+    send = Trip.send
 
     def stop(*_: object, **__: object) -> None:
         if site.look(run).state is RunState.RUNNING:
             cancel(site.hub, run, str(ME))
+        raise SkippedError
 
-    Trip.land = stop  # type: ignore[method-assign]
+    Trip.send = stop  # type: ignore[method-assign]
     try:
         site.worker().work(run)
     finally:
-        Trip.land = land  # type: ignore[method-assign]
+        Trip.send = send  # type: ignore[method-assign]
     assert site.look(run).state is RunState.CANCELLED
     from sqlalchemy import text
 
