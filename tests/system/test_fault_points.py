@@ -60,7 +60,6 @@ CASES = {
             "commit of Sending.send._enter",
             "write",
             "commit of Trip.settle",
-            "commit of Trip._judge_rejects.judge",
             "commit of Carriage._end.commit",
             "close",
         )

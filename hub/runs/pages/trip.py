@@ -377,10 +377,8 @@ class Trip:
         if intent.segment is not None and intent.decisions.height:
             stand = self._stand(intent.decisions, intent.segment, results)
         self._hub.database.retrying(lambda s: self._settle(s, claim, intent, results, stand, told), repeatable=True)
-        if results is not None:
-            self._judge_rejects(claim, results)
-            if refused(results) and (changed := changes_since(self._hub, claim.run)):
-                raise LimitError(changed)
+        if results is not None and refused(results) and (changed := changes_since(self._hub, claim.run)):
+            raise LimitError(changed)
 
     def _settle(
         self,
@@ -394,6 +392,8 @@ class Trip:
         hub = self._hub
         if hub.ledger.page_state(session, claim, intent.number) is PageState.WRITTEN:
             return
+        # The run's row before the slice's, as the first commit takes them.
+        stop = self._too_many_rejects(session, claim, results) if results is not None else None
         if stand is not None and intent.segment is not None and hub.ledger.beside(session, claim.run):
             # Another run may have decided the same records since: looked at again, with every other put kept waiting.
             hub.standing.lock(session, self.run.mapping)
@@ -423,6 +423,8 @@ class Trip:
         if stand is not None:
             hub.standing.put(session, *stand)
         hub.ledger.put_up_with(session, claim.run, told)
+        if stop is not None:
+            hub.end(session, claim.run, RunState.STOPPED, stop)
 
     def _stand(self, decisions: pl.DataFrame, segment: int, results: Results | None) -> tuple[View, Prepared | None]:
         """Where the decided records stand now, ready to be stored."""
@@ -445,17 +447,14 @@ class Trip:
             number = int(parked.sum())
             self._hub.record(session, self.run.actor, Action.RECORD_PARK, claim.run, run=claim.run, records=number)
 
-    def _judge_rejects(self, claim: Claim, results: Results) -> None:
-        rejected = int((results.frame["state"] == "rejected").sum())
-
-        def judge(session: Session) -> None:
-            share = self._hub.ledger.judge(session, claim.run, len(results), rejected)
-            if share is not None:
-                limit = self.run.rejected_limit or 0.0
-                why = f"{share:.1%} of the last records written were rejected, above the limit of {limit:.1%}; "
-                self._hub.end(session, claim.run, RunState.STOPPED, why + f"`hub runs undo {claim.run}` takes it back")
-
-        self._hub.database.retrying(judge, repeatable=True)
+    def _too_many_rejects(self, session: Session, claim: Claim, results: Results) -> str | None:
+        """Why the run is to stop, where too many were rejected of late."""
+        rejected = int((results.frame["state"] == REJECTED).sum())
+        share = self._hub.ledger.judge(session, claim.run, len(results), rejected)
+        if share is None:
+            return None
+        why = f"{share:.1%} of the last records written were rejected, above the limit of {self.run.rejected_limit:.1%}"
+        return f"{why}; `hub runs undo {claim.run}` takes it back"
 
     # -- stages of their own -------------------------------------------------------------------------------------
 
