@@ -49,7 +49,7 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(60, ge=1, le=3600, description="How long a worker holds a slice without a heartbeat.")
     record_seconds: float = Field(600, gt=0, description="Hard limit for one step of a slice; then the worker goes.")
     poll_seconds: float = Field(5.0, ge=0.05, le=300, description="How often a worker looks for work by itself.")
-    page_rows: int = Field(20_000, ge=1, le=1_000_000, description="Records in one page.")
+    page_rows: int = Field(25_000, ge=1, le=1_000_000, description="Records in one page.")
     workers: int = Field(1, ge=1, le=256, description="Worker processes of one supervisor.")
     followers: int = Field(4, ge=0, le=64, description="Live sources one supervisor follows, with a process for each.")
     worker_memory_mb: int = Field(1500, ge=200, description="A worker above this is replaced after its slice.")

@@ -83,7 +83,8 @@ def nested(rows: pl.DataFrame, fields: Mapping[str, pl.DataType] | None = None) 
     ]
     if rows["state"].null_count() == rows.height:
         kinds = {**{name: rows.schema[name] for name in SCHEMA}, HAS_VALUES: pl.Struct(fields) if fields else pl.Null()}
-        return pl.DataFrame(schema={name: kinds[name] for name in STANDING_COLUMNS}).clear(rows.height)
+        none = [pl.Series(name, [None], kinds[name]).new_from_index(0, rows.height) for name in STANDING_COLUMNS]
+        return pl.DataFrame(none)
     values = pl.when(pl.col(HAS_VALUES)).then(pl.struct(parts)) if parts else pl.lit(None)
     wanted = [values.alias(name) if name == HAS_VALUES else pl.col(name) for name in STANDING_COLUMNS]
     return rows.select_seq(wanted) if rows.height <= FEW_PACKED else rows.select(wanted)
