@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -17,7 +18,8 @@ def hub_modules() -> Iterator[tuple[Path, ast.Module]]:
         yield path, ast.parse(path.read_text(encoding="utf-8"))
 
 
-def commits() -> list[str]:
+@cache
+def commits() -> tuple[str, ...]:
     """`commit of Class.function` or of `module.function`, for every `begin()` and `retrying(work)` of a database."""
     found = []
     for path, tree in hub_modules():
@@ -29,7 +31,7 @@ def commits() -> list[str]:
             if _commits(call):
                 place = owner if "." in owner else f"{module}.{owner}"
                 found.append(f"commit of {place}{_work(call)}")
-    return found
+    return tuple(found)
 
 
 def _commits(call: ast.Call) -> bool:
