@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from bench import batch, batch_extra, claims, events, real_time, receipts, salesforce, start, year
+from bench import audit, batch, batch_extra, claims, events, real_time, receipts, salesforce, start, year
 
 BENCHES = {
     "batch": batch,
@@ -21,6 +21,7 @@ BENCHES = {
     "start": start,
     "events": events,
     "salesforce": salesforce,
+    "audit": audit,
 }
 
 

@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 PREFIX = "HUB_"
 FILE_NAME = "hub.toml"
-SECRET_SETTINGS = ("database_url", "broker_url")
+SECRET_SETTINGS = ("database_url", "broker_url", "audit_anchor_webhook", "audit_anchor_timestamp")
 """Settings that may hold a password, so that each can also be named by a file: HUB_DATABASE_URL_FILE."""
 
 
@@ -56,6 +56,21 @@ class Settings(BaseSettings):
     api_host: str = Field("127.0.0.1", min_length=1, description="Address the API listens on.")
     api_port: int = Field(8700, ge=0, le=65_535, description="Port the API listens on; 0 picks a free one.")
     api_rate: float = Field(200, gt=0, description="Requests a second that one API key may make of one API process.")
+    audit_anchor_file: Path | None = Field(
+        None, description="A file outside the hub's reach to which checkpoints of the audit log are appended."
+    )
+    audit_anchor_webhook: str | None = Field(
+        None, repr=False, description="An https address to which checkpoints of the audit log are posted."
+    )
+    audit_anchor_timestamp: str | None = Field(
+        None, repr=False, description="The https address of a time-stamping authority (RFC 3161) for checkpoints."
+    )
+    audit_anchor_authorities: Path | None = Field(
+        None, description="PEM file of the authorities that those addresses are trusted by; none: the system's."
+    )
+    audit_anchor_seconds: float = Field(
+        60, ge=1, le=86_400, description="The least time between two checkpoints that are put outside."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
     log_format: Literal["text", "json"] = Field("text", description="One line of text, or one JSON object, per entry.")
 
@@ -90,6 +105,13 @@ class Settings(BaseSettings):
     def _known_broker(cls, value: str | None) -> str | None:
         if value and not value.startswith(("redis://", "rediss://", "amqp://", "amqps://")):
             raise ValueError("expected redis://, rediss://, amqp:// or amqps://")
+        return value or None
+
+    @field_validator("audit_anchor_webhook", "audit_anchor_timestamp")
+    @classmethod
+    def _secure_address(cls, value: str | None) -> str | None:
+        if value and not value.startswith("https://"):
+            raise ValueError("expected an https:// address")
         return value or None
 
     @model_validator(mode="before")

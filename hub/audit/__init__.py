@@ -1,10 +1,25 @@
 """Who did what: append-only and provable. An event is stored in the transaction of the thing it tells.
 
-Owns the events, their canonical bytes and the chains that show a gap. Refuses record keys and record values in clear
-(callers pass pseudonyms from `KeyRing.mac("record-key", …)`), changes and deletions.
+Owns the events, their canonical bytes, the chains that show a gap, and the Merkle log that is sealed over them. Refuses
+record keys and record values in clear (callers pass pseudonyms from `KeyRing.mac("record-key", …)`), changes and
+deletions.
 """
 
 from hub.audit.log import AuditLog
+from hub.audit.merkle.note import Checkpoint
+from hub.audit.merkle.sealed import Chosen, Proof, SealedLog
 from hub.audit.types import Action, AuditError, Event, Outcome, Recorded, Verdict
 
-__all__ = ["Action", "AuditError", "AuditLog", "Event", "Outcome", "Recorded", "Verdict"]
+__all__ = [
+    "Action",
+    "AuditError",
+    "AuditLog",
+    "Checkpoint",
+    "Chosen",
+    "Event",
+    "Outcome",
+    "Proof",
+    "Recorded",
+    "SealedLog",
+    "Verdict",
+]

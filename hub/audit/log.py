@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -99,6 +100,7 @@ class AuditLog:
             return
         pending: _Pending | None = session.info.pop(self, None)
         if pending is not None and pending.writer is not None:
+            pending.writer.used = time.monotonic()
             with self._lock:
                 self._idle.append(pending.writer)
 
@@ -120,6 +122,7 @@ class AuditLog:
 
     def _take_writer(self, session: Session) -> Writer:
         with self._lock:
+            self._idle = [each for each in self._idle if each.fresh]
             if self._idle:
                 return self._idle.pop()
         if self._database.sqlite:

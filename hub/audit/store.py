@@ -1,4 +1,4 @@
-"""The table of the trail, append-only by triggers, shaped for a Merkle log (RFC 9162) to be laid over it."""
+"""The tables of the trail: events, append-only by triggers, and the Merkle log (RFC 9162) that is laid over them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Generator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Index, Table, UniqueConstraint, event, func, insert, select, text
+from sqlalchemy import Connection, Index, Table, event, func, insert, select, text
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from hub.audit.types import Action, Outcome
@@ -19,12 +19,12 @@ WRITERS_LOCK = 0x6875_6201
 class AuditEventRow(Base):
     """One event. `leaf` is its canonical form and the only truth; the columns beside it are there to be searched.
 
-    `log_index` is its place in the sealed log, given once by the sealer.
+    A row never changes: its place in the sealed log stands in a span, so that a login of the hub needs no right to
+    update this table.
     """
 
     __tablename__ = "audit_event"
     __table_args__ = (
-        UniqueConstraint("log_index"),
         Index(None, "at"),
         Index(None, "subject", "at"),
         Index(None, "run", "at"),
@@ -34,7 +34,6 @@ class AuditEventRow(Base):
     seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     leaf: Mapped[bytes]
     leaf_hash: Mapped[bytes]
-    log_index: Mapped[int | None]
     at: Mapped[datetime]
     actor: Mapped[str]
     action: Mapped[Action]
@@ -43,7 +42,69 @@ class AuditEventRow(Base):
     run: Mapped[str | None]
 
 
-SEALED_COLUMNS = "writer, seq, leaf, leaf_hash, at, actor, action, subject, outcome, run"
+class SealHeadRow(Base):
+    """The one row that whoever seals holds locked: how far the log has come, and when."""
+
+    __tablename__ = "audit_seal_head"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    size: Mapped[int]
+    at: Mapped[datetime]
+
+
+class ChainRow(Base):
+    """How many events of a writer's chain are sealed. `warm`: looked at each time, since it moved not long ago."""
+
+    __tablename__ = "audit_chain"
+
+    writer: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    sealed: Mapped[int]
+    warm: Mapped[bool]
+    moved_at: Mapped[datetime]
+
+
+class SpanRow(Base):
+    """Neighbours of one chain that were sealed together: `count` events from `first_seq`, placed from `first_index`."""
+
+    __tablename__ = "audit_span"
+    __table_args__ = (Index(None, "writer", "first_seq", unique=True),)
+
+    first_index: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    writer: Mapped[int]
+    first_seq: Mapped[int]
+    count: Mapped[int]
+
+
+class TileRow(Base):
+    """Up to 256 hashes of one level of the tree, one after the other; a full tile never changes."""
+
+    __tablename__ = "audit_tile"
+
+    level: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    hashes: Mapped[bytes]
+
+
+class CheckpointRow(Base):
+    """A signed checkpoint, as it was given out."""
+
+    __tablename__ = "audit_checkpoint"
+
+    size: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    note: Mapped[str]
+    at: Mapped[datetime]
+
+
+class AnchorRow(Base):
+    """That a checkpoint was put outside our reach, and what was answered: a digest of the answer, or a timestamp."""
+
+    __tablename__ = "audit_anchor"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    size: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    receipt: Mapped[bytes]
+    at: Mapped[datetime]
+
 
 _REFUSE = "BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END"
 _EXECUTE = "EXECUTE FUNCTION audit_event_refuse()"
@@ -53,17 +114,11 @@ FUNCTION = """CREATE OR REPLACE FUNCTION audit_event_refuse() RETURNS trigger LA
 TRIGGERS: Mapping[str, Mapping[str, str]] = {
     "sqlite": {
         "audit_event_no_delete": f"BEFORE DELETE ON audit_event {_REFUSE}",
-        "audit_event_no_update": f"BEFORE UPDATE OF {SEALED_COLUMNS} ON audit_event {_REFUSE}",
-        "audit_event_no_reseal": (
-            f"BEFORE UPDATE OF log_index ON audit_event WHEN OLD.log_index IS NOT NULL {_REFUSE}"
-        ),
+        "audit_event_no_update": f"BEFORE UPDATE ON audit_event {_REFUSE}",
     },
     "postgresql": {
         "audit_event_no_delete": f"BEFORE DELETE OR TRUNCATE ON audit_event FOR EACH STATEMENT {_EXECUTE}",
-        "audit_event_no_update": f"BEFORE UPDATE OF {SEALED_COLUMNS} ON audit_event FOR EACH STATEMENT {_EXECUTE}",
-        "audit_event_no_reseal": (
-            f"BEFORE UPDATE OF log_index ON audit_event FOR EACH ROW WHEN (OLD.log_index IS NOT NULL) {_EXECUTE}"
-        ),
+        "audit_event_no_update": f"BEFORE UPDATE ON audit_event FOR EACH STATEMENT {_EXECUTE}",
     },
 }
 _EXISTING = {

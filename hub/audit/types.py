@@ -28,6 +28,8 @@ class Action(StrEnum):
 
     WRITER_OPEN = "audit.writer.open", "a process began to write a chain of events"
     AUDIT_VERIFY = "audit.trail.verify", "the trail was verified"
+    AUDIT_EXPORT = "audit.trail.export", "events were exported; the detail says which and how many"
+    AUDIT_ANCHOR = "audit.checkpoint.anchor", "checkpoints could not be put outside the hub, or could again"
     ACCESS_DENIED = "access.request.deny", "a caller asked for what it may not do, or could not prove who it is"
     TOKEN_CREATE = "access.token.create", "an API key was made and shown once"
     TOKEN_REVOKE = "access.token.revoke", "an API key was ended"
@@ -119,11 +121,16 @@ class Recorded:
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether the whole trail holds. `fault` names the first thing that does not, in one sentence."""
+    """Whether the whole trail holds. `fault` names the first thing that does not, in one sentence.
+
+    `sealed` is how many of the events the newest checkpoint covers; `kept` how many checkpoints from outside agreed.
+    """
 
     events: int
     writers: int
     fault: str | None = None
+    sealed: int = 0
+    kept: int = 0
 
     @property
     def ok(self) -> bool:

@@ -11,7 +11,7 @@ from hub.audit.store import AuditEventRow
 from hub.audit.types import Action, Recorded, Verdict
 
 
-class _FaultError(Exception):
+class FaultError(Exception):
     """The first thing that does not hold."""
 
 
@@ -35,7 +35,7 @@ def verify_trail(openings: Iterable[bytes], rows: Iterable[AuditEventRow]) -> Ve
             _step(walk, row)
             walk.events += 1
         _end_chain(walk)
-    except _FaultError as fault:
+    except FaultError as fault:
         return Verdict(walk.events, walk.writer, str(fault))
     return Verdict(walk.events, walk.writer)
 
@@ -56,12 +56,12 @@ def _step(walk: _Walk, row: AuditEventRow) -> None:
         _end_chain(walk)
         _begin_chain(walk, row)
     elif row.seq != walk.seq + 1:
-        raise _FaultError(f"event {walk.seq + 1} of writer {row.writer} is missing")
+        raise FaultError(f"event {walk.seq + 1} of writer {row.writer} is missing")
     where = f"event {row.seq} of writer {row.writer}"
     recorded = _check_row(row, where, walk.opening if row.seq == 0 else walk.previous)
     if row.seq == 0:
         if recorded.event.action is not Action.WRITER_OPEN:
-            raise _FaultError(f"{where} does not open it")
+            raise FaultError(f"{where} does not open it")
         walk.opening = row.leaf_hash
     if walk.promised.get(row.writer) not in (None, (row.seq, row.leaf_hash.hex())):
         _check_promise(walk, row, where)
@@ -70,35 +70,39 @@ def _step(walk: _Walk, row: AuditEventRow) -> None:
 
 def _check_row(row: AuditEventRow, where: str, expected: bytes) -> Recorded:
     if leaf_hash(row.leaf) != row.leaf_hash:
-        raise _FaultError(f"{where} was altered: its bytes do not have the stored hash")
+        raise FaultError(f"{where} was altered: its bytes do not have the stored hash")
     try:
         recorded, previous = read_leaf(row.leaf)
     except (ValueError, KeyError, TypeError) as error:
-        raise _FaultError(f"{where} was altered: its bytes are no event ({type(error).__name__})") from None
+        raise FaultError(f"{where} was altered: its bytes are no event ({type(error).__name__})") from None
+    if (recorded.writer, recorded.seq) != (str(row.writer), row.seq):
+        raise FaultError(
+            f"{where} is event {recorded.seq} of writer {recorded.writer}: rows were swapped, or one was moved"
+        )
     if previous != expected:
-        raise _FaultError(f"{where} does not follow the one before it: one of them was replaced")
+        raise FaultError(f"{where} does not follow the one before it: one of them was replaced")
     if column := _differing(row, recorded):
-        raise _FaultError(f"{where} was altered: its column {column} does not say what its bytes say")
+        raise FaultError(f"{where} was altered: its column {column} does not say what its bytes say")
     return recorded
 
 
 def _check_promise(walk: _Walk, row: AuditEventRow, where: str) -> None:
     if walk.promised[row.writer][0] == row.seq:
-        raise _FaultError(f"{where} is not the one that writer {row.writer + 1} saw: the chain was replaced")
+        raise FaultError(f"{where} is not the one that writer {row.writer + 1} saw: the chain was replaced")
 
 
 def _begin_chain(walk: _Walk, row: AuditEventRow) -> None:
     if row.writer != walk.writer + 1:
-        raise _FaultError(f"writer {walk.writer + 1} is missing with all its events")
+        raise FaultError(f"writer {walk.writer + 1} is missing with all its events")
     if row.seq != 0:
-        raise _FaultError(f"event 0 of writer {row.writer} is missing")
+        raise FaultError(f"event 0 of writer {row.writer} is missing")
     walk.writer = row.writer
 
 
 def _end_chain(walk: _Walk) -> None:
     reached, _ = walk.promised.get(walk.writer, (0, ""))
     if walk.seq < reached:
-        raise _FaultError(f"event {walk.seq + 1} of writer {walk.writer} is missing: its chain was cut")
+        raise FaultError(f"event {walk.seq + 1} of writer {walk.writer} is missing: its chain was cut")
 
 
 def _differing(row: AuditEventRow, recorded: Recorded) -> str | None:

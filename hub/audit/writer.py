@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import socket
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 
 from sqlalchemy.orm import Session
 
@@ -12,6 +13,9 @@ from hub.audit import store
 from hub.audit.leaf import NOTHING, make_row
 from hub.audit.types import Action, AuditError, Event
 from hub.sdk import Clock, Json
+
+IDLE_SECONDS = 30 * 60.0
+"""A writer unused for so long is given up, so that whoever seals need not look at every chain there ever was."""
 
 
 @dataclass
@@ -21,6 +25,12 @@ class Writer:
     number: int
     seq: int
     previous: bytes
+    used: float = field(default_factory=time.monotonic)
+
+    @property
+    def fresh(self) -> bool:
+        """Whether it may still be used."""
+        return time.monotonic() - self.used < IDLE_SECONDS
 
 
 def open_writer(session: Session, clock: Clock) -> Writer:

@@ -80,6 +80,7 @@ def _sentences(error: Exception) -> list[str] | None:
     """What to tell the person; None where the error is the hub's own fault and the traceback is the message."""
     from hub.access import AccessError
     from hub.audit import AuditError
+    from hub.audit.anchors import AnchorError
     from hub.connections import ConnectionsError
     from hub.database import DatabaseError
     from hub.decisions import DecisionError
@@ -102,6 +103,7 @@ def _sentences(error: Exception) -> list[str] | None:
         MigrationError,
         AccessError,
         AuditError,
+        AnchorError,
         ConnectionsError,
         DatabaseError,
         DecisionError,

@@ -36,3 +36,28 @@ def add_root(session: Session, sealed: bytes) -> None:
 def replace_root(session: Session, sealed: bytes) -> None:
     """Puts the root as wrapped under a new version of the key in place of the old."""
     session.execute(update(KeyRootRow).where(KeyRootRow.id == ONLY).values(sealed=sealed))
+
+
+class SigningKeyRow(Base):
+    """A key that signs for one purpose; its private half sealed and bound to the public one."""
+
+    __tablename__ = "signing_key"
+
+    purpose: Mapped[str] = mapped_column(primary_key=True)
+    public: Mapped[bytes]
+    sealed: Mapped[bytes]
+    created_at: Mapped[datetime]
+
+
+def load_signing_key(session: Session, purpose: str) -> tuple[bytes, bytes] | None:
+    """The public and the sealed private half."""
+    wanted = select(SigningKeyRow.public, SigningKeyRow.sealed).where(SigningKeyRow.purpose == purpose)
+    found = session.execute(wanted).one_or_none()
+    return None if found is None else (found.public, found.sealed)
+
+
+def add_signing_key(session: Session, purpose: str, public: bytes, sealed: bytes) -> None:
+    """Stores a key, unless another process was first."""
+    values = {"purpose": purpose, "public": public, "sealed": sealed, "created_at": clock()}
+    added = insert_into(session, SigningKeyRow).values(values).on_conflict_do_nothing(index_elements=["purpose"])
+    session.execute(added)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable
+from datetime import timedelta
 from functools import cached_property
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
@@ -11,7 +12,7 @@ import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from hub.audit import Action, AuditLog, Event, Outcome
+from hub.audit import Action, AuditLog, Event, Outcome, SealedLog
 from hub.database import Database, DatabaseClock, DatabaseError
 from hub.keys import KeyRing, open_ring
 from hub.runs.types import RunState
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from celery import Celery
 
     from hub.access import Access
+    from hub.audit.anchors import Anchoring
     from hub.connections import Connections
     from hub.decisions import DecisionLog, Standing
     from hub.mappings import Mappings
@@ -65,6 +67,7 @@ class Installation:
         self.keys = keys
         self.clock = database.clock or DatabaseClock(database)
         self.audit = AuditLog(database, clock=self.clock)
+        self.sealed = SealedLog(database, keys)
         self.opening = threading.RLock()
 
     @Room
@@ -124,6 +127,19 @@ class Installation:
         for name, room in vars(type(self)).items():
             if isinstance(room, Room):
                 getattr(self, name)
+
+    @Room
+    def anchoring(self) -> Anchoring:
+        """Where checkpoints of the audit log go."""
+        from hub.audit.anchors import Anchoring, configured
+
+        return Anchoring(
+            self.database,
+            self.sealed,
+            self.audit,
+            configured(self.settings),
+            apart=timedelta(seconds=self.settings.audit_anchor_seconds),
+        )
 
     @cached_property
     def celery(self) -> Celery | None:

@@ -17,11 +17,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 
 import structlog
 from sqlalchemy.exc import DBAPIError
 
 from hub.database import DatabaseError, lacks_space
+from hub.keys import SealedError
 from hub.logs import configure
 from hub.runs import FOLLOWERS, Installation, Worker, keep_following, keep_up, open_installation, tick
 from hub.settings import load_settings
@@ -29,6 +31,9 @@ from hub.worker.naming import IDLE, worker_name
 
 STARVED = 3
 """The exit status of a worker that ran out of memory, so that a fresh one takes its place."""
+
+SEAL_SECONDS = 1.0
+"""How often the audit trail is sealed, where it grew."""
 
 STOP_SECONDS = 10.0
 """What a look at the schedules may take to end."""
@@ -65,7 +70,7 @@ def main() -> None:
         hub.open_rooms()
         gc.collect()
         gc.freeze()  # a full collection over the imported libraries costs 80 ms in the middle of a page
-        with _listening(hub, arguments.pool, bell) as hears, _ticking(hub, stop, bell):
+        with _listening(hub, arguments.pool, bell) as hears, _ticking(hub, stop, bell), _sealing(hub, stop):
             _loop(hub, arguments.pool, stop, bell, hears, until_idle=arguments.until_idle)
 
 
@@ -196,7 +201,6 @@ def _or_end(run: Callable[[], None]) -> Callable[[], None]:
 @contextmanager
 def _ticking(hub: Installation, stop: threading.Event, bell: threading.Event) -> Iterator[None]:
     """While open, schedules are looked at from a thread of their own: one long slice must not hold up the others."""
-    over = threading.Event()
 
     tried: dict[str, float] = {}
 
@@ -205,12 +209,42 @@ def _ticking(hub: Installation, stop: threading.Event, bell: threading.Event) ->
             bell.set()
         return False
 
+    with _again("schedule", hub.settings.poll_seconds, look, stop):
+        yield
+
+
+@contextmanager
+def _sealing(hub: Installation, stop: threading.Event) -> Iterator[None]:
+    """While open, what was audited is sealed every second, by one of all workers; now and then a checkpoint leaves."""
+    leaves = threading.Event()
+
+    def look() -> bool:
+        try:
+            if hub.sealed.seal(apart=timedelta(seconds=SEAL_SECONDS * 0.7)) is not None:
+                leaves.set()
+        except SealedError as error:  # what it was asked to carry does not hang on this key
+            log.warning("the audit trail cannot be sealed: its signing key does not open", why=str(error))
+        return False
+
+    def push() -> bool:
+        hub.anchoring.push()
+        return False
+
+    with _beside("anchor", leaves, lambda: _despite_absence(push)), _again("seal", SEAL_SECONDS, look, stop):
+        yield
+
+
+@contextmanager
+def _again(name: str, seconds: float, work: Callable[[], bool], stop: threading.Event) -> Iterator[None]:
+    """While open and nobody says stop, does `work` every so many seconds in a thread of its own."""
+    over = threading.Event()
+
     def run() -> None:
         while not over.is_set() and not stop.is_set():
-            _despite_absence(look)
-            over.wait(hub.settings.poll_seconds * random.uniform(0.8, 1.2))  # noqa: S311  (spreads the looks)
+            _despite_absence(work)
+            over.wait(seconds * random.uniform(0.8, 1.2))  # noqa: S311  (spreads the looks)
 
-    thread = threading.Thread(target=_or_end(run), name="schedule", daemon=True)
+    thread = threading.Thread(target=_or_end(run), name=name, daemon=True)
     thread.start()
     try:
         yield

@@ -88,6 +88,11 @@ def _key(site: Site) -> str:
     return site.hub.access.list_tokens()[-1].id
 
 
+def _sealed(site: Site) -> str:
+    site.hub.sealed.seal()
+    return ""
+
+
 def _one_held(site: Site) -> str:
     ran(site)
     return "000005"
@@ -151,6 +156,11 @@ DEEDS = (
     Deed("drop", "commit of decisions.drop", Action.DECISION_DROP, _one_held, HOLDS),
     Deed("rotate", "commit of ring.rotate", Action.KEY_ROTATE),
     Deed("verify", "commit of audit.verify", Action.AUDIT_VERIFY),
+    Deed("export the trail", "commit of audit.export", Action.AUDIT_EXPORT, ran),
+    Deed("anchor", "commit of Anchoring._note", None, _sealed),
+    Deed("anchor in vain", "commit of Anchoring._tell", Action.AUDIT_ANCHOR, _sealed),
+    Deed("seal", "commit of sealer.seal", None, ran, steers=True),
+    Deed("keep up", "commit of sealer.seal", None, ran),
     Deed("start a run", "commit of Installation.ring", None, steers=True),
     Deed("check a mapping", "commit of AuditLog._take_writer", None),
 )

@@ -358,13 +358,15 @@ def assert_one_decision_per_input(site: Site) -> None:
 
 
 def assert_audited(site: Site) -> None:
-    """Every write has one intent and one outcome, on the same digest, and the trail verifies."""
+    """Every write has one intent and one outcome, on one digest; the trail verifies, and the log sealed over it."""
     intents = Counter(each.event.digest for each in site.events(Action.WRITE_INTENT))
     outcomes = Counter(each.event.digest for each in site.events(Action.WRITE_OUTCOME))
     assert (dict(outcomes - intents), dict(intents - outcomes)) == ({}, {})
     assert set(intents.values()) <= {1}
-    verdict = site.hub.audit.verify()
+    site.hub.sealed.seal(every_chain=True)
+    verdict = site.hub.sealed.verify()
     assert verdict.ok, verdict
+    assert verdict.sealed == verdict.events
 
 
 def assert_counts_agree(site: Site, *, foreign_writes: int = 0) -> None:

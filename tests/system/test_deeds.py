@@ -42,7 +42,9 @@ def test_it_is_done_whole_or_not_at_all(
         if deed.commit == "commit of Installation.ring":
             calm(site)  # the run is there, whether its bell was rung or not
             assert runs(site)[-1].counts["applied"] + runs(site)[-1].counts["skipped"] == 12
-    assert site.hub.audit.verify().ok
+    kept = site.hub.sealed.seal(every_chain=True) or site.hub.sealed.checkpoint()
+    verdict = site.hub.sealed.verify([kept.note])
+    assert (verdict.fault, verdict.sealed, verdict.kept) == (None, verdict.events, 1)
     with site.hub.database.read() as session:
         segments = site.hub.log.segments(session, mapping="risk")
     for each in segments:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from pathlib import Path
+from uuid import uuid4
 
 import polars as pl
 
 from hub.access import Scope, local_caller
+from hub.audit.anchors import Anchoring, FileAnchor
 from hub.cli.main import run as command
 from hub.runs import (
     Installation,
@@ -44,6 +47,11 @@ def _tick(hub: Installation) -> object:
 def _keep_up(hub: Installation) -> object:
     upkeep.ENDED = upkeep.EVERY = timedelta(0)  # at once, and what ended just now too
     return keep_up(hub)
+
+
+def _anchor(hub: Installation, place: Path) -> object:
+    apart = timedelta(0)
+    return Anchoring(hub.database, hub.sealed, hub.audit, [FileAnchor(place)], apart=apart).push()
 
 
 VERBS: Mapping[str, Callable[[Installation, str], object]] = {
@@ -85,6 +93,10 @@ VERBS: Mapping[str, Callable[[Installation, str], object]] = {
     "drop": lambda _, key: command(["decisions", "drop", "risk", key]),
     "rotate": lambda _, __: command(["keys", "rotate"]),
     "verify": lambda _, __: command(["audit", "verify"]),
+    "anchor": lambda hub, _: _anchor(hub, hub.settings.home / "kept.jsonl"),
+    "anchor in vain": lambda hub, _: _anchor(hub, hub.settings.home),
+    "seal": lambda hub, _: hub.sealed.seal(),
+    "export the trail": lambda hub, _: command(["audit", "export", str(hub.settings.home / f"{uuid4().hex}.jsonl")]),
 }
 
 

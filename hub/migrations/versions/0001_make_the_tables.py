@@ -48,7 +48,6 @@ def upgrade() -> None:
         sa.Column("seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
         sa.Column("leaf", sa.LargeBinary(), nullable=False),
         sa.Column("leaf_hash", sa.LargeBinary(), nullable=False),
-        sa.Column("log_index", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=True),
         sa.Column("at", sa.DateTime(timezone=True), nullable=False),
         sa.Column("actor", sa.String(), nullable=False),
         sa.Column("action", sa.String(64), nullable=False),
@@ -56,13 +55,70 @@ def upgrade() -> None:
         sa.Column("outcome", sa.String(64), nullable=False),
         sa.Column("run", sa.String(), nullable=True),
         sa.PrimaryKeyConstraint("writer", "seq", name=op.f("pk_audit_event")),
-        sa.UniqueConstraint("log_index", name=op.f("uq_audit_event_log_index")),
     )
     with op.batch_alter_table("audit_event", schema=None) as batch_op:
         batch_op.create_index(batch_op.f("ix_audit_event_at"), ["at"], unique=False)
         batch_op.create_index(batch_op.f("ix_audit_event_run_at"), ["run", "at"], unique=False)
         batch_op.create_index(batch_op.f("ix_audit_event_subject_at"), ["subject", "at"], unique=False)
 
+    op.create_table(
+        "audit_seal_head",
+        sa.Column("id", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
+        sa.Column("size", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_audit_seal_head")),
+    )
+    op.create_table(
+        "audit_chain",
+        sa.Column("writer", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
+        sa.Column("sealed", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("warm", sa.Boolean(), nullable=False),
+        sa.Column("moved_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("writer", name=op.f("pk_audit_chain")),
+    )
+    op.create_table(
+        "audit_span",
+        sa.Column(
+            "first_index", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False
+        ),
+        sa.Column("writer", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("first_seq", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.Column("count", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), nullable=False),
+        sa.PrimaryKeyConstraint("first_index", name=op.f("pk_audit_span")),
+    )
+    with op.batch_alter_table("audit_span", schema=None) as batch_op:
+        batch_op.create_index(batch_op.f("ix_audit_span_writer_first_seq"), ["writer", "first_seq"], unique=True)
+
+    op.create_table(
+        "audit_tile",
+        sa.Column("level", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
+        sa.Column("number", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
+        sa.Column("hashes", sa.LargeBinary(), nullable=False),
+        sa.PrimaryKeyConstraint("level", "number", name=op.f("pk_audit_tile")),
+    )
+    op.create_table(
+        "audit_checkpoint",
+        sa.Column("size", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
+        sa.Column("note", sa.String(), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("size", name=op.f("pk_audit_checkpoint")),
+    )
+    op.create_table(
+        "audit_anchor",
+        sa.Column("name", sa.String(), nullable=False),
+        sa.Column("size", sa.BigInteger().with_variant(sa.Integer(), "sqlite"), autoincrement=False, nullable=False),
+        sa.Column("receipt", sa.LargeBinary(), nullable=False),
+        sa.Column("at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("name", "size", name=op.f("pk_audit_anchor")),
+    )
+    op.create_table(
+        "signing_key",
+        sa.Column("purpose", sa.String(), nullable=False),
+        sa.Column("public", sa.LargeBinary(), nullable=False),
+        sa.Column("sealed", sa.LargeBinary(), nullable=False),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.PrimaryKeyConstraint("purpose", name=op.f("pk_signing_key")),
+    )
     op.create_table(
         "bell",
         sa.Column("pool", sa.String(length=60), nullable=False),

@@ -44,6 +44,8 @@ def keep_up(hub: Installation) -> bool:
         return False
     if not hub.database.retrying(lambda s: hub.ledger.tick(s, TURN, now, 0)):
         return False
+    hub.sealed.seal(every_chain=True)
+    hub.anchoring.push()
     swept = hub.log.sweep(now - ORPHANED)
     merged = hub.log.settle()
     folded = 0

@@ -1,0 +1,193 @@
+"""What the sealed log keeps beside the events: places in spans, hashes in tiles, and the checkpoints given out."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import CursorResult, LargeBinary, TextClause, column, insert, select, text, update
+from sqlalchemy.orm import Session
+
+from hub.audit.store import AuditEventRow, ChainRow, CheckpointRow, SealHeadRow, SpanRow, TileRow
+from hub.database import insert_into, table_of
+
+ONLY = 1
+COLD = timedelta(hours=2)
+"""A chain that did not move for so long is looked at only where all are: its writer gave it up long before."""
+FROZEN = "30s"
+"""How long PostgreSQL lets a sealer hold the head without a word; then another takes over, and the frozen one fails."""
+
+# In the order of chains, each entered by its primary key at the first event that is not sealed. The limit and the cross
+# join keep both planners from reading all events ever written.
+_PENDING: Mapping[str, str] = {
+    "postgresql": """select c.writer, e.seq, e.leaf_hash from audit_chain c cross join lateral (
+        select seq, leaf_hash from audit_event where writer = c.writer and seq >= c.sealed order by seq limit 1000000000
+        ) e where c.warm or :all order by c.writer, e.seq""",
+    "sqlite": """select c.writer, e.seq, e.leaf_hash from audit_chain c cross join audit_event e
+        where e.writer = c.writer and e.seq >= c.sealed and (c.warm or :all) order by c.writer, e.seq""",
+}
+_BEGUN = """select writer, seq, leaf_hash from audit_event
+    where writer > (select coalesce(max(writer), 0) from audit_chain) order by writer, seq"""
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """`count` events of a writer from `first_seq`, at `first_index` of the log."""
+
+    first_index: int
+    writer: int
+    first_seq: int
+    count: int
+
+
+def lock_head(session: Session, now: datetime) -> SealHeadRow | None:
+    """How far the log has come, held until the transaction ends; None where another process seals at this moment."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text("select set_config('idle_in_transaction_session_timeout', :most, true)"), {"most": FROZEN})
+    first = insert_into(session, SealHeadRow).values(id=ONLY, size=0, at=now)
+    session.execute(first.on_conflict_do_nothing(index_elements=["id"]))
+    wanted = select(SealHeadRow).where(SealHeadRow.id == ONLY)
+    if session.get_bind().dialect.name == "postgresql":
+        wanted = wanted.with_for_update(skip_locked=True)
+    return session.execute(wanted).scalar_one_or_none()
+
+
+def head(session: Session) -> tuple[int, datetime] | None:
+    """The size of the log and when it was last sealed."""
+    found = session.execute(select(SealHeadRow.size, SealHeadRow.at)).one_or_none()
+    return None if found is None else (found.size, found.at)
+
+
+def pending(session: Session, *, every_chain: bool) -> Generator[tuple[int, int, bytes], None, None]:
+    """Writer, place and hash of each event that is not sealed, chain after chain."""
+    dialect = session.get_bind().dialect.name
+    for statement, given in ((_BEGUN, {}), (_PENDING[dialect], {"all": every_chain})):
+        with _run(session, text(statement), given) as rows:
+            for row in rows:
+                yield row.writer, row.seq, row.leaf_hash
+
+
+def _run(session: Session, statement: TextClause, given: Mapping[str, object]) -> CursorResult[Any]:
+    typed = statement.columns(column("writer"), column("seq"), column("leaf_hash", LargeBinary))
+    return session.execute(typed, dict(given), execution_options={"yield_per": 10_000})  # type: ignore[return-value]
+
+
+def chains(session: Session, writers: Iterable[int]) -> dict[int, int]:
+    """How many events of these writers are sealed."""
+    wanted = select(ChainRow.writer, ChainRow.sealed).where(ChainRow.writer.in_(list(writers)))
+    return {row.writer: row.sealed for row in session.execute(wanted)}
+
+
+def extend(session: Session, spans: Sequence[Span], now: datetime) -> None:
+    """Gives the spans their places and notes how far each chain is sealed."""
+    made = [{name: getattr(each, name) for name in Span.__slots__} for each in spans]
+    session.execute(insert(table_of(SpanRow)), made)
+    moved = [
+        {"writer": each.writer, "sealed": each.first_seq + each.count, "warm": True, "moved_at": now} for each in spans
+    ]
+    statement = insert_into(session, ChainRow)
+    told = {name: getattr(statement.excluded, name) for name in ("sealed", "warm", "moved_at")}
+    session.execute(statement.on_conflict_do_update(index_elements=["writer"], set_=told), moved)
+    cold = update(ChainRow).where(ChainRow.warm, ChainRow.moved_at < now - COLD)
+    session.execute(cold.values(warm=False), execution_options={"synchronize_session": False})
+
+
+def load_tile(session: Session, level: int, number: int) -> bytes:
+    """The hashes of a tile; empty where there is none."""
+    wanted = select(TileRow.hashes).where(TileRow.level == level, TileRow.number == number)
+    return session.execute(wanted).scalar_one_or_none() or b""
+
+
+def store_tiles(session: Session, tiles: Mapping[tuple[int, int], bytes]) -> None:
+    """Puts tiles in the place of what was there of them."""
+    made = [{"level": level, "number": number, "hashes": each} for (level, number), each in tiles.items()]
+    statement = insert_into(session, TileRow)
+    told = {"hashes": statement.excluded.hashes}
+    session.execute(statement.on_conflict_do_update(index_elements=["level", "number"], set_=told), made)
+
+
+def leaf_tiles(session: Session) -> Generator[bytes, None, None]:
+    """The tiles of leaf hashes, in order."""
+    wanted = select(TileRow.hashes).where(TileRow.level == 0).order_by(TileRow.number)
+    with session.execute(wanted.execution_options(yield_per=500)) as rows:
+        yield from rows.scalars()
+
+
+def add_checkpoint(session: Session, size: int, note: str, now: datetime) -> None:
+    """Notes a checkpoint, and that the head has come so far."""
+    session.execute(insert(table_of(CheckpointRow)), {"size": size, "note": note, "at": now})
+    session.execute(update(SealHeadRow).where(SealHeadRow.id == ONLY).values(size=size, at=now))
+
+
+def newest_note(session: Session) -> str | None:
+    """The newest checkpoint's text."""
+    return session.execute(select(CheckpointRow.note).order_by(CheckpointRow.size.desc()).limit(1)).scalar()
+
+
+def sizes(session: Session) -> Sequence[int]:
+    """The sizes at which a checkpoint was signed, in order."""
+    return session.execute(select(CheckpointRow.size).order_by(CheckpointRow.size)).scalars().all()
+
+
+def notes_of(session: Session, wanted: Iterable[int]) -> dict[int, str]:
+    """The texts of the checkpoints of these sizes."""
+    found = select(CheckpointRow.size, CheckpointRow.note).where(CheckpointRow.size.in_(list(wanted)))
+    return {row.size: row.note for row in session.execute(found)}
+
+
+def notes(session: Session) -> Generator[tuple[int, str], None, None]:
+    """Size and text of each checkpoint, in the order of the log."""
+    wanted = select(CheckpointRow.size, CheckpointRow.note).order_by(CheckpointRow.size)
+    with session.execute(wanted.execution_options(yield_per=2000)) as rows:
+        for row in rows:
+            yield row.size, row.note
+
+
+def spans_by_writer(session: Session) -> Generator[Span, None, None]:
+    """Every span, chain after chain."""
+    yield from _spans(session, SpanRow.writer, SpanRow.first_seq)
+
+
+def spans_by_index(session: Session) -> Generator[Span, None, None]:
+    """Every span, in the order of the log."""
+    yield from _spans(session, SpanRow.first_index)
+
+
+def _spans(session: Session, *order: Any) -> Generator[Span, None, None]:
+    wanted = select(SpanRow.first_index, SpanRow.writer, SpanRow.first_seq, SpanRow.count).order_by(*order)
+    with session.execute(wanted.execution_options(yield_per=5000)) as rows:
+        for row in rows:
+            yield Span(*row)
+
+
+def place(session: Session, writer: int, seq: int) -> int | None:
+    """The index of an event in the log; None where it is not sealed."""
+    wanted = select(SpanRow).where(SpanRow.writer == writer, SpanRow.first_seq <= seq)
+    found = session.execute(wanted.order_by(SpanRow.first_seq.desc()).limit(1)).scalar_one_or_none()
+    if found is None or seq >= found.first_seq + found.count:
+        return None
+    return found.first_index + seq - found.first_seq
+
+
+def leaf_at(session: Session, index: int) -> bytes | None:
+    """The leaf at an index of the log."""
+    wanted = select(SpanRow).where(SpanRow.first_index <= index).order_by(SpanRow.first_index.desc()).limit(1)
+    found = session.execute(wanted).scalar_one_or_none()
+    if found is None or index >= found.first_index + found.count:
+        return None
+    event = select(AuditEventRow.leaf).where(
+        AuditEventRow.writer == found.writer, AuditEventRow.seq == found.first_seq + index - found.first_index
+    )
+    return session.execute(event).scalar_one_or_none()
+
+
+def leaves(session: Session, span: Span) -> Sequence[bytes]:
+    """The leaves of a span, in order."""
+    wanted = select(AuditEventRow.leaf).where(
+        AuditEventRow.writer == span.writer,
+        AuditEventRow.seq >= span.first_seq,
+        AuditEventRow.seq < span.first_seq + span.count,
+    )
+    return session.execute(wanted.order_by(AuditEventRow.seq)).scalars().all()
