@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,21 @@ def canonical(document: object) -> bytes:
     What JSON cannot hold exactly becomes text: integers beyond 2^53 and decimals as digits, NaN and infinities as
     `{"real": text}`, dates as ISO 8601. TypeError for anything else, ValueError where two keys become the same in NFC.
     """
-    return rfc8785.dumps(_plain(document))
+    plain = _plain(document)
+    # What C writes is the same byte for byte, at a tenth of the time, but for reals and for the order of other keys.
+    return _FAST(plain).encode("utf-8") if _is_simple(plain) else rfc8785.dumps(plain)
+
+
+_FAST = json.JSONEncoder(ensure_ascii=False, check_circular=False, separators=(",", ":"), sort_keys=True).encode
+
+
+def _is_simple(value: Json) -> bool:
+    """Whether there is no real number in it, and every key is ASCII."""
+    if isinstance(value, dict):
+        return all(map(str.isascii, value)) and all(map(_is_simple, value.values()))
+    if isinstance(value, list):
+        return all(map(_is_simple, value))
+    return not isinstance(value, float)
 
 
 def _plain(value: object) -> Json:

@@ -6,12 +6,13 @@ import json
 import multiprocessing
 import os
 import stat
+import unicodedata
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 import rfc8785
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from hub.database import Database
@@ -204,6 +205,19 @@ texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
 def test_a_document_has_one_form_whatever_its_order(document: dict[str, str]) -> None:
     normal = {key: value for key, value in document.items() if key.isascii() and value.isascii()}
     assert canonical(normal) == canonical(dict(reversed(normal.items()))) == rfc8785.dumps(normal)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(1 - 2**53, 2**53 - 1) | st.floats(allow_nan=False) | texts,
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(texts, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(json_values)
+def test_the_form_is_that_of_the_standard_whichever_way_it_was_made(document: object) -> None:
+    assume(unicodedata.is_normalized("NFC", json.dumps(document, ensure_ascii=False)))
+    assert canonical(document) == rfc8785.dumps(document)  # type: ignore[arg-type]
 
 
 def test_text_is_the_same_however_it_was_typed() -> None:
