@@ -532,8 +532,10 @@ class Trip:
         )
 
     def _record_read(self, session: Session, claim: Claim, number: int, records: int) -> None:
-        read = self._compiled.document.read
+        document = self._compiled.document
+        read = document.read
         detail = {"slice": claim.number, "page": number, "records": records, "fields": list(self._compiled.fields)}
+        detail |= {"purpose": f"mapping:{document.mapping}", "version": document.digest}
         subject = f"{read.connection}/{read.entity}"
         self._hub.record(session, self.run.actor, Action.PAGE_READ, subject, run=claim.run, **detail)
 
