@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from hub.cli.output import AsJson, RefusedError, emit, me, opened, read_text, room, shown, table
-from hub.decisions.plain import plain
 
 if TYPE_CHECKING:
     from hub.mappings import Standing
@@ -237,7 +236,7 @@ def _decision(row: dict[str, Any]) -> dict[str, Any]:
     def group(prefix: str) -> dict[str, Any]:
         return {name.removeprefix(prefix): value for name, value in row.items() if name.startswith(prefix)}
 
-    made = {
+    return {
         "key": row["_key"],
         "state": row["_state"],
         "reason": row.get("_reason"),
@@ -249,4 +248,3 @@ def _decision(row: dict[str, Any]) -> dict[str, Any]:
         "before": group("before."),
         "reasons": row.get("_reasons"),
     }
-    return json.loads(json.dumps(made, default=plain))  # type: ignore[no-any-return]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -124,13 +125,16 @@ def facts(values: Mapping[str, Any]) -> None:
 
 
 def shown(value: Any) -> str:
-    """A value for reading: control characters escaped, moments to the second, long texts whole."""
+    """A value for reading: control characters escaped, moments to the second, decimals without idle zeros."""
     if value is None:
         return "–"
     if isinstance(value, datetime):
         return value.strftime("%Y-%m-%d %H:%M:%S") + (" UTC" if value.tzinfo else "")
     if isinstance(value, float):
         return f"{value:.6g}"
+    if isinstance(value, Decimal):
+        written = f"{value or abs(value):f}"  # a zero has no sign
+        return written.rstrip("0").rstrip(".") if "." in written else written
     if isinstance(value, Mapping):
         return ", ".join(f"{name} {shown(each)}" for name, each in value.items())
     if isinstance(value, list | tuple | set | frozenset):

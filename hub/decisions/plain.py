@@ -18,7 +18,9 @@ def plain(value: Any) -> Any:
         return value.total_seconds()
     if isinstance(value, bytes):
         return value.hex()
-    if isinstance(value, Decimal | Path):
+    if isinstance(value, Decimal):
+        return f"{value:f}"  # str() writes a zero of nine places as 0E-9
+    if isinstance(value, Path):
         return str(value)
     if isinstance(value, frozenset | set):
         return sorted(value)

@@ -86,7 +86,7 @@ def undo(hub: Installation, run: str, actor: Actor) -> str:
         segments = [each.id for each in hub.log.segments(session, run=run) if each.id not in unsent]
         now = hub.database.now(session)
     if not undone.state.final:
-        raise RunError(f"run {run} is {undone.state.value}; cancel it before undoing it")
+        raise RunError(f"run {run} is {undone.state.value}; end it by `hub runs cancel {run}`, then undo it")
     if undone.kind is RunKind.UNDO:
         raise RunError(
             f"run {run} is itself an undo; to score its records again, `hub mappings resume {undone.mapping}` and"

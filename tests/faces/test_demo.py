@@ -39,6 +39,7 @@ def test_every_claim_of_the_demo_holds_and_nothing_outside_its_folder_is_touched
         "mappings check",
         "mappings publish",
         "runs start",
+        "runs cancel",
         "runs undo",
     ):
         assert any(each.startswith(f"hub {verb}") for each in commands), verb
@@ -53,7 +54,7 @@ def test_every_claim_of_the_demo_holds_and_nothing_outside_its_folder_is_touched
         [HUB, "runs", "list", "--json"], cwd=tmp_path / "clinic", env=environment, capture_output=True, check=True
     )
     assert [each["kind"] for each in json.loads(listed.stdout)] == [
-        *("undo", "incremental", "full", "full"),  # the leads
+        *("undo", "full", "follow", "full", "full"),  # the leads
         *("undo", "full", "full"),  # the clinic
     ]
 

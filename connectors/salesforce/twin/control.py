@@ -162,6 +162,16 @@ class Control:
         """Selects an object for change data capture, or takes it out."""
         (self._org.store.captured.add if on else self._org.store.captured.discard)(entity)
 
+    def told(self, entity: str, after: int = 0) -> dict[str, Any]:
+        """What change events told of an object since a number: which record, by whom, which fields; the last number."""
+        short = {user: name for name, user in self._org.users.items()}
+        found = self._org.store.changes_after(after, [entity])
+        events = [
+            {"record": each.record, "kind": each.kind, "by": short.get(each.user), "fields": sorted(each.values)}
+            for each in found
+        ]
+        return {"events": events, "last": self._org.store.told_bounds()[1]}
+
     def forget_events(self) -> None:
         """Lets go of every event that was told, as their retention does after 72 hours."""
         self._org.store.forget_changes(self._org.store.told_bounds()[1])

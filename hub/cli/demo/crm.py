@@ -6,6 +6,7 @@ It works beside the hub and by none of its ways.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Iterator, Mapping
 from datetime import date, datetime
 from math import log
@@ -23,6 +24,8 @@ PAST = "(IsConverted = true OR Status = 'Closed - Not Converted')"
 KNOWN = "Id, CreatedDate, LastActivityDate, LeadSource, Industry, Title, Company, NumberOfEmployees"
 ZONE = ZoneInfo("Europe/Berlin")
 MIDDLE_SIZE = 50
+PATIENCE = 60.0
+"""Seconds after which a score that was to come will not."""
 Row = Mapping[str, Any]
 
 
@@ -137,6 +140,19 @@ class Crm:
     def edit(self, lead: str, values: Row) -> int:
         """Changes a lead as the salesperson does; the status of the answer."""
         return int(_lead(opened(self._told, "sales")).update(lead, dict(values)))
+
+    def rescored(self, lead: str, before: float | None) -> bool:
+        """Waits until another score stands on a lead; False where none comes."""
+        end = time.monotonic() + PATIENCE
+        while _lead(self._salesforce).get(lead)["Score__c"] == before:
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.05)
+        return True
+
+    def told(self, after: int) -> Any:
+        """The events on leads since a number, by the twin's own list."""
+        return control(self._told, "told", entity="Lead", after=after)
 
     def calls(self, after: int) -> Any:
         """The calls that the twin counted since a number."""

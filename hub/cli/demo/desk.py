@@ -20,7 +20,8 @@ def main(file: str) -> None:
     told = json.loads(Path(file).read_text(encoding="utf-8"))
     crm = Crm(told)
     words = {"train": partial(train, told)}
-    words |= {name: getattr(crm, name) for name in ("look", "expect", "fields", "stamps", "dump", "edit", "calls")}
+    words |= {name: getattr(crm, name) for name in ("look", "expect", "fields", "stamps", "dump", "calls")}
+    words |= {name: getattr(crm, name) for name in ("edit", "rescored", "told")}
     for line in sys.stdin:
         word, arguments = json.loads(line)
         print(json.dumps(words[word](*arguments)), flush=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import shlex
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field
 from functools import partial
 from importlib.resources import as_file, files
@@ -21,6 +22,8 @@ from hub.cli.output import listening
 
 END_SECONDS = 60.0
 """What a process may take to end after it was told to."""
+PATIENCE, NUDGE_SECONDS = 60.0, 2.0
+"""How long something is waited for, and how often it is helped along."""
 
 
 Ask: TypeAlias = Callable[..., Any]
@@ -48,16 +51,33 @@ class Story:
 
         `person` is who sits at the keyboard meanwhile, as the operating system would name them.
         """
-        from hub.cli.main import run
-
         print(f"$ {f'LOGNAME={person} ' if person else ''}hub {line}", flush=True)
         began = time.monotonic()
-        with listening() as answers, surroundings(**({"LOGNAME": person} if person else {})):
-            code = run([each.replace("$PWD", str(Path.cwd())) for each in shlex.split(line)])
+        with surroundings(**({"LOGNAME": person} if person else {})):
+            code, answer = _typed(line)
         self._note(f"hub {line}", code, began)
         if code != expected:
             raise DemoError(f"`hub {line}` ended with exit code {code}, expected {expected}")
-        return answers[-1] if answers else None
+        return answer
+
+    def until(self, line: str, holds: Callable[[Any], bool], *, nudge: Callable[[], object] = lambda: None) -> Any:
+        """Repeats one `hub …` line, without its text, until its answer is as it must be; that answer.
+
+        `nudge` is done before, and now and then meanwhile. DemoError where it does not come to that.
+        """
+        print(f"$ hub {line}  # until it is so", flush=True)
+        began, nudged = time.monotonic(), float("-inf")
+        while time.monotonic() < began + PATIENCE:
+            if time.monotonic() >= nudged + NUDGE_SECONDS:
+                nudge()
+                nudged = time.monotonic()
+            with redirect_stdout(io.StringIO()):
+                code, answer = _typed(line)
+            if code == 0 and holds(answer):
+                self._note(f"hub {line}", code, began)
+                return answer
+            time.sleep(0.2)
+        raise DemoError(f"`hub {line}` did not come to what it must in {PATIENCE:.0f} seconds; last: {answer}")
 
     def process(self, module: str, *arguments: str) -> Any:
         """Runs a module of the demo as a process of its own; what it prints as JSON."""
@@ -128,6 +148,15 @@ class Story:
     def _note(self, command: str, code: int, began: float) -> None:
         seconds = round(time.monotonic() - began, 2)
         self.steps[-1]["commands"].append({"command": command, "exit_code": code, "seconds": seconds})
+
+
+def _typed(line: str) -> tuple[int, Any]:
+    """The exit code of one `hub …` line and its answer."""
+    from hub.cli.main import run
+
+    with listening() as answers:
+        code = run([each.replace("$PWD", str(Path.cwd())) for each in shlex.split(line)])
+    return code, answers[-1] if answers else None
 
 
 def _first_answer(process: subprocess.Popen[str]) -> dict[str, Any]:

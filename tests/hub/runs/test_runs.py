@@ -190,7 +190,7 @@ def test_undo_refuses_a_run_that_goes_on_and_leaves_the_mapping_as_it_was(site: 
     site.ask("update PERSON set X = X + 1")
     second = site.order()
     for run in (first.id, second):
-        with pytest.raises(RunError, match=r"active run|queued"):
+        with pytest.raises(RunError, match=r"active run|queued; end it by `hub runs cancel \S+`, then undo it"):
             undo(site.hub, run, ME)
     assert not site.hub.mappings.get("risk").paused
 

@@ -96,6 +96,13 @@ def test_each_change_is_told_with_who_and_what(twin: Twin, rest: Rest, lead: str
     ]
     assert [each.replay for each in told] == sorted({each.replay for each in told})
     assert store.changes_after(before, ["Lead"]) == told
+    listed = twin.control.told("Lead", after=before)
+    assert listed["last"] == told[-1].replay
+    assert [(each["record"], each["kind"], each["fields"]) for each in listed["events"]] == [
+        (each.record, each.kind, sorted(each.values)) for each in told
+    ]
+    assert {each["by"] for each in listed["events"]} <= set(twin.site.org.users)
+    assert twin.control.told("Lead", after=listed["last"]) == {"events": [], "last": listed["last"]}
 
 
 def test_what_is_forgotten_leaves_the_numbers_growing(twin: Twin, lead: str) -> None:
