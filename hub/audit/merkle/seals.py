@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import CursorResult, LargeBinary, TextClause, column, insert, select, text, update
+from sqlalchemy import CursorResult, LargeBinary, TextClause, bindparam, column, insert, select, text, update
 from sqlalchemy.orm import Session
 
 from hub.audit.store import AuditEventRow, ChainRow, CheckpointRow, SealHeadRow, SpanRow, TileRow
@@ -94,10 +94,23 @@ def extend(session: Session, spans: Sequence[Span], now: datetime) -> None:
     session.execute(cold.values(warm=False), execution_options={"synchronize_session": False})
 
 
+# A proof asks for half a dozen tiles; building the statement each time would cost more than all else.
+_TILE = select(TileRow.hashes).where(TileRow.level == bindparam("level"), TileRow.number == bindparam("number"))
+_NEWEST = select(CheckpointRow.note).order_by(CheckpointRow.size.desc()).limit(1)
+_SPAN_OF = (
+    select(SpanRow.first_index, SpanRow.writer, SpanRow.first_seq, SpanRow.count.label("events"))
+    .where(SpanRow.first_index <= bindparam("index"))
+    .order_by(SpanRow.first_index.desc())
+    .limit(1)
+)
+_LEAF = select(AuditEventRow.leaf).where(
+    AuditEventRow.writer == bindparam("writer"), AuditEventRow.seq == bindparam("seq")
+)
+
+
 def load_tile(session: Session, level: int, number: int) -> bytes:
     """The hashes of a tile; empty where there is none."""
-    wanted = select(TileRow.hashes).where(TileRow.level == level, TileRow.number == number)
-    return session.execute(wanted).scalar_one_or_none() or b""
+    return session.execute(_TILE, {"level": level, "number": number}).scalar_one_or_none() or b""
 
 
 def store_tiles(session: Session, tiles: Mapping[tuple[int, int], bytes]) -> None:
@@ -123,7 +136,7 @@ def add_checkpoint(session: Session, size: int, note: str, now: datetime) -> Non
 
 def newest_note(session: Session) -> str | None:
     """The newest checkpoint's text."""
-    return session.execute(select(CheckpointRow.note).order_by(CheckpointRow.size.desc()).limit(1)).scalar()
+    return session.execute(_NEWEST).scalar()
 
 
 def sizes(session: Session) -> Sequence[int]:
@@ -173,14 +186,11 @@ def place(session: Session, writer: int, seq: int) -> int | None:
 
 def leaf_at(session: Session, index: int) -> bytes | None:
     """The leaf at an index of the log."""
-    wanted = select(SpanRow).where(SpanRow.first_index <= index).order_by(SpanRow.first_index.desc()).limit(1)
-    found = session.execute(wanted).scalar_one_or_none()
-    if found is None or index >= found.first_index + found.count:
+    found = session.execute(_SPAN_OF, {"index": index}).one_or_none()
+    if found is None or index >= found.first_index + found.events:
         return None
-    event = select(AuditEventRow.leaf).where(
-        AuditEventRow.writer == found.writer, AuditEventRow.seq == found.first_seq + index - found.first_index
-    )
-    return session.execute(event).scalar_one_or_none()
+    place = {"writer": found.writer, "seq": found.first_seq + index - found.first_index}
+    return session.execute(_LEAF, place).scalar_one_or_none()
 
 
 def leaves(session: Session, span: Span) -> Sequence[bytes]:
