@@ -77,3 +77,15 @@ def test_a_field_hidden_while_the_run_waits_holds_it_before_anything_is_written(
     assert held.reason is not None
     assert "Score__c" in held.reason
     assert site.written() == 0
+
+
+def test_an_object_that_cannot_be_filtered_by_a_stamp_offers_no_reading_of_changes_by_it(make_org: Make) -> None:
+    site = make_org()
+
+    def offered() -> tuple[str, ...]:
+        [lead] = site.hub.connections.entities("crm", ["Lead"])
+        return lead.changed_by
+
+    assert "SystemModstamp" in offered()
+    site.twin.control.change_field("Lead", "SystemModstamp", {"filterable": False})
+    assert "SystemModstamp" not in offered()
