@@ -11,6 +11,7 @@ from hub.runs import RunKind, RunState, Scoring, Worker, cancel, keep_following,
 from tests.hub.runs.site import ME, Site, document
 from tests.system.drill import DIED, carry_until_fault, runs
 
+SCHEDULED = {"run": '  schedule: "* * * * *"\n'}
 HOLDS = {"decide": '  hold: "x > 3"\n'}
 
 
@@ -120,7 +121,8 @@ DEEDS = (
     Deed("replay", "commit of planning.add_run", Action.RECORD_REPLAY, steers=True),
     Deed("cancel a run", "commit of planning.cancel", Action.RUN_CANCEL, lambda s: s.order(), steers=True),
     Deed("resume a run", "commit of planning.resume", Action.RUN_RELEASE, _held, steers=True),
-    Deed("look at the schedules", "commit of planning._tick", None, parts={"run": '  schedule: "* * * * *"\n'}),
+    Deed("look at the schedules", "commit of planning.add_run", Action.RUN_START, parts=SCHEDULED, steers=True),
+    Deed("look at the schedules", "commit of planning._drop", Action.RUN_SKIP, _paused, parts=SCHEDULED),
     Deed("follow", "commit of planning.add_run", Action.RUN_START, parts=FOLLOWS, connector="telling"),
     Deed(
         "follow", "commit of following._is_due", Action.RUN_CANCEL, _followed_to_its_limit, FOLLOWS, connector="telling"
