@@ -80,6 +80,8 @@ class Harness(ABC):
     """Seconds within which a live source yields a page, an empty one at least; ten at most."""
     arrives: float = 15.0
     """Seconds within which a live source tells of a change."""
+    theirs: Path | None = None
+    """The folder of a far side that runs in this process: what it keeps open there is no connector's."""
     ending: str = ""
     """How the far side has the names of added fields end."""
     environment: Mapping[str, str] = {}

@@ -98,7 +98,8 @@ class TwinHarness(Harness):
             "Born__c": (first, last),
             "Admitted__c": ends,
         }
-        self.twin = Twin(folder / "twin")
+        self.theirs = folder / "twin"
+        self.twin = Twin(self.theirs)
         self.twin.__enter__()
         self._proxy: FaultProxy | None = None
         for each in CUSTOM:
