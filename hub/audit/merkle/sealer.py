@@ -45,7 +45,8 @@ def _worthwhile(database: Database, every_chain: bool, apart: timedelta) -> bool
     """A look that takes no lock, so that many workers may look often."""
     with database.read() as session:
         head = seals.head(session)
-        if head is not None and database.now(session) - head[1] < apart:
+        # A clock that was put back since makes the last time lie ahead: that is no reason to wait for it.
+        if head is not None and timedelta(0) <= database.now(session) - head[1] < apart:
             return False
         waiting = seals.pending(session, every_chain=every_chain)
         try:

@@ -152,8 +152,9 @@ def _explain(story: Story, ask: Ask) -> None:
     story.step("The receipt behind one score")
     lead = ask("look")[0]
     receipt = story.hub(f"decisions show {MAPPING} {lead['Id']}")
-    latest = receipt["decisions"][0]
-    told = float(latest["written"]["Score__c"]) == lead["Score__c"] and latest["features"] and latest["reasons"]
+    # The version that follows found the score still right; reasons stand with the decision that wrote it.
+    wrote = next(each for each in receipt["decisions"] if each["reasons"])
+    told = float(wrote["written"]["Score__c"]) == lead["Score__c"] and wrote["features"] and wrote["run"]
     story.claim(f"it explains the {lead['Score__c']:.0f} of {lead['Name']}: features, model, reasons, run", bool(told))
 
 

@@ -199,13 +199,14 @@ def test_a_wait_doubles_and_a_step_forward_forgets_it(ledger: ClockedLedger) -> 
     for waits, seconds in ((1, 2), (2, 4), (3, 8)):
         claim = held(ledger.take())
         assert claim.attempt == 1
-        assert ledger.database.retrying(lambda s, c=claim: ledger.wait(s, c, None, 300)) == waits  # type: ignore[misc]
+        told = ledger.database.retrying(lambda s, c=claim: ledger.wait(s, c, None, 300))  # type: ignore[misc]
+        assert told == (seconds, waits)
         ledger.pass_(seconds - 0.5)
         assert ledger.take() is None
         ledger.pass_(1)
     claim = held(ledger.take())
     ledger.database.retrying(lambda s: ledger.advance(s, claim, Counts(1, {"applied": 1})))
-    assert ledger.database.retrying(lambda s: ledger.wait(s, claim, 1.5, 300)) == 1
+    assert ledger.database.retrying(lambda s: ledger.wait(s, claim, 1.5, 300)) == (1.5, 1)
 
 
 def test_slices_are_claimed_by_the_pool_they_wait_for(ledger: ClockedLedger) -> None:
