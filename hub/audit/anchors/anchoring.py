@@ -77,7 +77,7 @@ class Anchoring:
         wanted = select(AnchorRow.size, AnchorRow.at).where(AnchorRow.name == name).order_by(AnchorRow.size.desc())
         with self._database.read() as session:
             last = session.execute(wanted.limit(1)).one_or_none()
-            early = last is not None and self._database.now(session) - last.at < self._apart
+            early = last is not None and timedelta(0) <= self._database.now(session) - last.at < self._apart
         return None if early or (last is not None and last.size >= newest.size) else newest
 
     def _note(self, name: str, checkpoint: Checkpoint, receipt: bytes) -> None:
