@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import text
+from sqlalchemy import select, text
 
 from hub.audit import AuditError, AuditLog, SealedLog
 from hub.audit.leaf import leaf_hash, make_row
 from hub.audit.merkle.note import open_checkpoint, sign_checkpoint
 from hub.audit.merkle.proof import proves_growth, proves_inclusion
+from hub.audit.store import SealHeadRow
 from hub.database import Database
 from hub.keys import KeyRing, SealedError, open_signing_key
 from tests.hub.audit.sealed_log import READ, Log, make_keys, make_log
@@ -31,6 +32,18 @@ def test_what_is_committed_is_sealed_once_and_verifies(log: Log) -> None:
     assert (verdict.fault, verdict.events, verdict.sealed, verdict.kept) == (None, 320, 320, 4)
     assert [each.size for each in log.kept] == [9, 310, 316, 320]
     assert log.sealed.seal() is None
+
+
+def test_a_clock_that_was_put_back_keeps_nothing_from_being_sealed(log: Log) -> None:
+    with log.database.begin() as session:
+        head = session.scalars(select(SealHeadRow)).one()
+        head.at += timedelta(hours=1)
+        AuditLog(log.database).record(session, READ)
+    made = log.sealed.seal(apart=timedelta(seconds=1))
+    assert made is not None
+    assert log.sealed.seal(apart=timedelta(minutes=1)) is None
+    verdict = log.sealed.verify()
+    assert (verdict.fault, verdict.sealed) == (None, verdict.events)
 
 
 def test_nothing_is_sealed_before_it_is_committed(log: Log) -> None:
