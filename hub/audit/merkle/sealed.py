@@ -56,6 +56,9 @@ class Chosen:
     run: str | None = None
 
 
+NOT_SEALED = "nothing of the audit trail is sealed yet: `hub audit seal` seals what is recorded, if anything is"
+
+
 class SealedLog:
     """One per process and database; safe to share between threads."""
 
@@ -148,14 +151,14 @@ class SealedLog:
     def _public(self, session: Session) -> bytes:
         public = public_key(session, PURPOSE)
         if public is None:
-            raise AuditError("nothing of the audit trail is sealed yet; hub audit seal does it now")
+            raise AuditError(NOT_SEALED)
         return public
 
     def _newest(self, session: Session) -> Checkpoint:
         note = seals.newest_note(session)
         public = self._public(session)
         if note is None:
-            raise AuditError("nothing of the audit trail is sealed yet; hub audit seal does it now")
+            raise AuditError(NOT_SEALED)
         return open_checkpoint(note, public)
 
     @staticmethod
