@@ -9,7 +9,10 @@ COPY mappings mappings
 RUN /opt/hub/bin/pip install --no-cache-dir --no-deps --no-build-isolation .
 
 FROM python:3.12-slim-bookworm
-RUN useradd --system --uid 10001 --home-dir /var/lib/hub --create-home hub
+# The lease broker is a user of its own: nobody else reads its keys, and its sockets are in folders of its own.
+RUN useradd --system --uid 10001 --home-dir /var/lib/hub --create-home hub \
+ && useradd --system --uid 10002 --home-dir /var/lib/hub-keys --create-home broker && chmod 0700 /var/lib/hub-keys \
+ && install -d -o broker -m 0755 /run/leases /run/leases/worker /run/leases/api
 COPY --from=build /opt/hub /opt/hub
 ENV PATH=/opt/hub/bin:$PATH \
     PYTHONUNBUFFERED=1 \

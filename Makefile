@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check bench serve lock clean
+.PHONY: help demo test check bench serve lock sbom advisories clean
 
 help: ## Show the targets
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
@@ -37,6 +37,12 @@ serve: $(READY) ## Answer the API on this machine, with one worker
 
 lock: ## Pin every dependency anew, with hashes and without addresses
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --extra dev pyproject.toml -o requirements.lock
+
+sbom: $(READY) ## List all parts of the lock as CycloneDX, in sbom.json
+	$(BIN)/python -m hub.cli.parts requirements.lock > sbom.json
+
+advisories: ## Ask PyPI which parts of the lock have known faults; needs the network, so it is no part of check
+	uvx pip-audit --requirement requirements.lock --require-hashes --disable-pip --progress-spinner off
 
 clean: ## Remove what the other targets made
 	rm -rf $(VENV) .hub .mypy_cache .ruff_cache .pytest_cache .hypothesis .hub-demo

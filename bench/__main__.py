@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import json
 
-from bench import audit, batch, batch_extra, claims, events, real_time, receipts, salesforce, start, year
+from bench import access, audit, batch, batch_extra, claims, events, real_time, receipts, salesforce, start, year
 
 BENCHES = {
     "batch": batch,
@@ -22,6 +22,7 @@ BENCHES = {
     "events": events,
     "salesforce": salesforce,
     "audit": audit,
+    "access": access,
 }
 
 

@@ -1,6 +1,7 @@
 """Events a second that are written and sealed, and what the proof of one among a million costs.
 
 Several processes write through the audit log as the hub does, one transaction after the other, while another seals.
+Beside them, in the same database and run, as many processes insert rows of the same size and nothing else.
 """
 
 from __future__ import annotations
@@ -13,19 +14,23 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
+from sqlalchemy import text
+
+from bench.bare_inserts import bare, together
 from bench.places import SERVERS
 from hub.audit import Action, AuditLog, Event, SealedLog
 from hub.audit.leaf import leaf_hash
 from hub.audit.merkle.proof import proves_inclusion
 from hub.database import Database
 from hub.keys import KeyRing
-from hub.keys.file import FileKek
+from hub.keys.providers.file import FileKek
 from hub.migrations import upgrade
 
 SERVER = SERVERS["postgresql"]
@@ -37,43 +42,65 @@ READ = Event("service:nightly", Action.PAGE_READ, "mapping:lead_score", run="r1"
 
 
 def compare(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """One line per number of events in a commit, and one for proofs."""
+    """Two lines per number of events in a commit, of the writers and of the sealer alone, and one for proofs."""
     for each, limit in WANTED.items():
-        yield _rate(each, limit, arguments)
-    yield _proof(arguments.audit_events)
+        yield from _rates(each, limit, arguments)
+    if arguments.audit_events:
+        yield _proof(arguments.audit_events)
 
 
-def _rate(each: int, limit: int, arguments: argparse.Namespace) -> dict[str, Any]:
+def _rates(each: int, limit: int, arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    seconds = arguments.audit_seconds
     with _hub() as (url, folder):
-        alone = _write(url, folder, each, arguments)
-        written = _write(url, folder, each, arguments, sealer := _start("seal", url, folder))
-        assert sealer.stdin is not None
-        sealer.stdin.close()
-        told = json.loads(sealer.stdout.read() if sealer.stdout else "")
-        sealer.wait()
+        plain = _make_bare(url.replace("+psycopg", ""))
+        plainly, ours = partial(bare, plain, each), partial(_writing, url, each)
+        most = {number: together(plainly, each, seconds, number)[0] for number in arguments.audit_writers}
+        alone = {number: together(ours, each, seconds, number) for number in arguments.audit_writers}
+        database, log = _open(url, folder)
+        backlog = _waiting(database)
+        busy, began = time.process_time(), time.perf_counter()
+        newest = log.seal(every_chain=True)
+        taken = time.perf_counter() - began
+        busy = time.process_time() - busy
+        assert newest is not None
+        assert newest.size == backlog
+        database.close()  # before others are forked, who would share its connections
+        best = max(alone, key=lambda number: alone[number][0])
+        sealer = _start("seal", url, folder)
+        sealed = together(ours, each, seconds, best)[0]
+        beside = json.loads(sealer.communicate()[0])
         database, log = _open(url, folder)
         verdict = log.verify()
         database.close()
         assert (verdict.fault, verdict.sealed) == (None, verdict.events)
-    return {
-        "name": f"audit, events a second with {each} a commit, written and sealed/written alone",
-        "ours": round(written),
-        "theirs": round(alone),
+    yield {
+        "name": f"audit, {each} a commit: events a second written while they are sealed / inserted bare",
+        "ours": round(sealed),
+        "theirs": round(max(most.values())),
         "limit": limit,
-        "ratio": round(written / alone, 2),
-        "sealer": told,
+        "ratio": round(sealed / limit, 2),
+        "ours_of_theirs": round(sealed / max(most.values()), 2),
+        "writers": best,
+        "bare_by_writers": {number: round(each) for number, each in most.items()},
+        "unsealed_by_writers": {number: round(rate) for number, (rate, _) in alone.items()},
+        "writers_cpu_us": {number: round(cpu) for number, (_, cpu) in alone.items()},
+        "sealer_beside": beside,
         "events": verdict.events,
+    }
+    yield {
+        "name": f"audit, {each} a commit: events a second that the sealer seals of a backlog",
+        "ours": round(backlog / taken),
+        "theirs": round(sealed),
+        "limit": limit,
+        "ratio": round(backlog / taken / limit, 2),
+        "cpu_us": round(1e6 * busy / backlog, 1),
+        "backlog": backlog,
     }
 
 
-def _write(
-    url: str, folder: str, each: int, arguments: argparse.Namespace, _sealer: subprocess.Popen[str] | None = None
-) -> float:
-    """Events a second of all writers together."""
-    writers = [
-        _start("write", url, folder, str(each), str(arguments.audit_seconds)) for _ in range(arguments.audit_writers)
-    ]
-    return sum(float(one.communicate()[0]) for one in writers)
+def _waiting(database: Database) -> int:
+    with database.read() as session:
+        return int(session.execute(text("select count(*) from audit_event")).scalar_one())
 
 
 def _proof(events: int) -> dict[str, Any]:
@@ -93,6 +120,7 @@ def _proof(events: int) -> dict[str, Any]:
             began = time.perf_counter()
             proof = log.prove_at(index)
             taken.append(1000 * (time.perf_counter() - began))
+            assert proof.leaf is not None
             assert proves_inclusion(leaf_hash(proof.leaf), index, newest.size, proof.path, newest.root)
         busy = 1000 * (time.process_time() - busy) / PROOFS
         database.close()
@@ -138,16 +166,24 @@ def _hub() -> Iterator[tuple[str, str]]:
             server.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
 
 
-def _writing(url: str, each: int, seconds: float) -> float:
+def _writing(url: str, each: int) -> Callable[[], object]:
     database = Database(url)
     audit = AuditLog(database)
-    written, began = 0, time.perf_counter()
-    while time.perf_counter() - began < seconds:
+
+    def once() -> None:
         with database.begin() as session:
             for _ in range(each):
                 audit.record(session, READ)
-        written += each
-    return written / (time.perf_counter() - began)
+
+    return once
+
+
+def _make_bare(url: str) -> str:
+    import psycopg
+
+    with psycopg.connect(url) as connection:
+        connection.execute("CREATE TABLE bare (id bigserial PRIMARY KEY, leaf bytea, leaf_hash bytea)")
+    return url
 
 
 def _sealing(url: str, folder: str) -> dict[str, float]:
@@ -155,7 +191,8 @@ def _sealing(url: str, folder: str) -> dict[str, float]:
     import select
 
     database, log = _open(url, folder)
-    sealed, busy, longest, size, more = 0, 0.0, 0.0, 0, True
+    size = log.checkpoint().size
+    sealed, busy, longest, more = 0, 0.0, 0.0, True
     while more:
         more = not select.select([sys.stdin], [], [], 1.0)[0]
         began = time.perf_counter()
@@ -170,13 +207,14 @@ def _sealing(url: str, folder: str) -> dict[str, float]:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `python -m bench` passes on."""
-    parser.add_argument("--audit-seconds", type=float, default=15, help="how long events are written")
-    parser.add_argument("--audit-writers", type=int, default=8, help="processes that write events")
-    parser.add_argument("--audit-events", type=int, default=1_000_000, help="events of the log of which one is proven")
+    parser.add_argument("--audit-seconds", type=float, default=5, help="how long events are written each time")
+    parser.add_argument(
+        "--audit-writers", type=int, nargs="+", default=[1, 8, 16], help="processes that write events at once"
+    )
+    parser.add_argument(
+        "--audit-events", type=int, default=1_000_000, help="events of the log of which one is proven; 0: none"
+    )
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "write":
-        print(_writing(sys.argv[2], int(sys.argv[4]), float(sys.argv[5])))
-    else:
-        print(json.dumps(_sealing(sys.argv[2], sys.argv[3])))
+    print(json.dumps(_sealing(sys.argv[2], sys.argv[3])))

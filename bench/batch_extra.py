@@ -1,4 +1,4 @@
-"""The hub beside itself: a second run, few changed rows, reasons, two workers, and memory by the size of the table."""
+"""The hub beside itself: the same worker a second time, few changed rows, reasons, two workers, memory by size."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 import polars as pl
 
 from bench import dataset, ours
-from bench.contest import Measured, answer, begin, line, measure
+from bench.contest import Measured, answer, begin, line, measure, twice
 from bench.places import Place, place, reachable, run_sql
 
 MOST_MB = 600
@@ -33,7 +33,7 @@ def compare(asked: argparse.Namespace) -> Iterator[dict[str, Any]]:
 def _again(kind: str, rows: int) -> Iterator[dict[str, Any]]:
     with place(kind, [dataset.rows(rows)]) as made:
         ours.prepare(made)
-        first, second = measure("hub", made), measure("hub", made)
+        first, second = twice(made, lambda: None)
         _expect(second, {"skipped": rows})
         yield _compared(f"batch {kind} unchanged second run/first", rows, second, first, 2.0)
     # A stamp a second apart, so that few records lie in the span that is read again in case a transaction came late.
@@ -43,11 +43,12 @@ def _again(kind: str, rows: int) -> Iterator[dict[str, Any]]:
     with place(kind, [stamped]) as made:
         run_sql(made.url, f"CREATE INDEX by_change ON {dataset.TABLE} (changed)")
         ours.prepare(made, dataset.mapping(changed_by="changed"))
-        first = measure("hub", made)
-        edit = f"UPDATE {dataset.TABLE} SET n0 = n0 + 1, changed = '{EDITED}' WHERE id % {CHANGED} = 0"
-        run_sql(made.url, edit)
-        second = measure("hub", made)
+        first, second = twice(made, lambda: _edited(made))
         yield _compared(f"batch {kind} run with 1 % changed/first", rows, second, first, 10.0)
+
+
+def _edited(made: Place) -> None:
+    run_sql(made.url, f"UPDATE {dataset.TABLE} SET n0 = n0 + 1, changed = '{EDITED}' WHERE id % {CHANGED} = 0")
 
 
 def _with_reasons(kind: str, rows: int) -> dict[str, Any]:
@@ -56,7 +57,7 @@ def _with_reasons(kind: str, rows: int) -> dict[str, Any]:
         with place(kind, [dataset.rows(rows).with_columns(why=pl.lit(None, pl.String))]) as made:
             ours.prepare(made, dataset.mapping(reasons=3 if why else 0))
             taken.append(measure("hub", made))
-    return _compared(f"batch {kind} with reasons(3)/without", rows, *taken, 0.0)
+    return _compared(f"batch {kind} with reasons(3)/without", rows, taken[0], taken[1], 0.0)
 
 
 def _two_workers(kind: str, rows: int) -> dict[str, Any]:
@@ -66,11 +67,11 @@ def _two_workers(kind: str, rows: int) -> dict[str, Any]:
             ours.prepare(made)
             found = _together(made, workers)
             taken.append({name: max(each[name] for each in found) for name in ("seconds", "peak_mb")})
-    return _compared(f"batch {kind} two workers/one", rows, *taken, 0.0)
+    return _compared(f"batch {kind} two workers/one", rows, taken[0], taken[1], 0.0)
 
 
 def _together(made: Place, workers: int) -> list[Measured]:
-    run = ours.order(made.folder / "home", made.own)
+    run = ours.order(made.folder / "home", made.own, 2)
     return [answer(each) for each in [begin("worker", made, run) for _ in range(workers)]]
 
 

@@ -26,7 +26,9 @@ from hub.database import Database
 from hub.keys import KeyRing, open_ring
 from hub.migrations import upgrade
 from hub.runs import Counts, RunKind, RunState
-from hub.runs.store import Ledger, RunRow, SliceRow, claimable
+from hub.runs.ledger.claiming import claimable
+from hub.runs.ledger.tables import RunRow, SliceRow
+from hub.runs.store import Ledger
 from hub.runs.types import LostLeaseError, RunPlan, SliceKind, SlicePlan, Stage
 from hub.settings import load_settings
 

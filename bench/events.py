@@ -67,18 +67,18 @@ class Followed:
     def settled(self) -> bool:
         """Whether the run that following begins with is done; an edit of nothing read gives it a place."""
         if not self.runs(RunKind.FULL):
-            self.people.Lead.update(self.leads[0], {"City": f"Town {time.monotonic()}"})  # type: ignore[operator]
+            self.people.Lead.update(self.leads[0], {"City": f"Town {time.monotonic()}"})
             time.sleep(1.0)
         return any(each.state is RunState.DONE for each in self.runs(RunKind.FULL))
 
     def score(self, lead: str) -> float | None:
         """What stands on the record, as people read it."""
-        found: float | None = self.people.Lead.get(lead)["Score__c"]  # type: ignore[operator]
+        found: float | None = self.people.Lead.get(lead)["Score__c"]
         return found
 
     def edit(self, lead: str, size: int) -> None:
         """What a salesperson does."""
-        self.people.Lead.update(lead, {"NumberOfEmployees": size})  # type: ignore[operator]
+        self.people.Lead.update(lead, {"NumberOfEmployees": size})
 
 
 @contextmanager

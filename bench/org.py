@@ -54,7 +54,7 @@ class Org:
 def org(folder: Path, leads: int) -> Iterator[Org]:
     """A twin with so many leads and the fields of the score, new and gone afterwards."""
     command = [sys.executable, "-m", "hub.cli", "twin", "salesforce", "--folder", str(folder), "--json"]
-    process = subprocess.Popen([*command, "--records", str(leads)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([*command, "--records", str(leads), "--history", "0"], stdout=subprocess.PIPE, text=True)
     try:
         assert process.stdout is not None
         text = ""

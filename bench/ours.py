@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import time
 from collections.abc import Callable
@@ -58,29 +59,37 @@ def prepare(made: Place, mapping: str = MAPPING) -> None:
     measure("install", made, str(document))
 
 
-def reopened(home: Path, own: str) -> Installation:
+def reopened(home: Path, own: str, workers: int = 1) -> Installation:
     """The hub as a worker opens it."""
-    settings = load_settings(home=home, database_url=own, log_level="error")
+    settings = load_settings(home=home, database_url=own, log_level="error", workers=workers)
     configure(settings, process="bench")
     return open_installation(settings, Database(settings))
 
 
-def order(home: Path, own: str) -> str:
-    """A run that waits for workers; its id."""
-    return start(reopened(home, own), Order("bench", str(ME)))
+def order(home: Path, own: str, workers: int) -> str:
+    """A run that waits for so many workers; its id."""
+    return start(reopened(home, own, workers), Order("bench", str(ME)))
 
 
 def ordered(home: Path, own: str) -> Callable[[], dict[str, Any]]:
     """One run by one worker, from the order to its end: preflight, audit, decisions and standing are part of it."""
-    hub = reopened(home, own)
+    hub = _settled(reopened(home, own))
     worker = Worker(hub, "default", "bench")
     return lambda: _carried(hub, worker, start(hub, Order("bench", str(ME))))
 
 
 def joined(home: Path, own: str, run: str) -> Callable[[], dict[str, Any]]:
     """One of several workers, at a run that was ordered."""
-    hub = reopened(home, own)
+    hub = _settled(reopened(home, own))
     return lambda: _carried(hub, Worker(hub, "default", f"bench {os.getpid()}"), run)
+
+
+def _settled(hub: Installation) -> Installation:
+    """As a worker's process is when it first looks for work."""
+    hub.open_rooms()
+    gc.collect()
+    gc.freeze()
+    return hub
 
 
 def _carried(hub: Installation, worker: Worker, run: str) -> dict[str, Any]:
@@ -101,4 +110,4 @@ def _connection(url: str) -> dict[str, Json]:
         return {"dialect": "sqlite", "path": url.removeprefix("sqlite:///")}
     parts = urlsplit(url)
     found = {"dialect": parts.scheme, "host": parts.hostname, "port": parts.port, "user": parts.username, "tls": "off"}
-    return {**found, "database": parts.path.removeprefix("/")}
+    return {**found, "database": parts.path.removeprefix("/"), "private": True}

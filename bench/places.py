@@ -61,7 +61,7 @@ def _fitted() -> tuple[bytes, pl.DataFrame]:
 @contextmanager
 def place(kind: str, frames: Iterable[pl.DataFrame]) -> Iterator[Place]:
     """A table made of these frames, one after the other."""
-    with tempfile.TemporaryDirectory() as made, _databases(kind, Path(made)) as (url, own):
+    with tempfile.TemporaryDirectory() as made, databases(kind, Path(made)) as (url, own):
         folder = Path(made)
         trained = dataset.Trained(folder / "model.joblib", _fitted()[1])
         trained.file.write_bytes(_fitted()[0])
@@ -73,7 +73,8 @@ def place(kind: str, frames: Iterable[pl.DataFrame]) -> Iterator[Place]:
 
 
 @contextmanager
-def _databases(kind: str, folder: Path) -> Iterator[tuple[str, str]]:
+def databases(kind: str, folder: Path) -> Iterator[tuple[str, str]]:
+    """The addresses of a customer's database and of the hub's own, both empty."""
     if kind == "sqlite":
         yield f"sqlite:///{folder / 'customer.db'}", f"sqlite:///{folder / 'hub.db'}"
         return
@@ -118,6 +119,9 @@ def fill(url: str, frame: pl.DataFrame, *, new: bool = True) -> None:
     from bench.peers import connect_adbc
 
     connection = connect_adbc(url)
+    if new and url.startswith("sqlite"):
+        # A property of the file, which nearly every application that shares one sets.
+        run_sql(url, "PRAGMA journal_mode = WAL")
     with connection.cursor() as cursor:
         if new:
             cursor.execute(f"CREATE TABLE {dataset.TABLE} ({', '.join(columns)})")

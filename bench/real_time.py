@@ -156,21 +156,28 @@ async def _load(
 
 @contextmanager
 def _serving(name: str, folder: Path, own: str) -> Iterator[Server]:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "bench.real_time", name, str(port), str(folder), own]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         told = json.loads(process.stdout.readline())
         try:
-            _await(port)
+            await_port(port)
             yield Server(port, told["path"], told["headers"], psutil.Process(process.pid))
         finally:
             process.terminate()
 
 
-def _await(port: int) -> None:
+def free_port() -> int:
+    """A port that nobody listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def await_port(port: int) -> None:
+    """Returns when a server listens there. OSError where none does within a minute."""
     until = time.monotonic() + 60
     while True:
         try:
@@ -186,13 +193,15 @@ def _await(port: int) -> None:
 def _serve_hub(port: int, folder: Path, own: str) -> None:
     """The hub as it is installed: every answer is authenticated, mapped, and remembered before it is given."""
     from bench import ours
-    from hub.access import Scope
+    from hub.access import Resource, Scope
     from hub.api import serve
 
     url = f"sqlite:///{folder / 'customer.db'}"
     fill(url, dataset.rows(1_000), new=True)
     hub = ours.install(folder / "home", url, own, folder, port)
-    _, text = hub.access.create_token("bench", owner="bench", scopes=[Scope.SCORE], actor=ours.ME, mappings=["bench"])
+    _, text = hub.access.create_token(
+        "bench", owner="bench", scopes=[Scope.SCORE], actor=ours.ME, only=[Resource.mapping("bench")]
+    )
     _tell("/v1/score/bench", {"Authorization": f"Bearer {text.reveal()}"})
     serve(hub)
 

@@ -1,4 +1,5 @@
-"""The receipt of one record among millions of decisions: `hub decisions show`, less the start of an interpreter.
+"""The receipt of one record among millions of decisions: `hub decisions show`, less the start of an interpreter, by
+itself and by a hub that runs, and the answer of that hub alone.
 
 The log is written through the hub's own log, standing and upkeep: four full runs over all leads, and after each the
 small incremental runs of twelve days, a quarter of an hour apart.
@@ -7,23 +8,29 @@ small incremental runs of twelve days, a quarter of an hour apart.
 from __future__ import annotations
 
 import argparse
+import http.client
 import json
 import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
 import polars as pl
 
 from bench.dataset import TABLE
-from bench.ours import ME
+from bench.ours import ME, reopened
 from bench.processes import NOTHING, costs
+from bench.real_time import await_port, free_port
 from bench.simulated import Simulated, simulate
+from hub.access import Resource, Scope
 from hub.decisions import Segment
 from hub.runs import Order, Worker, keep_up, start
 from hub.runs.pages.landing import Terms, standing_after
@@ -33,11 +40,12 @@ LIMIT_MS = 300
 PAGE = 10_000
 LEADS = 150_000
 FULL_RUNS = 4
-BUSY, CALM = 7, 8
-"""A lead that is part of many small runs, and one that is part of the full ones alone."""
+BUSY, CALM, USUAL = 7, 8, 1_000
+"""A lead that is part of many small runs, one that is part of the full ones alone, and one as they come."""
+RECORDS = {"long": BUSY, "usual": USUAL, "short": CALM}
 VISITS = 150
 ROUNDS = 11
-LIBRARIES = "cryptography.hazmat.primitives.ciphers.aead, polars, pydantic_settings, sqlalchemy.orm, structlog, typer"
+LIBRARIES = "cryptography.hazmat.primitives.ciphers.aead, polars, pydantic_settings, sqlalchemy.orm, typer"
 NAME = "bench"
 TERMS = Terms(TABLE, Mode.UPDATE, set=("score",), with_=(), expires=None, undo=False, in_place=True)
 
@@ -125,20 +133,73 @@ def compare(arguments: argparse.Namespace) -> Iterator[dict[str, Any]]:
             made_of = chronicle(folder, arguments.decisions, arguments.segments)
             (folder / "made.json").write_text(json.dumps(made_of), "utf-8")
         told = json.loads((folder / "made.json").read_text("utf-8"))
-        for name, key in (("long", BUSY), ("short", CALM)):
-            yield {**_measure(folder, name, key), **told}
+        for name, key in RECORDS.items():
+            yield {**_measure(folder, f"{name} history", key), **told}
+        with _serving(folder) as (port, headers):
+            for name, key in RECORDS.items():
+                yield {**_asked(port, headers, name, key), **told}
+                yield {**_measure(folder, f"{name} history, by a hub that runs", key, at=(port, headers)), **told}
 
 
-def _measure(folder: Path, name: str, key: int) -> dict[str, Any]:
-    """The whole process beside an interpreter that does nothing, and one that only imports what a receipt needs."""
+@contextmanager
+def _serving(folder: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """A hub that answers requests, and what a caller shows it."""
+    with reopened(folder / "home", f"sqlite:///{folder / 'home' / 'hub.db'}") as hub:
+        named = f"bench {time.time_ns()}"
+        scopes, only = [Scope.RECORDS], [Resource.mapping(NAME)]
+        _, text = hub.access.create_token(named, owner="bench", scopes=scopes, actor=ME, only=only)
+    port = free_port()
+    command = [sys.executable, "-m", "hub.cli", "serve", "--no-worker", "--port", str(port)]
+    environment = {**os.environ, "HUB_HOME": str(folder / "home"), "HUB_LOG_LEVEL": "error"}
+    with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) as process:
+        try:
+            await_port(port)
+            yield port, {"Authorization": f"Bearer {text.reveal()}"}
+        finally:
+            process.terminate()
+
+
+def _asked(port: int, headers: dict[str, str], name: str, key: int) -> dict[str, Any]:
+    """The median of some requests on one connection, after one that only warms the caches."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    taken, body = [], b""
+    for _ in range(ROUNDS + 1):
+        begun = time.perf_counter()
+        connection.request("GET", f"/v1/decisions?mapping={NAME}&key={key}&limit=1000", headers=headers)
+        with connection.getresponse() as answer:
+            body = answer.read()
+        taken.append(1000 * (time.perf_counter() - begun))
+        if answer.status != 200:
+            raise SystemExit(f"{answer.status}: {body.decode()}")
+    connection.close()
+    ours = median(taken[1:])
+    return {
+        "name": f"receipt, {name} history, asked of a running hub, ms",
+        "ours": round(ours, 1),
+        "limit": LIMIT_MS,
+        "ratio": round(ours / LIMIT_MS, 2),
+        "first": round(taken[0], 1),
+        "history": len(json.loads(body)["decisions"]),
+    }
+
+
+def _measure(folder: Path, name: str, key: int, at: tuple[int, dict[str, str]] | None = None) -> dict[str, Any]:
+    """The whole process beside an interpreter that does nothing, and one that only imports what a receipt needs.
+
+    With `at`, the process asks the hub that runs at that port.
+    """
     show = [sys.executable, "-m", "hub.cli", "decisions", "show", NAME, str(key), "--limit", "1000", "--json"]
     environment = {"HUB_HOME": str(folder / "home")}
+    if at is not None:
+        port, headers = at
+        show += ["--at", f"http://127.0.0.1:{port}"]
+        environment = {"HUB_TOKEN": headers["Authorization"].removeprefix("Bearer ")}
     done = subprocess.run(show, env={**os.environ, **environment}, stdout=subprocess.PIPE, check=True)
     libraries = [sys.executable, "-c", f"import {LIBRARIES}"]
     taken = costs([NOTHING, libraries, show], environment, ROUNDS)
     nothing, imported, ours = taken[0], taken[1] - taken[0], taken[2] - taken[0]
     return {
-        "name": f"receipt, {name} history, ms less the interpreter's start",
+        "name": f"receipt, {name}, ms less the interpreter's start",
         "ours": round(ours.wall),
         "theirs": round(nothing.wall),
         "limit": LIMIT_MS,

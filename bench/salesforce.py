@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from bench.org import FEATURES, NUMBERS, TEXTS, Org, org
-from hub.worker.supervisor import ARENAS
+from hub.worker.supervisor import LIBRARIES
 
 MAPPING = "\n".join(
     [
@@ -53,6 +53,13 @@ WRITES = ("composite", "collections", "record", "bulk.ingest")
 
 def compare(asked: argparse.Namespace) -> Iterator[dict[str, Any]]:
     """Calls of both paths beside the loop's, an unchanged second pass, then memory and rate of a large bulk run."""
+    if asked.leads:
+        yield from _calls(asked)
+    if asked.many:
+        yield from _large(asked)
+
+
+def _calls(asked: argparse.Namespace) -> Iterator[dict[str, Any]]:
     naive = _naive(asked.leads)
     for path, most in MOST.items():
         with _installed(asked.leads, path) as (made, home):
@@ -77,8 +84,11 @@ def compare(asked: argparse.Namespace) -> Iterator[dict[str, Any]]:
                 "writes": 0,
                 "kinds": calls,
             }
+
+
+def _large(asked: argparse.Namespace) -> Iterator[dict[str, Any]]:
     with _installed(asked.many, "bulk") as (made, home):
-        ran, calls = _pass(made, home, HUB_PAGE_ROWS="10000")
+        ran, calls = _pass(made, home)
         _check(made, ran, asked.many)
         told = {"leads": asked.many, "seconds": round(ran["seconds"], 1), "twin_busy": round(made.busy(), 1)}
         rate = asked.many / ran["cpu_seconds"]
@@ -128,7 +138,7 @@ def _check(made: Org, ran: dict[str, Any], leads: int) -> None:
 def _process(name: str, folder: Path, *more: str, **variables: str) -> dict[str, Any]:
     command = [sys.executable, "-m", "bench.salesforce", name, str(folder), *more]
     # As the supervisor starts its workers.
-    environment = {**os.environ, "MALLOC_ARENA_MAX": ARENAS, **variables}
+    environment = {**os.environ, **LIBRARIES, **variables}
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     print(json.dumps({"salesforce": name, **found}), file=sys.stderr)
@@ -194,7 +204,7 @@ def _order(folder: Path) -> Callable[[], dict[str, Any]]:
     from bench.ours import order
 
     home = folder / "home"
-    return lambda: {"run": order(home, f"sqlite:///{home / 'hub.db'}")}
+    return lambda: {"run": order(home, f"sqlite:///{home / 'hub.db'}", 1)}
 
 
 def _worker(folder: Path, run: str) -> Callable[[], dict[str, Any]]:
@@ -253,8 +263,10 @@ def main(name: str, folder: str, *more: str) -> None:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """What `python -m bench` passes on."""
-    parser.add_argument("--leads", type=int, default=10_000, help="of the comparison of calls")
-    parser.add_argument("--many", type=int, default=100_000, help="leads of the bulk run whose memory is measured")
+    parser.add_argument("--leads", type=int, default=10_000, help="of the comparison of calls; 0: none")
+    parser.add_argument(
+        "--many", type=int, default=100_000, help="leads of the bulk run whose memory is measured; 0: none"
+    )
 
 
 if __name__ == "__main__":

@@ -9,11 +9,12 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from datetime import UTC, datetime, timedelta
 from enum import Enum
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from sqlalchemy import (
     JSON,
@@ -37,12 +38,14 @@ from sqlalchemy import (
 )
 from sqlalchemy import Enum as EnumType
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import DBAPIError, OperationalError, SQLAlchemyError
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DBAPIError, DisconnectionError, OperationalError, SQLAlchemyError
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.orm import DeclarativeBase, Session, sessionmaker
+from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.sql.functions import FunctionElement
 
-from hub.faults import commit, reach
+from hub.faults import commit, reach, stop_outside
 from hub.settings import Settings
 
 if TYPE_CHECKING:
@@ -56,6 +59,10 @@ CLOCK_SECONDS = 60.0
 
 LOCK_SECONDS = 30.0
 """How long a writer of SQLite waits for the one before it."""
+
+IDLE_SECONDS = 1.0
+"""A connection that lay idle for so long is asked whether it still stands before it is used."""
+USED = "hub.used"
 
 RETRIED_STATES = ("40001", "40P01", "57P0", "08")
 """SQLSTATE beginnings after which the same work can be done again: serialisation, deadlock, shutdown, connection."""
@@ -153,6 +160,13 @@ def table_of(row: type[Base]) -> Table:
     return table
 
 
+class Closing(Protocol):
+    """What is given back."""
+
+    def close(self) -> None:
+        """Harmless when repeated."""
+
+
 class Database:
     """The engine and its sessions; safe to share between threads, never carried into a forked process.
 
@@ -170,6 +184,8 @@ class Database:
         # SQLite's one writer: others wait by sleeping up to a tenth of a second at a time, in no order. Threads of one
         # process queue here instead.
         self._turn = threading.RLock() if self.sqlite else nullcontext()
+        stop_outside(self._turn)
+        self._held: list[Closing] = []
         self._readers = sessionmaker(_reading(self.engine), expire_on_commit=False, info={"hub.database": self})
 
     @property
@@ -267,9 +283,63 @@ class Database:
         """Makes the tables of every store imported so far; for tests, an installation is migrated instead."""
         Base.metadata.create_all(self.engine)
 
+    def close_with_it(self, held: Closing) -> None:
+        """What holds a connection of its own, to be closed with the database."""
+        self._held.append(held)
+
     def close(self) -> None:
         """Gives back every connection; harmless when repeated."""
+        for each in self._held:
+            each.close()
         self.engine.dispose()
+
+
+class Glance:
+    """One number that is asked for with every request, in the driver's own words, on a connection that stays open.
+
+    A tenth of what a transaction of the engine costs. It sees what is committed at that moment. Safe between threads.
+    """
+
+    def __init__(self, database: Database, statement: Select[tuple[int]]) -> None:
+        self._database = database
+        self._statement = str(statement.compile(database.engine))
+        self._lock = threading.Lock()
+        self._connection: Any = None
+        database.close_with_it(self)
+
+    def read(self) -> int | None:
+        """The number; None where there is no row. DatabaseError where the database does not answer, twice."""
+        failures = self._database.engine.dialect.loaded_dbapi.Error
+        with self._lock:
+            for left in (1, 0):
+                try:
+                    rows = self._opened().execute(self._statement).fetchall()
+                    return int(rows[0][0]) if rows else None
+                except (failures, DBAPIError) as error:
+                    self._drop()
+                    if not left:
+                        raise DatabaseError("the hub's database does not answer") from error
+        raise AssertionError("unreachable")
+
+    def close(self) -> None:
+        """Gives the connection back."""
+        with self._lock:
+            self._drop()
+
+    def _opened(self) -> Any:
+        if self._connection is None:
+            made = self._database.engine.raw_connection()
+            self._connection = made.driver_connection
+            made.detach()
+            if not self._database.sqlite:
+                self._connection.autocommit = True
+        return self._connection
+
+    def _drop(self) -> None:
+        if self._connection is not None:
+            with suppress(self._database.engine.dialect.loaded_dbapi.Error):
+                self._connection.close()
+            self._connection = None
 
 
 def _reach(when: str, point: str | None) -> None:
@@ -341,17 +411,45 @@ def insert_into(session: Session, table: type[Base]) -> Any:
 
 
 def _postgresql_engine(url: URL) -> Engine:
-    return create_engine(
+    engine = create_engine(
         url,
         hide_parameters=True,
         json_serializer=_to_json,
         pool_size=8,
         max_overflow=24,
         pool_timeout=15,
-        pool_pre_ping=True,
         pool_recycle=1800,
-        connect_args={"connect_timeout": 10, "application_name": "hub", "options": "-c timezone=UTC"},
+        connect_args={
+            "connect_timeout": 10,
+            "application_name": "hub",
+            "options": "-c timezone=UTC",
+            "client_encoding": "UTF8",
+        },
     )
+    event.listen(engine, "do_connect", _connect_postgresql)
+    event.listen(engine, "checkin", _note_use)
+    event.listen(engine, "checkout", partial(_ask_if_idle, engine.dialect))
+    return engine
+
+
+def _connect_postgresql(_dialect: Dialect, _record: object, given: Any, named: Any) -> Any:
+    from hub.postgresql.connection import Connection
+
+    return Connection.connect(*given, **named)
+
+
+def _note_use(_connection: object, record: ConnectionPoolEntry) -> None:
+    record.info[USED] = time.monotonic()
+
+
+def _ask_if_idle(dialect: Dialect, connection: DBAPIConnection, record: ConnectionPoolEntry, _proxy: object) -> None:
+    """What `pool_pre_ping` does each time, at the cost of three round trips, after a pause only."""
+    if time.monotonic() - record.info.get(USED, float("inf")) <= IDLE_SECONDS:
+        return
+    try:
+        dialect.do_ping(connection)
+    except dialect.loaded_dbapi.Error:
+        raise DisconnectionError("the connection was closed while it lay idle") from None
 
 
 def _sqlite_engine(url: URL) -> Engine:

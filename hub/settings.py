@@ -6,16 +6,28 @@ import difflib
 import os
 import tomllib
 from collections.abc import Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 PREFIX = "HUB_"
 FILE_NAME = "hub.toml"
-SECRET_SETTINGS = ("database_url", "broker_url", "audit_anchor_webhook", "audit_anchor_timestamp")
+SECRET_SETTINGS = (
+    "database_url",
+    "broker_url",
+    "audit_anchor_webhook",
+    "audit_anchor_timestamp",
+    "oidc_client_secret",
+    "kek_keys",
+)
 """Settings that may hold a password, so that each can also be named by a file: HUB_DATABASE_URL_FILE."""
+
+
+KekKind = Literal["file", "environment", "aws-kms", "vault"]
 
 
 class SettingsError(ValueError):
@@ -38,6 +50,55 @@ class Settings(BaseSettings):
     )
     segments: Path = Field(Path(), description="Folder of the decision segments, shared by all workers.")
     key_file: Path = Field(Path(), description="The file of the key-encryption keys; readable by the hub alone.")
+    kek: KekKind = Field(
+        "file", description="Where the key-encryption key is: file, environment, aws-kms (extra aws) or vault."
+    )
+    kek_before: KekKind | None = Field(
+        None, description="Where it was before, until `hub keys rewrap` has moved everything to `HUB_KEK`."
+    )
+    kek_keys: str | None = Field(
+        None, repr=False, description="With environment: the keys, as 1:BASE64,2:BASE64, each of 32 random bytes."
+    )
+    aws_kms_keys: str | None = Field(
+        None, description="With aws-kms: ARNs of symmetric KMS keys, oldest first, with commas; the last one wraps."
+    )
+    vault_transit: str = Field(
+        "transit/hub", description="With vault: mount and name of a derived key of the transit engine."
+    )
+    aws_region: str | None = Field(None, description="Region of AWS services.")
+    aws_login: str | None = Field(
+        None, description="Login at AWS: file:PATH of a credentials file, or role for the role that this machine has."
+    )
+    aws_kms_endpoint: str | None = Field(None, description="Address of KMS, where it is not the public one.")
+    aws_secrets_endpoint: str | None = Field(
+        None, description="Address of AWS Secrets Manager, where it is not the public one."
+    )
+    vault_url: str | None = Field(None, description="https address of HashiCorp Vault or OpenBao.")
+    vault_login: str | None = Field(None, description="Login at Vault: file:PATH of a token, as Vault Agent renews it.")
+    vault_namespace: str | None = Field(None, description="Namespace of Vault, where it has some.")
+    gcp_login: str | None = Field(
+        None, description="Login at Google Cloud: file:PATH of the JSON key of a service account."
+    )
+    gcp_secrets_endpoint: str = Field(
+        "https://secretmanager.googleapis.com", description="Address of Google Secret Manager."
+    )
+    azure_login: str | None = Field(
+        None, description="Login at Azure: file:PATH of JSON with tenant, client_id and client_secret."
+    )
+    azure_vault_url: str | None = Field(None, description="Address of the key vault: https://NAME.vault.azure.net.")
+    azure_authority: str = Field(
+        "https://login.microsoftonline.com", description="Where Azure's tokens are minted; another in another cloud."
+    )
+    service_authorities: Path | None = Field(
+        None, description="PEM file of the authorities that these services are trusted by; none: the system's."
+    )
+    references: str = Field(
+        "",
+        description="How references to services may begin, separated by blanks: vault:kv/hub/ aws-sm:hub/",
+    )
+    secret_overlap_seconds: float = Field(
+        86_400, ge=0, description="How long a secret that was replaced still opens for what began with it."
+    )
     secrets: Path = Field(Path(), description="The only folder that a secret reference `file:` may name.")
     secret_prefix: str = Field(
         "HUB_SECRET_", min_length=4, description="How a variable must begin to be named by a secret reference `env:`."
@@ -46,16 +107,98 @@ class Settings(BaseSettings):
         "dev", pattern=r"^[a-z][a-z0-9]{1,11}$", description="Short name of this installation, part of its API keys."
     )
     production: bool = Field(False, description="Refuse what is only fit for trying the hub out.")
+    replay_limit: int = Field(
+        1000,
+        ge=0,
+        description="In production, more records than this are tried again only after another person approved.",
+    )
+    lease_socket: Path | None = Field(
+        None,
+        description="The Unix socket of the lease broker (`hub broker`), which alone holds the key; none: embedded.",
+    )
+    lease_api_socket: Path | None = Field(
+        None,
+        description="For `hub broker`: a second socket, for processes that answer requests; it opens less to them.",
+    )
+    lease_users: str = Field(
+        "", pattern=r"^(\d+(,\d+)*)?$", description="For `hub broker`: ids of the users it answers, beside its own."
+    )
+    lease_to_api: bool = Field(
+        False,
+        description="For `hub broker`: lend a secret that mints no tokens to processes that answer requests, too.",
+    )
     lease_seconds: float = Field(60, ge=1, le=3600, description="How long a worker holds a slice without a heartbeat.")
     record_seconds: float = Field(600, gt=0, description="Hard limit for one step of a slice; then the worker goes.")
     poll_seconds: float = Field(5.0, ge=0.05, le=300, description="How often a worker looks for work by itself.")
-    page_rows: int = Field(25_000, ge=1, le=1_000_000, description="Records in one page.")
+    page_rows: int = Field(
+        25_000, ge=1, le=1_000_000, description="Records in one page, or fewer where a connector says so."
+    )
     workers: int = Field(1, ge=1, le=256, description="Worker processes of one supervisor.")
+    slices: int = Field(
+        0,
+        ge=0,
+        le=1024,
+        description="Parts of a full run, which as many workers can share; 0: two for each HUB_WORKERS.",
+    )
     followers: int = Field(4, ge=0, le=64, description="Live sources one supervisor follows, with a process for each.")
     worker_memory_mb: int = Field(1500, ge=200, description="A worker above this is replaced after its slice.")
     api_host: str = Field("127.0.0.1", min_length=1, description="Address the API listens on.")
     api_port: int = Field(8700, ge=0, le=65_535, description="Port the API listens on; 0 picks a free one.")
-    api_rate: float = Field(200, gt=0, description="Requests a second that one API key may make of one API process.")
+    api_rate: float = Field(200, gt=0, description="Requests a second that one caller may make of all API processes.")
+    api_replicas: int = Field(
+        1, ge=1, le=1000, description="API processes, each of which allows its share of a rate where no Redis counts."
+    )
+    api_socket: Path | None = Field(
+        None, description="A Unix socket that the API listens on instead of a port; whoever is let in there is a proxy."
+    )
+    api_proxies: str = Field(
+        "",
+        description="Networks of the proxies before the API, separated by blanks: whom to believe where a request came "
+        "from, and which certificate it came with.",
+    )
+    api_certificate: Literal["client-cert", "x-ssl-client-cert"] | None = Field(
+        None,
+        description="The header in which those proxies hand on a caller's certificate, and which they set or clear on "
+        "every request: `client-cert` (RFC 9440) or nginx's `x-ssl-client-cert`; none: no certificate counts.",
+    )
+    public_url: str | None = Field(
+        None, description="The https address at which browsers reach the hub, without a path; logins come back to it."
+    )
+    oidc_issuer: str | None = Field(
+        None,
+        description="Issuer of the OpenID Connect provider that people log in by: an https address, to the letter.",
+    )
+    oidc_client_id: str | None = Field(None, description="What the provider calls the hub.")
+    oidc_client_secret: str | None = Field(
+        None, repr=False, description="The secret that goes with it; none for a public client, which PKCE protects."
+    )
+    oidc_algorithms: str = Field(
+        "RS256",
+        pattern=r"^(RS|PS|ES)(256|384|512)( (RS|PS|ES)(256|384|512))*$|^EdDSA$",
+        description="Algorithms that its ID tokens may be signed with, separated by blanks.",
+    )
+    oidc_scopes: str = Field(
+        "openid profile", pattern=r"^openid( [!#-\[\]-~]+)*$", description="Scopes that are asked for at a login."
+    )
+    oidc_name_claim: str = Field(
+        "preferred_username",
+        min_length=1,
+        description="The claim that names a person in the trail; fixed at first login.",
+    )
+    oidc_roles_claim: str = Field("groups", min_length=1, description="The claim that lists the groups of a person.")
+    oidc_roles: dict[str, str] = Field(
+        {}, description='JSON: group of the provider to role: {"hub-ops": "operator", "ward": "viewer mapping:risk"}.'
+    )
+    oidc_step_up_acr: str | None = Field(
+        None, description="The acr that the provider must answer with when a person proves anew who they are."
+    )
+    oidc_authorities: Path | None = Field(
+        None, description="PEM file of the authorities that the provider is trusted by; none: the system's."
+    )
+    private_hosts: str = Field(
+        "",
+        description="Hosts named in settings that may stand in a private network, separated by blanks.",
+    )
     audit_anchor_file: Path | None = Field(
         None, description="A file outside the hub's reach to which checkpoints of the audit log are appended."
     )
@@ -64,6 +207,17 @@ class Settings(BaseSettings):
     )
     audit_anchor_timestamp: str | None = Field(
         None, repr=False, description="The https address of a time-stamping authority (RFC 3161) for checkpoints."
+    )
+    audit_anchor_bucket: str | None = Field(
+        None,
+        pattern=r"^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/.*)?$",
+        description="An S3 bucket with object lock, and a prefix: bucket/prefix/. Needs the extra `aws`.",
+    )
+    audit_anchor_bucket_endpoint: str | None = Field(
+        None, description="The https address of another object store that speaks S3; none: AWS's own."
+    )
+    audit_anchor_bucket_days: int = Field(
+        2192, ge=1, le=36_500, description="For how many days a checkpoint in the bucket is locked; six years."
     )
     audit_anchor_authorities: Path | None = Field(
         None, description="PEM file of the authorities that those addresses are trusted by; none: the system's."
@@ -107,11 +261,30 @@ class Settings(BaseSettings):
             raise ValueError("expected redis://, rediss://, amqp:// or amqps://")
         return value or None
 
-    @field_validator("audit_anchor_webhook", "audit_anchor_timestamp")
+    @field_validator(
+        "audit_anchor_webhook",
+        "audit_anchor_timestamp",
+        "audit_anchor_bucket_endpoint",
+        "aws_kms_endpoint",
+        "aws_secrets_endpoint",
+        "vault_url",
+        "gcp_secrets_endpoint",
+        "azure_vault_url",
+        "azure_authority",
+    )
     @classmethod
     def _secure_address(cls, value: str | None) -> str | None:
         if value and not value.startswith("https://"):
             raise ValueError("expected an https:// address")
+        if value and "@" in value.partition("://")[2].partition("/")[0]:
+            raise ValueError("expected an address with no login in it")
+        return value or None
+
+    @field_validator("oidc_issuer", "public_url")
+    @classmethod
+    def _secure_place(cls, value: str | None) -> str | None:
+        if value and (not value.startswith("https://") or "?" in value or "#" in value or "@" in value):
+            raise ValueError("expected an https:// address without a login, a query or a fragment")
         return value or None
 
     @model_validator(mode="before")
@@ -123,16 +296,37 @@ class Settings(BaseSettings):
         placed["home"] = home
         for name, default in (("segments", "segments"), ("key_file", "keys/kek.json"), ("secrets", "secrets")):
             placed[name] = Path(str(placed.get(name) or home / default)).absolute()
+        for name in ("lease_socket", "lease_api_socket"):
+            if placed.get(name):
+                placed[name] = Path(str(placed[name])).absolute()
         placed["database_url"] = placed.get("database_url") or f"sqlite:///{home / 'hub.db'}"
         return placed
+
+    @field_validator("api_proxies")
+    @classmethod
+    def _networks(cls, value: str) -> str:
+        for each in value.split():
+            ip_network(each)
+        return value
+
+    @property
+    def address(self) -> str:
+        """Where the hub is reached: the issuer of its tokens, and whom they are for."""
+        return (self.public_url or f"http://{self.api_host}:{self.api_port}").rstrip("/")
 
     @model_validator(mode="after")
     def _production_is_strict(self) -> Self:
         if self.production and self.environment == "dev":
             raise ValueError("HUB_ENVIRONMENT must name the installation when HUB_PRODUCTION is on")
+        if self.oidc_issuer and not (self.oidc_client_id and self.public_url):
+            raise ValueError("HUB_OIDC_ISSUER needs HUB_OIDC_CLIENT_ID and HUB_PUBLIC_URL beside it")
         if self.poll_seconds > self.lease_seconds:
             raise ValueError("HUB_POLL_SECONDS must not be above HUB_LEASE_SECONDS")
         return self
+
+    def allows_private(self, url: str) -> bool:
+        """Whether the host of an address that a setting names may stand in a private network."""
+        return (urlsplit(url).hostname or "") in self.private_hosts.split()
 
 
 def load_settings(**given: object) -> Settings:

@@ -12,24 +12,29 @@ from requests.adapters import BaseAdapter
 from requests.structures import CaseInsensitiveDict
 
 from hub.sdk.http import Http
+from hub.sdk.xml import judge_xml
 
 REPEATABLE = "X-Hub-Repeatable"
 """A header of ours, taken off before the call is sent: whether a lost call may be made again."""
 
 
-def bridged(http: Http, *, stands_for: tuple[str, str] | None = None) -> requests.Session:
-    """A session without proxies, redirects or environment. `stands_for` sends the calls for one host to another."""
+def bridged(http: Http, *, stands_for: tuple[str, str] | None = None, soap: bool = False) -> requests.Session:
+    """A session without proxies, redirects or environment. `stands_for` sends the calls for one host to another.
+
+    Answers are XML with `soap`, and UnexpectedError where it is XML that simple-salesforce should not read.
+    """
     session = requests.Session()
     session.trust_env = False
     session.max_redirects = 0
     session.adapters.clear()
-    session.mount("https://", _Bridge(http, stands_for))
+    session.mount("https://", _Bridge(http, stands_for, soap=soap))
     return session
 
 
 class _Bridge(BaseAdapter):
-    def __init__(self, http: Http, stands_for: tuple[str, str] | None) -> None:
+    def __init__(self, http: Http, stands_for: tuple[str, str] | None, *, soap: bool) -> None:
         super().__init__()
+        self._soap = soap
         self._http = http
         self._stands_for = stands_for
 
@@ -58,6 +63,8 @@ class _Bridge(BaseAdapter):
             content=body.encode() if isinstance(body, str) else body,
             repeatable=None if told is None else told == "yes",
         )
+        if self._soap:
+            judge_xml(answer.content)
         made = requests.Response()
         made.status_code = answer.status_code
         made.headers = CaseInsensitiveDict(answer.headers)

@@ -22,7 +22,12 @@ from hub.sdk import Budget, Context, Happening, Token, UnauthorizedError, Unavai
 from hub.sdk.http import Bounds, Http, retry_after, wait_told
 
 LIMIT_INFO = "Sforce-Limit-Info"
+COUNTED = ("/services/data/", "/services/oauth2/userinfo")
+"""Where the addresses begin whose calls are of the day's; a login is none of them."""
 MOST_BYTES = 128 * 1024 * 1024
+RENEWALS = 4
+"""New sessions that one call is worth: that in hand may have ended long ago, and so may the one that another worker got
+meanwhile; and twice a session may die on its way to its first use."""
 T = TypeVar("T")
 
 
@@ -35,7 +40,13 @@ class Client:
         bounds = Bounds(config.connect_seconds, config.call_seconds, MOST_BYTES)
         trust = ssl.create_default_context(cafile=config.authority) if config.authority else None
         self._http = Http(
-            context, [config.host], bounds=bounds, trust=trust, private=config.private, asks_to_wait=self._told
+            context,
+            [config.host],
+            bounds=bounds,
+            trust=trust,
+            private=config.private,
+            asks_to_wait=self._told,
+            admit=self._spend,
         )
         self.described = Described(context)
         self._login = Login(config, context, self._http)
@@ -71,11 +82,24 @@ class Client:
         """The next part, by the address that the part before gave. LocatorGoneError where it is no longer kept."""
         return self._calling("read", lambda sf: sf.query_more(url, identifier_is_url=True))
 
-    def identity(self) -> Mapping[str, Any]:
-        """Who we are: asked once for each login, since a session has one owner for as long as it lasts."""
-        self._opened()
-        assert self._token is not None
-        return self._token.facts
+    def identity(self, *, named: bool = False) -> Mapping[str, Any]:
+        """Who we are, by the ids that the login told; `named` asks for the name too, which costs a call."""
+        token = self.session()
+        if not named:
+            return token.facts
+        return {**token.facts, **self._login.owner(str(token.facts[HOST]), token.value.reveal())}
+
+    def look_at_limits(self) -> None:
+        """Learns from `/limits` how many calls of the day are left; a login that may not view the setup learns nothing.
+
+        Each answer tells the same and costs no call, unless a proxy takes the header away.
+        """
+        try:
+            told = self.call("GET", "limits", "read the limits")["DailyApiRequests"]
+        except UnauthorizedError:
+            return
+        most = int(told["Max"])
+        self.context.shared.learn(Budget(most=most, used=most - int(told["Remaining"])))
 
     def upload(self, path: str, content: bytes) -> None:
         """CSV for a bulk job."""
@@ -84,15 +108,14 @@ class Client:
     @contextmanager
     def download(self, path: str, params: Mapping[str, str]) -> Iterator[tuple[httpx.Headers, Iterator[bytes]]]:
         """CSV of a bulk job, piece by piece, never whole in memory."""
-        for last in (False, True):
-            self._spend()
+        for number in range(RENEWALS + 1):
             headers = {**self._headers(), "Accept": "text/csv"}
             with self._http.stream("GET", self._address(path), params=dict(params), headers=headers) as answer:
                 self._learn(answer)
                 if answer.status_code < httpx.codes.BAD_REQUEST:
                     yield answer.headers, self._http.pieces(answer, 4 * 1024**3)
                     return
-                self._refused(answer, "read the results of a job", last=last)
+                self._refused(answer, "read the results of a job", last=number == RENEWALS)
 
     def session(self) -> Token:
         """The token that calls are made with now."""
@@ -101,11 +124,15 @@ class Client:
         return self._token
 
     def renew(self, *, last: bool) -> None:
-        """After a refused token: a new one for everybody, once. UnauthorizedError where the new one is refused too."""
+        """After a refused token: a new one for everybody. UnauthorizedError where the `last` one is refused too."""
         if last:
             raise UnauthorizedError("Salesforce refuses the sessions that it grants this login")
         self.context.tally.add(Happening.LOGGED_IN)
         self._open(self.context.shared.token(self._login.mint, refused=self._token))
+
+    def log_in(self) -> Token:
+        """A new session, for whoever keeps the credentials. UnauthorizedError in Salesforce's own words."""
+        return self._login.mint()
 
     def budget(self) -> Budget | None:
         """The org's daily calls, as it last told."""
@@ -116,14 +143,13 @@ class Client:
         self._http.close()
 
     def _raw(self, what: str, method: str, path: str, content: bytes) -> None:
-        for last in (False, True):
-            self._spend()
+        for number in range(RENEWALS + 1):
             headers = {**self._headers(), "Content-Type": "text/csv; charset=UTF-8", "Accept": "application/json"}
             answer = self._http.send(method, self._address(path), content=content, headers=headers, repeatable=False)
             self._learn(answer)
             if answer.status_code < httpx.codes.BAD_REQUEST:
                 return
-            self._refused(answer, what, last=last)
+            self._refused(answer, what, last=number == RENEWALS)
 
     def _refused(self, answer: httpx.Response, what: str, *, last: bool) -> None:
         """Raises what an answer means; returns where the call is to be made once more, with a new token."""
@@ -133,15 +159,14 @@ class Client:
             self.renew(last=last)
 
     def _calling(self, what: str, do: Callable[[Salesforce], T]) -> T:
-        for last in (False, True):
-            self._spend()
+        for number in range(RENEWALS + 1):
             try:
                 return do(self._opened())
             except SalesforceError as error:
                 try:
                     raise raised(error.status, error.content, what) from None
                 except SessionEndedError:
-                    self.renew(last=last)
+                    self.renew(last=number == RENEWALS)
             except ValueError as error:  # JSON that is none
                 raise UnexpectedError("the answer is no JSON", detail=type(error).__name__) from None
         raise AssertionError("unreachable")
@@ -174,17 +199,19 @@ class Client:
         assert self._token is not None
         return f"https://{self._token.facts[HOST]}/services/data/v{self.config.api_version}/{path}"
 
-    def _spend(self) -> None:
+    def _spend(self, address: httpx.URL) -> None:
         """One call of the day, or none where the reserve would be touched: the org's other integrations need it."""
+        if not address.path.startswith(COUNTED):
+            return
+        if self.context.shared.spend(1, reserve_percent=self.config.reserve_percent):
+            return
         budget = self.context.shared.budget()
-        reserve = 0 if budget is None else budget.most * self.config.reserve_percent // 100
-        if not self.context.shared.spend(1, reserve=reserve):
-            assert budget is not None
-            raise UnavailableError(
-                f"{budget.used} of the org's {budget.most} calls of the day are used, and the last"
-                f" {self.config.reserve_percent} % are kept for others",
-                retry_after=900.0,
-            )
+        used = "too many" if budget is None else f"{budget.used} of the org's {budget.most}"
+        raise UnavailableError(
+            f"{used} calls of the day are used; the last {self.config.reserve_percent} % are kept for others, and a few"
+            " above them to look once an hour whether calls have come back",
+            retry_after=900.0,
+        )
 
     def _learn(self, answer: Any) -> None:
         told = answer.headers.get(LIMIT_INFO)

@@ -46,7 +46,9 @@ class SalesforceConfig(Config):
         300, title="Seconds without a word after which an event stream is opened anew", ge=1, le=3600
     )
     authority: str | None = setting(None, title="File of the certificate authority (default: the system's)")
-    private: bool = setting(False, title="The host may stand in a private network, as a rehearsal twin does")
+    private: bool = setting(
+        False, title="The host may stand in a private network, as a rehearsal twin does", reaches_private=True
+    )
     connect_seconds: int = setting(10, title="Seconds to wait for a connection", ge=1, le=300)
     call_seconds: int = setting(120, title="Seconds one call may take", ge=1, le=900)
 
@@ -79,6 +81,7 @@ SPEC = Spec(
     kind="crm",
     config=SalesforceConfig,
     factory="connectors.salesforce.connector:SalesforceConnector",
+    minter="connectors.salesforce.minter:SalesforceMinter",
     roles=frozenset({"source", "destination", "live", "provisioner"}),
     rights=(
         Right("read", "reads the objects and fields a mapping uses"),

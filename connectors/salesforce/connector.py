@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, ClassVar, Self
 
 from connectors.salesforce.client import Client
 from connectors.salesforce.config import SPEC, SalesforceConfig
+from connectors.salesforce.holdings import verify
 from connectors.salesforce.provisioning import SalesforceProvisioner
 from connectors.salesforce.reading import Describe, SalesforceSource
 from connectors.salesforce.rights import check, plan
-from connectors.salesforce.schema import entities, entity_of
+from connectors.salesforce.schema import describe, entities, entity_of, parents_of
 from connectors.salesforce.writing import SalesforceDestination
-from hub.sdk import CheckReport, Context, Entity, Grant, Spec, UnexpectedError
+from hub.sdk import CheckReport, Context, Entity, Grant, RightsReport, Spec, UnexpectedError
 
 if TYPE_CHECKING:
     from connectors.salesforce.events.live import SalesforceLive
@@ -31,7 +32,7 @@ class SalesforceConnector:
 
     def check(self, names: Collection[str] | None = None) -> CheckReport:
         """Logs in and tells what may be read and edited, by object and field."""
-        return check(self._client, entities(self._client, names, paths=False))
+        return check(self._client, entities(self._client, names, paths=False), named=names is None)
 
     def entities(self, names: Collection[str] | None = None) -> Sequence[Entity]:
         """The objects described anew: those named, or all."""
@@ -39,16 +40,22 @@ class SalesforceConnector:
         self._client.described.keep(found)
         return found
 
-    def plan(self, grant: Grant) -> str:
-        """A permission set, as metadata to deploy."""
+    def plan(self, grant: Grant, *, login: str | None = None) -> str:
+        """A permission set, as metadata to deploy; `login` is whom to assign it to."""
         names = sorted({*grant.reads, *grant.writes})
-        return plan(grant, {each.name: each for each in entities(self._client, names, paths=False)})
+        known = {each.name: each for each in entities(self._client, names, paths=False)}
+        parents = {name: parents_of(each) for name, each in describe(self._client, names).items()}
+        return plan(grant, known, login, parents)
+
+    def verify(self, grant: Grant) -> RightsReport:
+        """What describe, profile and permission sets tell of this login, held against the grant."""
+        return verify(self._client, grant)
 
     def source(self) -> SalesforceSource:
         return SalesforceSource(self._client, self._described)
 
     def destination(self) -> SalesforceDestination | None:
-        return None if self._config.read_only else SalesforceDestination(self._client)
+        return None if self._config.read_only else SalesforceDestination(self._client, self.source())
 
     def live(self) -> SalesforceLive | None:
         """Change events, where they are wanted and the org sends any: the poll needs no licence for them."""

@@ -7,12 +7,11 @@ from collections.abc import Iterable
 from weakref import WeakKeyDictionary
 
 from hub.sdk import Context, Entity
-from hub.sdk.shared import Shared
 
 FRESH_SECONDS = 60.0
 """Longer than from a run's preflight to its first page, and short enough that nobody waits for a new field."""
 
-_KEPT: WeakKeyDictionary[Shared, dict[tuple[str, bool], tuple[float, Entity]]] = WeakKeyDictionary()
+_KEPT: WeakKeyDictionary[object, dict[tuple[str, bool], tuple[float, Entity]]] = WeakKeyDictionary()
 _TURN = threading.Lock()
 
 
@@ -25,7 +24,7 @@ class Described:
     def __init__(self, context: Context) -> None:
         self._context = context
         with _TURN:
-            self._kept = _KEPT.setdefault(context.shared, {})
+            self._kept = _KEPT.setdefault(context.shared.origin, {})
 
     def keep(self, found: Iterable[Entity], *, paths: bool = True) -> None:
         """What was described just now."""

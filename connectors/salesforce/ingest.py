@@ -6,14 +6,14 @@ import csv
 import io
 import json
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from connectors.salesforce.client import Client
+from connectors.salesforce.naming import Naming
 from connectors.salesforce.problems import LOCKED
 from connectors.salesforce.reading import FIRST_LOOK, LONGEST_LOOK
-from connectors.salesforce.schema import KEY_FIELD
 from hub.sdk import Happening, Journal, UnavailableError, UnexpectedError
 
 NOT_AVAILABLE = "#N/A"
@@ -22,16 +22,21 @@ MOST_BYTES = 90 * 1024 * 1024
 """Of one upload; Salesforce takes 100 MB before it encodes them."""
 MOST_ROWS = 100_000
 ENDED = frozenset({"JobComplete", "Failed", "Aborted"})
+GONE = "NOT_FOUND"
 WHAT = "write in bulk"
 
 
 class Ingest:
     """The jobs of one write. Their ids are durable before a byte is sent, so that a crash finds them again."""
 
-    def __init__(self, client: Client, entity: str, fields: Sequence[str], journal: Journal) -> None:
+    def __init__(
+        self, client: Client, naming: Naming, fields: Sequence[str], journal: Journal, *, turn: int = 0
+    ) -> None:
+        """`turn` tells the jobs of a write apart that goes in several turns, one after the other."""
+        self._turn = turn
         self._client = client
-        self._entity = entity
-        self._fields = (KEY_FIELD, *fields)
+        self._naming = naming
+        self._fields = (naming.key, *fields)
         self._journal = journal
 
     def send(self, records: Sequence[Mapping[str, Any]]) -> dict[str, str | None]:
@@ -39,9 +44,13 @@ class Ingest:
         last = self._journal.last()
         jobs: dict[str, str] = json.loads(last) if last is not None else {}
         told: dict[str, str | None] = {}
-        for number, content in enumerate(self._parts(records)):
-            job = jobs.get(str(number))
-            state = "" if job is None else self._state(job)["state"]
+        for number, content in enumerate(parts(self._fields, records)):
+            name = f"{self._turn}.{number}"
+            job = jobs.get(name)
+            state = "" if job is None else self._noted(job)
+            if state is None:
+                told |= dict.fromkeys(_keys(content), "")  # what it did is not known: whoever asked looks it up
+                continue
             if job is not None:
                 self._client.context.tally.add(Happening.FOUND)
             if job is None or state == "Open":
@@ -49,7 +58,7 @@ class Ingest:
                 if job is not None:
                     self._move(job, "Aborted")
                 job = self._made()
-                jobs[str(number)] = job
+                jobs[name] = job
                 self._journal.note(json.dumps(jobs))
                 self._client.upload(f"jobs/ingest/{job}/batches", content)
                 self._move(job, "UploadComplete")
@@ -57,57 +66,54 @@ class Ingest:
         return told
 
     def _made(self) -> str:
-        asked = {"object": self._entity, "operation": "update", "contentType": "CSV", "lineEnding": "LF"}
+        asked = {**self._naming.job(), "contentType": "CSV", "lineEnding": "LF"}
         return str(self._client.call("POST", "jobs/ingest", WHAT, body=asked, repeatable=False)["id"])
 
     def _move(self, job: str, state: str) -> None:
-        self._client.call("PATCH", f"jobs/ingest/{job}", WHAT, body={"state": state}, repeatable=True)
+        """Closes or aborts an open job; one that is open no more was moved by a call whose answer was lost."""
+        try:
+            self._client.call("PATCH", f"jobs/ingest/{job}", WHAT, body={"state": state}, repeatable=True)
+        except UnexpectedError:
+            if self._state(job)["state"] == "Open":
+                raise
+
+    def _noted(self, job: str) -> str | None:
+        """The state of a job that was begun before; None where Salesforce keeps it no longer, as after seven days."""
+        try:
+            return str(self._state(job)["state"])
+        except UnexpectedError as error:
+            if not (error.detail or "").endswith(GONE):
+                raise
+            return None
 
     def _state(self, job: str) -> Mapping[str, Any]:
         told: Mapping[str, Any] = self._client.call("GET", f"jobs/ingest/{job}", WHAT)
         return told
 
-    def _parts(self, records: Sequence[Mapping[str, Any]]) -> Iterator[bytes]:
-        """CSV files within the limits of one job, the same for the same records."""
-        buffer, rows = self._headed(), 0
-        for record in records:
-            if rows == MOST_ROWS or buffer.tell() > MOST_BYTES:
-                yield buffer.getvalue().encode()
-                buffer, rows = self._headed(), 0
-            line = [_csv(record[name]) if name in record else "" for name in self._fields]
-            csv.writer(buffer, lineterminator="\n").writerow(line)
-            rows += 1
-        if rows:
-            yield buffer.getvalue().encode()
-
-    def _headed(self) -> io.StringIO:
-        buffer = io.StringIO()
-        csv.writer(buffer, lineterminator="\n").writerow(self._fields)
-        return buffer
-
     def _reconciled(self, job: str, content: bytes) -> dict[str, str | None]:
         """Successes, failures and what was left unprocessed, together every record of the upload."""
         info = self._finished(job)
-        keys = [row[0] for row in csv.reader(io.StringIO(content.decode())) if row][1:]
+        keys = _keys(content)
         processed, failed = int(info.get("numberRecordsProcessed", 0)), int(info.get("numberRecordsFailed", 0))
         if info["state"] == "JobComplete" and processed == len(keys) and failed == 0:
             return dict.fromkeys(keys)
         told: dict[str, str | None] = {}
-        for key, _ in self._results(job, "successfulResults", "sf__Id"):
+        for key, _ in self._results(job, "successfulResults"):
             told[key] = None
-        for key, error in self._results(job, "failedResults", KEY_FIELD):
+        for key, error in self._results(job, "failedResults"):
             told[key] = LOCKED if error.startswith(LOCKED) else error or "UNKNOWN_EXCEPTION"
         # A failed job leaves the rest unprocessed; what stands in no file at all was not processed either.
         return {key: told.get(key, "") for key in keys}
 
-    def _results(self, job: str, kind: str, key: str) -> Iterator[tuple[str, str]]:
+    def _results(self, job: str, kind: str) -> Iterator[tuple[str, str]]:
+        """The key as it was sent, since the results repeat what was uploaded, and the error."""
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / kind
             with self._client.download(f"jobs/ingest/{job}/{kind}", {}) as (_, pieces), file.open("wb") as out:
                 out.writelines(pieces)
             with file.open(encoding="utf-8", newline="") as lines:
                 for row in csv.DictReader(lines):
-                    yield row[key], row.get("sf__Error") or ""
+                    yield row[self._naming.key], row.get("sf__Error") or ""
 
     def _finished(self, job: str) -> Mapping[str, Any]:
         """The job once it has ended, in whatever way: what it did stands in its results."""
@@ -122,6 +128,32 @@ class Ingest:
                 raise UnavailableError("a bulk job is still being worked on", retry_after=pause)
             self._client.context.pause(pause)
             pause = min(LONGEST_LOOK, pause * 1.6)
+
+
+def parts(fields: Sequence[str], records: Iterable[Mapping[str, Any]]) -> Iterator[bytes]:
+    """CSV files within the limits of one job, each with its header, the same for the same records."""
+    head = _line(fields)
+    content, rows = bytearray(head), 0
+    for record in records:
+        line = _line([_csv(record[name]) if name in record else "" for name in fields])
+        if rows == MOST_ROWS or (rows and len(content) + len(line) > MOST_BYTES):
+            yield bytes(content)
+            content, rows = bytearray(head), 0
+        content += line
+        rows += 1
+    if rows:
+        yield bytes(content)
+
+
+def _keys(content: bytes) -> list[str]:
+    """The key of each record of an upload."""
+    return [row[0] for row in csv.reader(io.StringIO(content.decode(), newline="")) if row][1:]
+
+
+def _line(cells: Sequence[str]) -> bytes:
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\r\n").writerow(cells)  # so that a text with either of the two is quoted
+    return buffer.getvalue().removesuffix("\r\n").encode() + b"\n"
 
 
 def _csv(value: Any) -> str:

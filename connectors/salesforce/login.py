@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from datetime import timedelta
 from urllib.parse import urlsplit
 
@@ -21,7 +22,9 @@ ENDING = ".salesforce.com"
 HOST = "host"
 """The fact of a token that says where its sessions are valid."""
 OWNER = ("user_id", "preferred_username", "name", "organization_id")
-"""The facts of a token that say whose session it is."""
+"""What may be known of whose session it is."""
+_IDENTITY = re.compile(r"/id/(00D\w{12,15})/(005\w{12,15})", re.ASCII)
+"""The end of the address that a login is answered with: which org, and which user of it."""
 
 
 class Login:
@@ -74,11 +77,11 @@ class Login:
                 security_token=token,
                 sf_version=config.api_version,
                 domain="login",
-                session=bridged(self._http, stands_for=("login" + ENDING, config.host)),
+                session=bridged(self._http, stands_for=("login" + ENDING, config.host), soap=True),
             )
         except SalesforceAuthenticationFailed as error:
             raise UnauthorizedError("the login was refused", detail=str(error.code)) from None
-        return self._token(session_id, f"https://{host}")
+        return self._token(session_id, f"https://{host}", None)
 
     def _granted(self, form: dict[str, str], headers: dict[str, str]) -> Token:
         url = f"https://{self._config.host}/services/oauth2/token"
@@ -88,9 +91,9 @@ class Login:
             raise UnauthorizedError(
                 f"the login was refused: {told.get('error_description') or told.get('error') or answer.status_code}"
             )
-        return self._token(told.get("access_token"), told.get("instance_url"))
+        return self._token(told.get("access_token"), told.get("instance_url"), told.get("id"))
 
-    def _token(self, value: object, instance: object) -> Token:
+    def _token(self, value: object, instance: object, identity: object) -> Token:
         if not isinstance(value, str) or not isinstance(instance, str):
             raise UnexpectedError("the answer to a login lacks a token or the host it is for")
         parts = urlsplit(instance)
@@ -98,10 +101,15 @@ class Login:
         if host != self._config.host.lower() and not (parts.hostname or "").endswith(ENDING):
             raise UnexpectedError("the login answered with a host that is not one of Salesforce's")
         # Salesforce does not say when a session ends: that depends on the org, and each use puts it off.
-        return Token(Secret(value), None, {HOST: host, **self._owner(host, value)})
+        known = _IDENTITY.search(identity) if isinstance(identity, str) else None
+        owner = {"organization_id": known[1], "user_id": known[2]} if known is not None else self.owner(host, value)
+        return Token(Secret(value), None, {HOST: host, **owner})
 
-    def _owner(self, host: str, value: str) -> dict[str, str]:
-        """Whose session it is; an app without the scope `openid` is not told, and its sessions are as good."""
+    def owner(self, host: str, value: str) -> dict[str, str]:
+        """Whose session it is, by name; an app without the scope `openid` is not told, and its sessions are as good.
+
+        It counts as a call of the day, so that it is asked only where an answer to a login left it open, or for people.
+        """
         self._http.allow(host)
         headers = {"Authorization": f"Bearer {value}"}
         answer = self._http.send("GET", f"https://{host}/services/oauth2/userinfo", headers=headers)

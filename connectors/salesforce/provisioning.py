@@ -8,7 +8,7 @@ from typing import Any
 
 from connectors.salesforce import soql
 from connectors.salesforce.client import Client
-from connectors.salesforce.rights import LABEL, PERMISSION_SET
+from connectors.salesforce.rights import LABEL, PERMISSION_SET, name_of
 from connectors.salesforce.schema import entities
 from hub.sdk import Field, FieldType, RejectedError, UnexpectedError
 
@@ -17,6 +17,7 @@ NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,37}[A-Za-z0-9]__c", re.ASCII)
 LONGEST_TEXT = 255
 MOST_DIGITS = 18
 WHAT = "make fields"
+STANDS = "DUPLICATE_DEVELOPER_NAME"
 
 
 class SalesforceProvisioner:
@@ -32,13 +33,28 @@ class SalesforceProvisioner:
             raise UnexpectedError(f"there is no object {entity} that this login may see")
         made = {each.name: metadata(each) for each in fields}
         standing = self._standing(entity)
+        there = known[entity].by_name
+        for field in fields:  # all of them before the first is made
+            if field.name in there:
+                _check(entity, there[field.name], field)
         for field in fields:
-            if field.name in known[entity].by_name:
-                _check(entity, known[entity].by_name[field.name], field)
-            elif field.name.removesuffix(ENDING) not in standing:
-                body = {"FullName": f"{entity}.{field.name}", "Metadata": made[field.name]}
-                self._client.call("POST", "tooling/sobjects/CustomField", WHAT, body=body, repeatable=False)
+            if field.name not in there and field.name.removesuffix(ENDING) not in standing:
+                self._make({"FullName": f"{entity}.{field.name}", "Metadata": made[field.name]})
         self._grant(entity, [each.name for each in fields])
+
+    def granted(self, entity: str, fields: Sequence[Field]) -> str:
+        """The permission set, what it allows, and the login that it is assigned to."""
+        names = ", ".join(each.name for each in fields)
+        who = name_of(self._client, self._client.identity(named=True))
+        return f"permission set {PERMISSION_SET}, assigned to {who}: read and edit {entity}, and of it {names}"
+
+    def _make(self, body: Mapping[str, Any]) -> None:
+        """One field; one that stands, and that neither describe nor the list of custom fields told, is left alone."""
+        try:
+            self._client.call("POST", "tooling/sobjects/CustomField", WHAT, body=body, repeatable=False)
+        except UnexpectedError as error:
+            if not (error.detail or "").endswith(STANDS):
+                raise
 
     def _standing(self, entity: str) -> set[str]:
         """The custom fields of an object, those that this login cannot see with them."""
@@ -59,11 +75,14 @@ class SalesforceProvisioner:
         return str(self._client.identity()["user_id"])
 
     def _found(self, entity: str, key: Mapping[str, str], values: Mapping[str, Any]) -> str:
-        """The id of the record with these values, made where there is none."""
+        """The id of the record with this key, made where there is none; rights that it lacks are given to it."""
         where = " AND ".join(f"{name} = {soql.literal(value)}" for name, value in key.items())
-        found = self._client.query(f"SELECT Id FROM {entity} WHERE {where}")["records"]  # noqa: S608  (names of ours)
-        if found:
-            return str(found[0]["Id"])
+        asked = f"SELECT {', '.join(('Id', *values))} FROM {entity} WHERE {where}"  # noqa: S608  (names of ours)
+        for found in self._client.query(asked)["records"]:
+            lacking = {name: True for name, value in values.items() if value is True and not found[name]}
+            if lacking:
+                self._client.call("PATCH", f"sobjects/{entity}/{found['Id']}", WHAT, body=lacking, repeatable=True)
+            return str(found["Id"])
         body = {**key, **values}
         return str(self._client.call("POST", f"sobjects/{entity}", WHAT, body=body, repeatable=False)["id"])
 

@@ -9,25 +9,31 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
 
 import polars as pl
 
 from connectors.salesforce import soql
 from connectors.salesforce.client import Client
+from connectors.salesforce.naming import whole_id
 from connectors.salesforce.problems import LocatorGoneError
 from connectors.salesforce.records import from_csv, from_json, page
-from connectors.salesforce.schema import KEY_FIELD, STAMPS, parent_of
+from connectors.salesforce.schema import KEY_FIELD, STAMPS, is_id, parent_of
 from hub.sdk import Cursor, Entity, Page, Selection, UnavailableError, UnexpectedError
-from hub.sdk.types import filter_fields
+from hub.sdk.types import RESERVED, filter_fields
 
 REST_RECORDS = 2_000
 """Records of one REST answer."""
 BULK_CALLS = 6
 """Calls of a bulk query: made, looked at twice, fetched, and one to spare."""
-BULK_RECORDS = 50_000
-"""Records of one part of a bulk query's result."""
+BULK_RECORDS = 20_000
+"""Records of one part of a bulk query's result, which is parsed anew for each page: and a worker's peak of memory."""
 FIRST_LOOK, LONGEST_LOOK = 0.5, 30.0
+ASKED = "asked."
+MOST_COLUMNS = 7_000
+"""Characters of the fields of one lookup, half of what an address holds: the other half is for its keys."""
+
+BETWEEN_KEYS = ","
+"""Without a blank, so that an address holds as many keys as it can: about five hundred ids."""
 
 Describe = Callable[[str, bool], Entity]
 
@@ -43,24 +49,25 @@ class SalesforceSource:
         """Pages in the order of the id, or of (stamp, id); with a stamp, records deleted since come as deleted."""
         query = self._query(selection)
         place = Place.of(after)
-        while True:
-            try:
-                yield from query.rest(place)
-            except _TooManyError:
-                yield from query.bulk(place)
-            except LocatorGoneError:
-                continue  # what the far side kept of the query is gone; `place` stands behind the last page
-            return
+        try:
+            yield from query.rest(place)
+        except _TooManyError:
+            yield from query.bulk(place)
 
     def lookup(self, selection: Selection, match: pl.DataFrame) -> Iterator[Page]:
         """The records whose fields equal some row of `match`, as many keys a query as an address holds."""
-        wanted = tuple(dict.fromkeys((*selection.fields, *match.columns)))
-        query = self._query(replace(selection, changed_by=None, fields=wanted))
-        for part in _parts(query.entity, match):
-            for found in replace(query, conditions=(*query.conditions, part)).rest(Place(), bulk=False):
+        always = tuple(dict.fromkeys((KEY_FIELD, *match.columns)))
+        groups = [
+            self._query(replace(selection, changed_by=None, fields=(*always, *each)))
+            for each in _columns([each for each in selection.fields if each not in always])
+        ]
+        asked = _whole(groups[0].entity, match)
+        room = min(soql.room(query.text(Place())) for query in groups)
+        for part in _parts(groups[0].entity, asked.select(match.columns), room):
+            for found in _side_by_side([replace(each, conditions=(*each.conditions, part)) for each in groups]):
                 # The far side compares texts without regard to case; whoever asks means these very values.
-                exact = found.frame.join(match, on=match.columns, how="semi", maintain_order="left")
-                yield Page(exact.drop(set(match.columns) - {*selection.fields}), found.cursor)
+                exact = found.frame.join(asked, on=match.columns, how="inner", maintain_order="left")
+                yield Page(_as_asked(exact, selection.fields), found.cursor)
 
     def split(self, selection: Selection, parts: int) -> Sequence[Selection]:  # noqa: ARG002
         """One: more would cost more calls, and the far side splits a bulk query by itself."""
@@ -88,6 +95,54 @@ class SalesforceSource:
         """The object, with its parents' fields only where some are read: they cost a call."""
         paths = any("." in each for each in (*selection.fields, *filter_fields(selection.where)))
         return self._describe(selection.entity, paths)
+
+
+def _whole(entity: Entity, match: pl.DataFrame) -> pl.DataFrame:
+    """The match with its ids in the form of 18 characters, and in `asked.…` as they were asked for."""
+    names = [each for each in match.columns if each in entity.by_name and is_id(entity.by_name[each])]
+    long = [pl.col(each).map_elements(whole_id, pl.String) for each in names]
+    return match.with_columns(*long, *(pl.col(each).alias(ASKED + each) for each in names))
+
+
+def _columns(fields: Sequence[str]) -> list[list[str]]:
+    """The fields in as few groups as leave room for conditions in an address; at least one group."""
+    groups: list[list[str]] = [[]]
+    size = 0
+    for each in fields:
+        more = soql.size(f"{each}, ")
+        if size + more > MOST_COLUMNS:
+            groups.append([])
+            size = 0
+        groups[-1].append(each)
+        size += more
+    return groups
+
+
+def _side_by_side(queries: Sequence[Query]) -> Iterator[Page]:
+    """The records of several queries that differ in their fields alone, as one; who is gone meanwhile is left out."""
+    first, *others = queries
+    if not others:
+        yield from first.rest(Place(), bulk=False)
+        return
+    more = [_all(each) for each in others]
+    for found in first.rest(Place(), bulk=False):
+        frame = found.frame
+        for each in more:
+            new = each.select(KEY_FIELD, *(name for name in each.columns if name not in frame.columns))
+            frame = frame.join(new, on=KEY_FIELD, how="inner", maintain_order="left")
+        yield Page(frame, found.cursor)
+
+
+def _all(query: Query) -> pl.DataFrame:
+    empty = pl.DataFrame(schema=query.entity.page_schema(query.selection.fields))
+    return pl.concat([empty, *(each.frame for each in query.rest(Place(), bulk=False))])
+
+
+def _as_asked(found: pl.DataFrame, wanted: Sequence[str]) -> pl.DataFrame:
+    """A page whose ids are in the form that they were asked in: whoever asked finds by it which record is whose."""
+    given = {each.removeprefix(ASKED) for each in found.columns if each.startswith(ASKED)}
+    shown = [pl.col(ASKED + each).alias(each) if each in given else pl.col(each) for each in wanted]
+    return found.select(*shown, *RESERVED)
 
 
 def page_of(entity: Entity, texts: pl.DataFrame, name: str) -> Any:
@@ -128,11 +183,27 @@ class Query:
     conditions: tuple[str, ...]
 
     def rest(self, place: Place, *, bulk: bool = True) -> Iterator[Page]:
-        """Pages by REST; moves `place` on. _TooManyError, before the first page, where bulk costs fewer calls."""
+        """Pages by REST; moves `place` on. _TooManyError, before a page, where bulk costs fewer calls.
+
+        UnavailableError where the far side lets go of what it kept of the query before a single page was whole.
+        """
+        lost: Place | None = None
+        while True:
+            try:
+                yield from self._asked(place, bulk=bulk)
+            except LocatorGoneError:
+                if place == lost:
+                    raise UnavailableError("Salesforce does not keep a query until it is read") from None
+                lost = replace(place)  # asked anew behind the last page
+            else:
+                return
+
+    def _asked(self, place: Place, *, bulk: bool) -> Iterator[Page]:
         wanted = self.client.config.reads if bulk else "rest"
-        if wanted == "bulk":
+        # An object so wide that its fields do not fit into an address is asked for in the body of a job.
+        if wanted == "bulk" or (bulk and soql.room(self.text(place)) < 0):
             raise _TooManyError
-        told = self.client.query(self._text(place), deleted=self._stamp is not None)
+        told = self.client.query(self.text(place), deleted=self._stamp is not None)
         if wanted == "auto" and _calls(told["totalSize"]) > BULK_CALLS:
             raise _TooManyError
         held: list[Any] = []
@@ -150,7 +221,7 @@ class Query:
         """Pages by a bulk query, its result on disk one part at a time; moves `place` on."""
         operation = "queryAll" if self._stamp is not None else "query"
         job = self.client.call(
-            "POST", "jobs/query", "read in bulk", body={"operation": operation, "query": self._text(place)}
+            "POST", "jobs/query", "read in bulk", body={"operation": operation, "query": self.text(place)}
         )["id"]
         finished(self.client, f"jobs/query/{job}", "read in bulk")
         locator: str | None = None
@@ -191,7 +262,8 @@ class Query:
         extra += [self._stamp, *(["IsDeleted"] if "IsDeleted" in self.entity.by_name else [])] if self._stamp else []
         return list(dict.fromkeys([*self.selection.fields, *self.entity.key, *extra]))
 
-    def _text(self, place: Place) -> str:
+    def text(self, place: Place) -> str:
+        """The query that goes on behind a place."""
         return soql.select(self.entity, self._names, (*self.conditions, *self._behind(place)), order=self._order)
 
     @property
@@ -221,18 +293,19 @@ def _calls(records: int) -> int:
     return -(-records // REST_RECORDS)
 
 
-def _parts(entity: Entity, match: pl.DataFrame) -> Iterator[str]:
-    """Conditions that together ask for every row of `match`, each short enough for an address."""
+def _parts(entity: Entity, match: pl.DataFrame, room: int) -> Iterator[str]:
+    """Conditions that together ask for every row of `match`, each of so many characters in an address at most."""
     known: list[str] = []
     size = 0
     single = match.columns[0] if match.width == 1 else None
+    between = soql.size(BETWEEN_KEYS if single is not None else "() OR ")
     for row in match.unique(maintain_order=True).iter_rows(named=True):
         if single is not None:
             text = soql.literal(row[single])
         else:
             text = " AND ".join(f"{soql.name_of(entity, name)} = {soql.literal(value)}" for name, value in row.items())
-        more = len(quote(text)) + 12
-        if known and size + more > soql.MOST_CHARACTERS - 2_000:
+        more = soql.size(text) + between
+        if known and size + more > room - 100:
             yield _either(entity, single, known)
             known, size = [], 0
         known.append(text)
@@ -243,7 +316,7 @@ def _parts(entity: Entity, match: pl.DataFrame) -> Iterator[str]:
 
 def _either(entity: Entity, single: str | None, known: list[str]) -> str:
     if single is not None:
-        return f"{soql.name_of(entity, single)} IN ({', '.join(known)})"
+        return f"{soql.name_of(entity, single)} IN ({BETWEEN_KEYS.join(known)})"
     return " OR ".join(f"({each})" for each in known)
 
 

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from connectors.salesforce.client import Client
 from connectors.salesforce.problems import raised
-from hub.sdk import Entity, Field, FieldType, Mode, Operator, UnexpectedError
+from hub.sdk import Alternate, Entity, Field, FieldType, Mode, Operator, UnexpectedError
 
 KEY_FIELD = "Id"
-STAMPS = ("SystemModstamp", "LastModifiedDate", "CreatedDate")
+STAMPS = ("SystemModstamp", "LastModifiedDate")
+"""Fields that move with every change. `CreatedDate` never moves, so that it tells of new records alone."""
 PARENTS = ("AccountId", "ParentId", "WhoId", "OpportunityId", "CaseId")
 """Fields of standard objects whose target is locked when their record is written."""
 MOST_DESCRIBED = 25
@@ -57,7 +58,7 @@ def entities(client: Client, names: Iterable[str] | None, *, paths: bool = True)
     """
     wanted = sorted({*names}) if names is not None else _shown(client)
     told = describe(client, wanted)
-    parents = {each for one in told.values() for each in _parents(one).values()} - {*told}
+    parents = {each for one in told.values() for each in parents_of(one).values()} - {*told}
     around = told | describe(client, sorted(parents)) if paths else {}
     return [_entity(told[name], around) for name in wanted if name in told]
 
@@ -89,7 +90,7 @@ def _shown(client: Client) -> list[str]:
     return sorted(each["name"] for each in told["sobjects"] if each["queryable"] and not each["deprecatedAndHidden"])
 
 
-def _parents(described: Mapping[str, Any]) -> dict[str, str]:
+def parents_of(described: Mapping[str, Any]) -> dict[str, str]:
     """Relationship name → the one object it leads to; an owner may be a user or a queue, so it has no fields here."""
     return {
         each["relationshipName"]: each["referenceTo"][0]
@@ -101,8 +102,8 @@ def _parents(described: Mapping[str, Any]) -> dict[str, str]:
 def _entity(described: Mapping[str, Any], around: Mapping[str, Mapping[str, Any]]) -> Entity:
     own = [_field(each) for each in described["fields"] if each["type"] in _TYPES]
     paths = [
-        replace(field, name=f"{path}.{field.name}", writable=False, nullable=True)
-        for path, parent in sorted(_parents(described).items())
+        replace(field, name=f"{path}.{field.name}", writable=False, nullable=True, required=False, derived=True)
+        for path, parent in sorted(parents_of(described).items())
         if parent in around
         for field in (_field(each) for each in around[parent]["fields"] if each["type"] in _TYPES)
     ]
@@ -116,7 +117,23 @@ def _entity(described: Mapping[str, Any], around: Mapping[str, Mapping[str, Any]
         changed_by=tuple(each for each in STAMPS if each in sortable),
         modes=frozenset({Mode.UPDATE}) if described["updateable"] else frozenset(),
         conditional=False,
+        alternates=tuple(_alternates(described)),
     )
+
+
+def _alternates(described: Mapping[str, Any]) -> Iterator[Alternate]:
+    """Unique external ids of text. One that is not unique could name two records, and be made twice by two callers."""
+    if not described["updateable"]:
+        return
+    for each in described["fields"]:
+        if each["externalId"] and each["unique"] and each["filterable"] and each["type"] in {"string", "email"}:
+            makes = described["createable"] and each["createable"]
+            yield Alternate(each["name"], frozenset(Mode) if makes else frozenset({Mode.UPDATE}))
+
+
+def is_id(field: Field) -> bool:
+    """Whether a field holds ids of records, which are asked for in two forms."""
+    return field.operators == _IDS
 
 
 def _field(described: Mapping[str, Any]) -> Field:
@@ -130,6 +147,8 @@ def _field(described: Mapping[str, Any]) -> Field:
         length=int(described["length"]) or None if kind is FieldType.TEXT else None,
         values=_values(described),
         operators=_operators(described, kind),
+        required=bool(described["createable"] and not described["nillable"] and not described["defaultedOnCreate"]),
+        derived=bool(described["calculated"]),
     )
     if kind is not FieldType.DECIMAL:
         return made

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
+from urllib.parse import quote_plus
 
 from simple_salesforce.format import quote_soql_value
 
@@ -44,6 +45,16 @@ def select(
     if limit is not None:
         parts.append(f"LIMIT {limit:d}")
     return " ".join(parts)
+
+
+def room(text: str) -> int:
+    """Characters that a query leaves in its address; below zero where it does not fit."""
+    return MOST_CHARACTERS - size(text)
+
+
+def size(text: str) -> int:
+    """Characters of some text in an address, as simple-salesforce encodes it."""
+    return len(quote_plus(text))
 
 
 def name_of(entity: Entity, name: str) -> str:

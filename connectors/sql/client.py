@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from typing import Any, TypeAlias
@@ -17,6 +17,7 @@ from sqlalchemy.engine.interfaces import Dialect
 from sqlalchemy.sql.elements import ClauseElement
 
 from connectors.sql.config import SqlConfig
+from connectors.sql.held import Holding, Need
 from connectors.sql.tables import Column, Table
 from hub.sdk import (
     CheckReport,
@@ -29,6 +30,7 @@ from hub.sdk import (
     UnavailableError,
     Value,
 )
+from hub.sdk.network.addresses import resolve
 
 Expression: TypeAlias = "sa.ColumnElement[Any]"
 Parameter: TypeAlias = "int | float | str | bytes | pl.Series | None"
@@ -46,6 +48,12 @@ class FullError(UnavailableError):
 
     def __init__(self, *, detail: str = "") -> None:
         super().__init__("the disk of the database is full", detail=detail)
+
+
+UNPROVEN = (
+    "the database cannot prove who it is: it speaks no TLS, or its certificate does not hold; tls_ca=FILE names the"
+    " authority that signed it, and tls=off does without, on a network that is trusted"
+)
 
 
 class LostError(UnavailableError):
@@ -72,6 +80,10 @@ class Client(ABC):
         self.config = config
         self.context = context
         self.connection: Any = None
+
+    def addresses(self) -> list[str]:
+        """Where the host stands, looked up for this connection and judged; what is connected to is one of these."""
+        return resolve(str(self.config.host), self.config.effective_port, private=self.config.private)
 
     # --- the wire ---------------------------------------------------------------------------------------------
 
@@ -105,23 +117,15 @@ class Client(ABC):
         """The schema whose tables go by their bare names."""
         return self.config.schemas[0] if self.config.schemas else None
 
-    def countable(self, column: Column) -> bool:
-        """Whether `same` on a column is exact in the database, and `changed` can count what an UPDATE moved."""
-        return False
-
-    def holds_any(self, column: Column) -> bool:
-        """Whether every text can be compared with those of a column."""
-        return True
-
-    def changed(self, statement: ClauseElement) -> int:
-        """Runs an UPDATE; how many rows it moved. For columns that are `countable` alone."""
-        raise NotImplementedError
-
     def rows(self, statement: ClauseElement) -> pl.DataFrame:
         """The rows of one statement, as the driver gave them."""
         found = self.execute(statement)
         assert found is not None
         return found
+
+    def many_rows(self, statement: sa.Select[Any]) -> pl.DataFrame:
+        """The rows of a statement that brings a page of values, none of them bytes."""
+        return self.rows(statement)
 
     def execute(self, statement: ClauseElement) -> pl.DataFrame | None:
         """Runs one statement within the deadline of the context."""
@@ -187,6 +191,13 @@ class Client(ABC):
         """A condition that is true where the value has no place in the field's type; None: decoding finds out."""
         return None
 
+    def plain(self, column: Column, brought: pl.DataType | None = None, *, key: bool = False) -> bool:
+        """Whether a column may be selected as it stands; of what was `brought`, whether its type proves that all fit.
+
+        For a product that keeps values of any type in any column, and where asking for each is dear.
+        """
+        return False
+
     @abstractmethod
     def decode(self, raw: pl.Expr, column: Column) -> pl.Expr:
         """The typed value of what `read` brought; null where it has no place in the type."""
@@ -194,6 +205,10 @@ class Client(ABC):
     def mark(self, expression: Expression, column: Column) -> Expression | None:
         """A text that `place` can bind to stand exactly here in the order; None: the text of what `read` brings."""
         return None
+
+    def mark_of(self, value: object, column: Column) -> str:
+        """The mark of a key that was brought by `read`, or `plain`."""
+        return str(value)
 
     @abstractmethod
     def place(self, mark: str, column: Column) -> Expression:
@@ -289,9 +304,51 @@ class Client(ABC):
         """A name as the dialect writes it."""
         return self.dialect.identifier_preparer.quote_identifier(name)
 
+    # --- rights -------------------------------------------------------------------------------------------------
+
+    def account(self, login: str | None) -> str:
+        """A login as GRANT names it; None: our own."""
+        return self.printed(login or str(self.config.user))
+
+    def entrance(self, schemas: Collection[str | None], to: str) -> list[str]:
+        """What has to be granted before any right on a table counts."""
+        return []
+
+    def counters(self, inserted: Sequence[Need]) -> list[str]:
+        """Rights that new rows need beside those on columns, as GRANT names them."""
+        return []
+
+    def held(self) -> tuple[list[Holding], tuple[str, ...], tuple[str, ...]] | None:
+        """What we hold on tables; lines of what we may do beside that; lines of what we are not told.
+
+        None: the product has no rights of its own.
+        """
+        return None
+
+    def printed(self, name: str) -> str:
+        """A name as an administrator types it, where nothing of it stands for a value to be bound."""
+        quoted = self.quoted(name)
+        return quoted.replace("%%", "%") if self.dialect.paramstyle == "format" else quoted
+
     def grant_name(self, schema: str | None, name: str) -> str:
         """A table as GRANT names it."""
         return self.quoted(name) if schema is None else f"{self.quoted(schema)}.{self.quoted(name)}"
+
+
+class CountingClient(Client):
+    """A product that cannot say in one statement which rows it wrote, but how many."""
+
+    @abstractmethod
+    def countable(self, column: Column) -> bool:
+        """Whether `same` on a column is exact in the database, and `changed` can count what an UPDATE moved."""
+
+    @abstractmethod
+    def changed(self, statement: ClauseElement) -> int:
+        """Runs an UPDATE; how many rows it moved. For columns that are `countable` alone."""
+
+    def holds_any(self, column: Column) -> bool:
+        """Whether every text can be compared with those of a column."""
+        return True
 
 
 def as_text(value: Value) -> str | None:

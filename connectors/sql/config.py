@@ -21,6 +21,9 @@ class SqlConfig(Config):
     user: str | None = setting(None, title="User", max_length=128)
     password: Secret | None = setting(None, title="Password")
     tls: Literal["verify", "off"] = setting("verify", title="TLS: verify the server's name and certificate, or off")
+    private: bool = setting(
+        False, title="The host may stand in a private network, as a database in the house does", reaches_private=True
+    )
     tls_ca: str | None = setting(None, title="File of the certificate authority (default: the system's)")
     schemas: tuple[str, ...] = setting((), title="Schemas to show; the first one's tables go by their bare names")
     keys: Mapping[str, tuple[str, ...]] = setting({}, title="Key of each table or view that declares none")
@@ -39,7 +42,8 @@ class SqlConfig(Config):
         wanted: tuple[str, ...] = ("host", "database", "user")
         useless: tuple[str, ...] = ("path",)
         if self.dialect == "sqlite":
-            wanted, useless = ("path",), ("host", "port", "database", "user", "password", "tls_ca", "schemas")
+            wanted = ("path",)
+            useless = ("host", "port", "database", "user", "password", "private", "tls_ca", "schemas")
         for name in wanted:
             if not getattr(self, name):
                 raise ValueError(f"{name}: needed for {self.dialect}")

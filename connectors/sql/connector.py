@@ -9,10 +9,10 @@ from connectors.sql.client import Client
 from connectors.sql.config import SPEC, SqlConfig
 from connectors.sql.provisioning import SqlProvisioner
 from connectors.sql.reading import SqlSource
-from connectors.sql.rights import check, plan
-from connectors.sql.tables import Relation, relations
+from connectors.sql.rights import check, plan, verify
+from connectors.sql.tables import Relation, relations, visible
 from connectors.sql.writing import SqlDestination
-from hub.sdk import CheckReport, Context, Entity, Grant, Spec
+from hub.sdk import CheckReport, Context, Entity, Grant, RightsReport, Spec
 
 
 class SqlConnector:
@@ -34,9 +34,15 @@ class SqlConnector:
         found = self._relations(fresh=True)
         return [each.entity for name, each in found.items() if names is None or name in names]
 
-    def plan(self, grant: Grant) -> str:
+    def plan(self, grant: Grant, *, login: str | None = None) -> str:
         """GRANT statements, column by column."""
-        return plan(self._client, self._relations(), self._config, grant)
+        return plan(self._client, self._relations(), self._config, grant, login)
+
+    def verify(self, grant: Grant) -> RightsReport:
+        """What the login holds in the whole database, held against the grant."""
+        tables, schema = self._client.tables(), self._client.default_schema
+        found = relations(tables, visible(tables, self._config, schema), schema)
+        return verify(self._client, found, grant)
 
     def source(self) -> SqlSource:
         return SqlSource(self._client, self._relations, self.spec.limits)

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import ssl
 import struct
 from collections.abc import Mapping, Sequence
@@ -20,8 +21,18 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.sql.elements import ClauseElement
 from sqlalchemy.sql.functions import Function
 
-from connectors.sql.catalogues.mariadb import CATALOGUE, COLUMNS, INDEXES, described
-from connectors.sql.client import Client, ContentionError, Expression, FullError, LostError, Parameter, text_of
+from connectors.sql.catalogues.mariadb import CATALOGUE, COLUMNS, INDEXES, ROLES, described
+from connectors.sql.client import (
+    UNPROVEN,
+    ContentionError,
+    CountingClient,
+    Expression,
+    FullError,
+    LostError,
+    Parameter,
+    text_of,
+)
+from connectors.sql.held import Holding, parsed
 from connectors.sql.tables import Column, Table, raw_frame
 from hub.sdk import (
     CheckReport,
@@ -33,6 +44,7 @@ from hub.sdk import (
     UnexpectedError,
     Value,
 )
+from hub.sdk.http import of_tls
 
 _COUNTED = frozenset({FieldType.INTEGER, FieldType.REAL, FieldType.BOOLEAN, FieldType.TEXT})
 # A row of a batch travels as JSON; each value in a type that brings it whole.
@@ -53,6 +65,9 @@ _SESSION = (
 )
 
 
+_PART = "\x1f"
+
+
 @dataclass(frozen=True, slots=True)
 class _Document:
     """A batch of rows as JSON: hundreds of kilobytes, quoted in two passes where PyMySQL goes letter by letter."""
@@ -66,7 +81,7 @@ def _quoted(document: _Document, _encoders: object = None) -> str:
     return "'" + document.text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
-class MariaClient(Client):
+class MariaClient(CountingClient):
     """One PyMySQL connection in autocommit; results stay text until polars types them, column by column."""
 
     dialect = mysql.dialect(paramstyle="format")
@@ -95,10 +110,36 @@ class MariaClient(Client):
                     return None
                 return raw_frame([each[0] for each in cursor.description], cursor.fetchall())
         except (pymysql.Error, OSError) as error:
+            tls = of_tls(error) or of_tls(getattr(error, "original_exception", None))
+            if tls and self.connection is None:  # of one that stood, TLS says no more than that it was cut
+                self.context.distrusted(str(self.config.host))
+                self.close()
+                raise LostError(UNPROVEN, detail=type(error).__name__) from None
             raise self._translated(error) from None
         except _GARBLED as error:
             self.close()
             raise LostError("the database's answer makes no sense", detail=type(error).__name__) from None
+
+    def many_rows(self, statement: sa.Select[Any]) -> pl.DataFrame:
+        """Each row as one text that is cut here: PyMySQL takes as long for a value as for a whole row.
+
+        Where a value holds the sign that parts them, or a row is too long for a text, they are brought one by one.
+        """
+        columns = list(statement.selected_columns)
+        parts = [sa.func.ifnull(each, sa.literal_column("''")) for each in columns]
+        # 63 to a number, as many bits as it has with its sign.
+        nulls = [_bits(columns[at : at + 63]) for at in range(0, len(columns), 63)]
+        joined = sa.func.concat_ws(sa.literal_column("_utf8mb4 X'1F'"), *nulls, *parts)
+        found = self.rows(statement.with_only_columns(joined.label("row")))["row"]
+        width = len(nulls) + len(columns)
+        if found.null_count() or (found.str.count_matches(_PART, literal=True) != width - 1).any():
+            return self.rows(statement)
+        cut = pl.DataFrame({"row": found}).select(pl.col("row").str.split_exact(_PART, width - 1)).unnest("row")
+        flags = [pl.col(f"field_{at}").cast(pl.Int64) for at in range(len(nulls))]
+        return cut.select(
+            pl.when(flags[at // 63] & (1 << at % 63) == 0).then(pl.col(f"field_{len(nulls) + at}")).alias(each.name)
+            for at, each in enumerate(columns)
+        )
 
     def countable(self, column: Column) -> bool:
         """Reals of 32 bits, moments and decimals are compared here rather than there."""
@@ -119,7 +160,8 @@ class MariaClient(Client):
         tls = None if config.tls == "off" else ssl.create_default_context(cafile=config.tls_ca)
         session = _SESSION.format(statement=int(config.statement_seconds), lock=int(config.lock_seconds))
         patience = max(0.1, self.context.seconds_left(config.connect_seconds))
-        return pymysql.connect(
+        connection = pymysql.connect(
+            defer_connect=True,
             host=config.host,
             port=config.effective_port,
             user=config.user,
@@ -136,6 +178,23 @@ class MariaClient(Client):
             autocommit=True,
             init_command=session,
         )
+        connection.connect(self._opened(patience))
+        return connection
+
+    def _opened(self, patience: float) -> socket.socket:
+        """A socket to the first of the host's addresses that takes one: PyMySQL would look the name up again."""
+        failed: OSError | None = None
+        for address in self.addresses():
+            try:
+                opened = socket.create_connection((address, self.config.effective_port), patience)
+            except OSError as error:
+                failed = error
+            else:
+                opened.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                opened.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+                return opened
+        assert failed is not None
+        raise failed
 
     def _translated(self, error: Exception) -> Exception:
         code = error.args[0] if error.args and isinstance(error.args[0], int) else 0
@@ -188,6 +247,18 @@ class MariaClient(Client):
             indexes.setdefault((schema, table), {}).setdefault(index, []).append(column)
         groups = rows.partition_by("schema", "table", maintain_order=True, as_dict=True)
         return [described(group, indexes.get((str(names[0]), str(names[1])), {})) for names, group in groups.items()]
+
+    # --- rights -------------------------------------------------------------------------------------------------
+
+    def account(self, login: str | None) -> str:
+        """`user`@`host`: an account of MariaDB is both, and the server knows which of them let us in."""
+        name, at, host = (login or self.identity().identity).rpartition("@")
+        return f"{self.printed(name)}@{self.printed(host)}" if at else f"{self.printed(host)}@{self.printed('%')}"
+
+    def held(self) -> tuple[list[Holding], tuple[str, ...], tuple[str, ...]]:
+        held, strange = parsed(self.rows(sa.text("SHOW GRANTS")).to_series())
+        roles = self.rows(sa.text(ROLES))["name"].to_list()
+        return held, tuple(f"role {each}, which it may take on" for each in roles), tuple(sorted(set(strange)))
 
     def rowset(self, frame: pl.DataFrame, columns: Mapping[str, Column | None]) -> sa.FromClause:
         made, kinds = [], []
@@ -339,6 +410,14 @@ def _bytes(text: Expression) -> Expression:
     """A text that is ordered and compared by its characters alone, trailing blanks included."""
     converted: Expression = sa.func.convert(text.op("USING")(sa.literal_column("utf8mb4")))
     return converted.collate("utf8mb4_nopad_bin")
+
+
+def _bits(columns: Sequence[Expression]) -> Expression:
+    """A number whose bits tell which of the columns are null."""
+    found: Expression = sa.literal_column("0")
+    for at, each in enumerate(columns):
+        found = found + sa.cast(each.is_(None), sa.Integer()) * sa.literal_column(str(1 << at))
+    return found
 
 
 def _cast(expression: Expression, kind: str) -> Expression:

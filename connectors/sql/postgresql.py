@@ -6,7 +6,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, urlencode
 
@@ -18,8 +18,9 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.sql.elements import ClauseElement
 
-from connectors.sql.catalogues.postgresql import CATALOGUE, DATES, described
+from connectors.sql.catalogues.postgresql import CATALOGUE, COUNTERS, DATES, HELD, WIDE, described
 from connectors.sql.client import (
+    UNPROVEN,
     Client,
     ContentionError,
     Expression,
@@ -30,6 +31,7 @@ from connectors.sql.client import (
     record,
     text_of,
 )
+from connectors.sql.held import EVERYTHING, Holding, Need
 from connectors.sql.tables import Column, Native, Table
 from hub.sdk import (
     CheckReport,
@@ -89,10 +91,13 @@ class PostgresClient(Client):
         try:
             return driver.connect(self._uri(), autocommit=True)
         except adbc_driver_manager.Error as error:
+            if _UNPROVEN.search(str(error)):
+                self.context.distrusted(str(self.config.host))
             raise _login_error(str(error)) from None
 
     def _uri(self) -> str:
         config = self.config
+        addresses = self.addresses()
         milliseconds = 1000 * config.statement_seconds
         session = {
             "timezone": "UTC",
@@ -105,11 +110,12 @@ class PostgresClient(Client):
             "idle_in_transaction_session_timeout": str(milliseconds),
         }
         query = {
-            "host": str(config.host),
+            "host": ",".join([str(config.host)] * len(addresses)),
             "port": str(config.effective_port),
             "dbname": str(config.database),
             "user": str(config.user),
-            "hostaddr": "",
+            # libpq holds the certificate against the name and connects to these, which were judged.
+            "hostaddr": ",".join(addresses),
             "target_session_attrs": "any",
             "requirepeer": "",
             "channel_binding": "prefer",
@@ -185,6 +191,34 @@ class PostgresClient(Client):
         found = self.rows(sa.text(CATALOGUE).bindparams(schemas=listed))
         shown = found.filter(pl.col("visible").any().over("schema", "table"))
         return [described(group) for group in shown.partition_by("schema", "table", maintain_order=True)]
+
+    # --- rights -------------------------------------------------------------------------------------------------
+
+    def entrance(self, schemas: Collection[str | None], to: str) -> list[str]:
+        lines = [f"GRANT CONNECT ON DATABASE {self.printed(str(self.config.database))} TO {to};"]
+        return [
+            *lines,
+            *(f"GRANT USAGE ON SCHEMA {self.printed(str(each))} TO {to};" for each in sorted(map(str, schemas))),
+        ]
+
+    def counters(self, inserted: Sequence[Need]) -> list[str]:
+        told = [{"schema": each.schema, "table": each.table, "columns": sorted(each.columns)} for each in inserted]
+        if not told:
+            return []
+        found = self.rows(sa.text(COUNTERS).bindparams(inserted=json.dumps(told)))
+        return [f"USAGE ON SEQUENCE {each}" for each in found["counter"].drop_nulls()]
+
+    def held(self) -> tuple[list[Holding], tuple[str, ...], tuple[str, ...]]:
+        wide = tuple(self.rows(sa.text(WIDE))["line"])
+        if "SUPERUSER" in wide:
+            # Every right on every table, and those of every role: the one word says it all.
+            return [Holding(EVERYTHING)], ("SUPERUSER",), ()
+        rows = self.rows(sa.text(HELD)).rows()
+        held = [
+            Holding(right, schema, table, None if columns is None else frozenset(json.loads(columns)))
+            for right, schema, table, columns in rows
+        ]
+        return held, wide, ()
 
     def rowset(self, frame: pl.DataFrame, columns: Mapping[str, Column | None]) -> sa.FromClause:
         arrays = []
@@ -351,6 +385,10 @@ def _subject(told: Mapping[str, str]) -> tuple[str, ...]:
     return (f"a right on {found[1]} {found[2]}",) if found else ()
 
 
+_UNPROVEN = re.compile(r"certificate verify failed|server certificate|does not support SSL|root certificate")
+"""In what libpq says where the server does not prove who it is; of a client's certificate it says other things."""
+
+
 def _login_error(text: str) -> Exception:
     refused = (
         "authentication failed",
@@ -361,9 +399,11 @@ def _login_error(text: str) -> Exception:
         "no password supplied",
         "certificate",
     )
+    unproven = _UNPROVEN.search(text) is not None
     if any(each in text for each in refused):
-        return UnauthorizedError("the database refuses the login: check user, password, database and TLS")
-    return UnavailableError("the database does not answer")
+        login = "the database refuses the login: check user, password, database and TLS"
+        return UnauthorizedError(UNPROVEN if unproven else login)
+    return UnavailableError(UNPROVEN if unproven else "the database does not answer")
 
 
 def _frame(table: pa.Table) -> pl.DataFrame:

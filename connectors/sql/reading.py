@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
@@ -11,12 +10,11 @@ from typing import Any, cast
 import polars as pl
 import sqlalchemy as sa
 
+from connectors.sql import slicing
 from connectors.sql.client import Client, Expression
 from connectors.sql.filters import condition
 from connectors.sql.tables import MOMENTS, Column, Relation
-from hub.sdk import Cursor, Limits, Page, Selection, UnexpectedError
-
-_MARK_BYTES = 1000
+from hub.sdk import Cursor, FieldType, Limits, Page, Selection, UnexpectedError
 
 
 class SqlSource:
@@ -54,9 +52,9 @@ class SqlSource:
                 yield from query.matching(chunk, rowset).pages(None)
 
     def split(self, selection: Selection, parts: int) -> Sequence[Selection]:
-        """Slices of about equal size between percentiles of the key."""
+        """Slices of about equal size, cut by the key."""
         query = Query.of(self._client, self._relation(selection), replace(selection, changed_by=None))
-        bounds = query.percentiles(parts)
+        bounds = slicing.bounds(query, parts)
         if not bounds:
             return [selection]
         given = dict(selection.part or {})
@@ -99,11 +97,19 @@ class Query:
     keys: tuple[str, ...]
     extra: Expression | None = None
     match: pl.DataFrame | None = None
+    plain: frozenset[str] = frozenset()
+    """Fields whose columns are selected as they stand."""
 
     @classmethod
     def of(cls, client: Client, relation: Relation, selection: Selection) -> Query:
         """The query of a selection in the order of the key."""
-        return cls(client, relation, selection, relation.entity.key)
+        keys = {*relation.entity.key, selection.changed_by}
+        plain = frozenset(
+            each.name
+            for each in relation.entity.fields
+            if not relation.home(each.name).view and client.plain(relation.meta(each.name), key=each.name in keys)
+        )
+        return cls(client, relation, selection, relation.entity.key, plain=plain)
 
     def possible(self, match: pl.DataFrame) -> pl.DataFrame:
         """The rows that some record can equal, in the types of the fields; a value that a cast would change is none."""
@@ -133,16 +139,16 @@ class Query:
 
     def pages(self, marks: list[str] | None, also: Mapping[str, bool] | None = None) -> Iterator[Page]:
         """Pages from behind the marks on. A key that is not unique, or null, stops the read."""
-        size = max(1, self.selection.page_rows)
+        size, query = max(1, self.selection.page_rows), self
         self._check_null(marks)
         while not self.client.context.cancelled():
-            raw = self.client.rows(self._statement(marks, size + 1))
+            raw, query = query._brought(marks, size + 1)
             if raw.height == 0:
                 return
-            self._check_unique(raw)
+            query._check_unique(raw)
             last, full = raw.height <= size, raw.head(size)
-            marks = [str(full[name][-1]) for name in self._marked()]
-            frame = self.typed(full)
+            marks = query._marks(full)
+            frame = query.typed(full)
             if self.match is not None:
                 frame = frame.join(self.match, on=self.match.columns, how="semi", maintain_order="left")
                 frame = frame.select(list(self.relation.entity.page_schema(self.selection.fields)))
@@ -150,9 +156,34 @@ class Query:
             if last:
                 return
 
+    def _brought(self, marks: list[str] | None, rows: int) -> tuple[pl.DataFrame, Query]:
+        """One page as the driver brought it, and the query that asks for each value of the columns that need it."""
+        statement = self._statement(marks, rows)
+        plain = not any(self.relation.meta(name).field.type is FieldType.BYTES for name in (*self._fields, *self.keys))
+        raw = self.client.many_rows(statement) if plain else self.client.rows(statement)
+        mixed = [
+            name
+            for i, name in enumerate(self._fields)
+            if name in self.plain
+            and raw[f"c{i}"].null_count() < raw.height
+            and not self.client.plain(self.relation.meta(name), raw.schema[f"c{i}"])
+        ]
+        if not mixed:
+            return raw, self
+        careful = replace(self, plain=self.plain - frozenset(mixed))
+        return careful._brought(marks, rows)
+
+    def _marks(self, page: pl.DataFrame) -> list[str]:
+        """Where the page ends."""
+        found = []
+        for label, name in zip(self._marked(), self.keys, strict=True):
+            value = page[label][-1]
+            found.append(str(value) if label.startswith("k") else self.client.mark_of(value, self.relation.meta(name)))
+        return found
+
     def _statement(self, marks: list[str] | None, rows: int) -> sa.Select[Any]:
-        ordered = self._ordered(self.keys)
-        statement = sa.select(*self._selected()).select_from(self.relation.source).where(*self._conditions())
+        ordered = self.ordered(self.keys)
+        statement = sa.select(*self._selected()).select_from(self.relation.source).where(*self.conditions())
         if marks is not None:
             statement = statement.where(self._after(self.keys, marks))
         return cast("sa.Select[Any]", statement.order_by(*ordered).limit(rows))
@@ -168,6 +199,9 @@ class Query:
         listed = []
         for i, name in enumerate(self._fields):
             meta, column = relation.meta(name), relation.column(name)
+            if name in self.plain:
+                listed.append(column.label(f"c{i}"))
+                continue
             listed.append(client.read(column, meta).label(f"c{i}"))
             bad = client.unreadable(column, meta)
             if bad is not None:
@@ -186,13 +220,15 @@ class Query:
         """Where each key's mark stands in what comes back; a field whose text is its mark is not brought twice."""
         fields, found = self._fields, []
         for i, name in enumerate(self.keys):
-            own = (
-                name not in fields or self.client.mark(self.relation.column(name), self.relation.meta(name)) is not None
+            meta = self.relation.meta(name)
+            own = name not in fields or (
+                name not in self.plain and self.client.mark(self.relation.column(name), meta) is not None
             )
             found.append(f"k{i}" if own else f"c{fields.index(name)}")
         return found
 
-    def _conditions(self) -> list[Expression]:
+    def conditions(self) -> list[Expression]:
+        """What a record must meet to be of the selection."""
         part, found = self.selection.part or {}, []
         if self.selection.where is not None:
             found.append(condition(self.client, self.relation, self.selection.where))
@@ -202,7 +238,8 @@ class Query:
             found.append(sa.not_(self._after(self.relation.entity.key, part["until"])))
         return [*found, self.extra] if self.extra is not None else found
 
-    def _ordered(self, keys: Sequence[str]) -> list[Expression]:
+    def ordered(self, keys: Sequence[str]) -> list[Expression]:
+        """What to sort by."""
         relation = self.relation
         return [
             self.client.ordered(relation.column(name), relation.meta(name), declared=relation.declared) for name in keys
@@ -210,7 +247,7 @@ class Query:
 
     def _after(self, keys: Sequence[str], marks: Any) -> Expression:
         places = [self.client.place(mark, self.relation.meta(name)) for mark, name in zip(marks, keys, strict=True)]
-        return self.client.after(self._ordered(keys), places)
+        return self.client.after(self.ordered(keys), places)
 
     def _check_null(self, marks: list[str] | None) -> None:
         """A record without a key has no place in the order: it would be left out of later pages without a word."""
@@ -220,7 +257,7 @@ class Query:
         if not nullable or part.get("after") is not None:
             return
         whole = replace(self, selection=replace(self.selection, part=None))
-        found = [*whole._conditions(), sa.or_(*(each.is_(None) for each in nullable))]
+        found = [*whole.conditions(), sa.or_(*(each.is_(None) for each in nullable))]
         if marks is not None and self.keys != entity.key:
             stamp = self.keys[0]
             found.append(self.relation.column(stamp) >= self.client.place(marks[0], self.relation.meta(stamp)))
@@ -264,27 +301,11 @@ class Query:
             pl.when(invalid != "").then(invalid).alias("_invalid"),
         )
 
-    def percentiles(self, parts: int) -> list[list[str]]:
-        """Marks of the key that cut the selection into about equal parts; fewer where a mark would be too long."""
-        if parts < 2:
-            return []
-        source = sa.select(*self._labelled(), sa.func.row_number().over(order_by=self._ordered(self.keys)).label("r"))
-        inner = source.select_from(self.relation.source).where(*self._conditions()).subquery()
-        total = self.client.rows(sa.select(sa.func.count()).select_from(inner)).item()
-        step = -(-int(total) // parts)
-        if step == 0:
-            return []
-        cut = sa.select(inner).where(
-            inner.c.r % sa.literal(step, sa.BigInteger()) == 0, inner.c.r < sa.literal(int(total), sa.BigInteger())
-        )
-        rows = self.client.rows(cut.order_by(inner.c.r)).drop("r").cast(pl.String).rows()
-        return [list(row) for row in rows if len(json.dumps(row)) <= _MARK_BYTES]
-
     def joined(
         self, rowset: sa.FromClause, matched: Callable[[sa.FromClause], Expression], *, lock: bool
     ) -> pl.DataFrame:
         """The typed records that a rowset names, with the row's own `n` and the fields as `c…`; locked if asked."""
-        query = replace(self, keys=())
+        query = replace(self, keys=(), plain=frozenset())
         source = sa.join(rowset, self.relation.table.clause, matched(rowset))
         if self.relation.side is not None:
             source = source.outerjoin(self.relation.side.clause, self.relation.beside())
@@ -296,12 +317,13 @@ class Query:
 
     def last_marks(self) -> list[str] | None:
         """The marks of the last record that has a stamp."""
-        statement = sa.select(*self._labelled()).select_from(self.relation.source)
-        statement = statement.where(*self._conditions(), self.relation.column(self.keys[0]).is_not(None))
-        found = self.client.rows(statement.order_by(*(each.desc() for each in self._ordered(self.keys))).limit(1))
+        statement = sa.select(*self.labelled()).select_from(self.relation.source)
+        statement = statement.where(*self.conditions(), self.relation.column(self.keys[0]).is_not(None))
+        found = self.client.rows(statement.order_by(*(each.desc() for each in self.ordered(self.keys))).limit(1))
         return [str(each) for each in found.row(0)] if found.height else None
 
-    def _labelled(self) -> list[sa.Label[object]]:
+    def labelled(self) -> list[sa.Label[object]]:
+        """The mark of each key."""
         found = []
         for i, name in enumerate(self.keys):
             column, meta = self.relation.column(name), self.relation.meta(name)

@@ -26,7 +26,7 @@ from sqlalchemy.dialects import sqlite
 from sqlalchemy.sql.elements import ClauseElement
 
 from connectors.sql.catalogues.sqlite import CATALOGUE, described
-from connectors.sql.client import Client, ContentionError, Expression, FullError, Parameter, record, text_of
+from connectors.sql.client import ContentionError, CountingClient, Expression, FullError, Parameter, record, text_of
 from connectors.sql.config import SqlConfig
 from connectors.sql.tables import Column, Table
 from hub.sdk import (
@@ -49,9 +49,14 @@ _FORMATS = {
     FieldType.INSTANT: "%Y-%m-%d %H:%M:%S%.f%#z",
     FieldType.TIME: "%H:%M:%S%.f",
 }
+_KEPT = {FieldType.INTEGER: (pl.Int64(),), FieldType.REAL: (pl.Float64(), pl.Int64())}
+"""What the driver makes of a column where every value is a number of the kind."""
+_COUNTED = frozenset({FieldType.INTEGER, FieldType.REAL, FieldType.BOOLEAN, FieldType.TEXT})
+_TEXTS = ("CHAR", "CLOB", "TEXT")
+"""What gives a column text affinity, where no INT stands before: https://www.sqlite.org/datatype3.html 3.1."""
 
 
-class SqliteClient(Client):
+class SqliteClient(CountingClient):
     """One ADBC connection in autocommit to one file; it is never created."""
 
     dialect = sqlite.dialect(paramstyle="qmark")
@@ -162,6 +167,18 @@ class SqliteClient(Client):
             bad = sa.or_(bad, sa.not_(expression.in_([sa.literal_column("0"), sa.literal_column("1")])))
         return bad
 
+    def plain(self, column: Column, brought: pl.DataType | None = None, *, key: bool = False) -> bool:
+        """The driver takes the narrowest type that holds all values: text wins over numbers, and blobs over text.
+
+        So a type proves what stands there, save that numbers beside texts become texts: no column of text affinity
+        holds numbers, and the text of a number is no moment, though it would be no mark of one either.
+        """
+        kind, native = column.field.type, column.native.upper()
+        if kind in _KEPT:
+            return brought is None or brought in _KEPT[kind]
+        textual = kind is FieldType.TEXT and "INT" not in native and any(each in native for each in _TEXTS)
+        return (textual or (kind in _FORMATS and not key)) and (brought is None or brought == pl.String)
+
     def decode(self, raw: pl.Expr, column: Column) -> pl.Expr:
         kind = column.field.type
         if kind in (FieldType.TIMESTAMP, FieldType.INSTANT):
@@ -187,6 +204,10 @@ class SqliteClient(Client):
             else_=sa.cast(expression, sa.Text()),
         )
         return sa.func.substr(stored, sa.literal_column("1"), sa.literal_column("1")).concat(exact)
+
+    def mark_of(self, value: object, column: Column) -> str:
+        kind = "i" if isinstance(value, int) else "r" if isinstance(value, float) else "t"
+        return kind + str(value)
 
     def place(self, mark: str, column: Column) -> Expression:
         kind, text = mark[0], mark[1:]
@@ -236,6 +257,17 @@ class SqliteClient(Client):
             return found
         # A column without a declared type holds the number 1 beside the text '1', which compare as equal.
         return sa.and_(found, left.collate("BINARY") == right, sa.func.typeof(left) == _word("text"))
+
+    def same(self, left: Expression, right: Expression, column: Column) -> Expression:
+        return super().same(self.compared(left, column), right, column)
+
+    def countable(self, column: Column) -> bool:
+        """Moments and decimals are written in more ways than one, so they are compared here rather than there."""
+        return column.field.type in _COUNTED
+
+    def changed(self, statement: ClauseElement) -> int:
+        self.execute(statement)
+        return int(self.rows(sa.select(sa.func.changes())).item())
 
     def unstorable(self, wanted: pl.Expr, column: Column) -> pl.Expr | None:
         if column.field.type is FieldType.REAL:
@@ -321,8 +353,10 @@ def _mended(table: pa.Table) -> pl.DataFrame:
             continue
         texts = [None if value is None else value.decode(errors="replace") for value in frame[name]]
         bad = [text is not None and text.encode() != value for text, value in zip(texts, frame[name], strict=True)]
-        if any(bad) and f"x{name[1:]}" not in frame.columns:
+        if any(bad) and not name.startswith("c"):
             raise UnexpectedError("a key of this table holds text that is no UTF-8")
+        if any(bad) and f"x{name[1:]}" not in frame.columns:
+            continue  # it was selected as it stands, and stays bytes, which are asked for one by one
         frame = frame.with_columns(pl.Series(name, texts, pl.String))
         if any(bad):
             frame = frame.with_columns(pl.col(f"x{name[1:]}").cast(pl.Boolean) | pl.Series(bad))

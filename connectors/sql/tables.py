@@ -157,6 +157,18 @@ def relations(tables: Sequence[Table], config: SqlConfig, default_schema: str | 
     return {name: _relation(name, each, named, config) for name, each in named.items() if name not in hidden}
 
 
+def visible(tables: Sequence[Table], config: SqlConfig, default_schema: str | None) -> SqlConfig:
+    """The settings as far as they speak of what this login may see: what it may not is then missing, and no error."""
+    named = {_name(each, default_schema): each for each in tables}
+
+    def seen(told: Mapping[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        return {name: each for name, each in told.items() if name in named and named[name].by_name.keys() >= {*each}}
+
+    sides = {name: side for name, side in config.side_tables.items() if name in named}
+    told = {"keys": seen(config.keys), "changed_by": seen(config.changed_by), "side_tables": sides}
+    return config.model_copy(update=told)
+
+
 def _name(table: Table, default_schema: str | None) -> str:
     if table.schema is None or table.schema == default_schema:
         return _part(table.name)
@@ -169,7 +181,7 @@ def _part(name: str) -> str:
 
 def _relation(name: str, table: Table, named: Mapping[str, Table], config: SqlConfig) -> Relation:
     key = config.keys.get(name) or table.primary
-    for each in (*key, *config.changed_by.get(name, ())):
+    for each in (*config.keys.get(name, ()), *config.changed_by.get(name, ())):
         if each not in table.by_name:
             raise UnexpectedError(f"keys, changed_by: {name} has no column {each!r} that this login may see")
     if not config.keys.get(name) and any(each not in table.by_name for each in key):

@@ -6,13 +6,14 @@ import random
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from threading import Event
 
 import polars as pl
 import sqlalchemy as sa
 
 from connectors.sql.checks import checked
-from connectors.sql.client import Client, ContentionError, Expression, UnknownOutcomeError
+from connectors.sql.client import Client, ContentionError, CountingClient, Expression, UnknownOutcomeError
 from connectors.sql.reading import Query
 from connectors.sql.tables import Relation
 from hub.sdk import Changes, Journal, Limits, Mode, RejectedError, Results, Selection, UnavailableError, UnexpectedError
@@ -37,12 +38,10 @@ class SqlDestination:
         """One result per change. A batch whose commit nobody heard of answers `unknown`, as do those after it."""
         relation = _relation(self._relations(), changes)
         batch, answers = checked(self._client, relation, changes)
-        twin = pl.int_range(pl.len()).over([f"k{i}" for i in range(len(relation.entity.key))])
         if not batch.height:
             return _results(len(changes), answers)
-        rounds = batch.with_columns(twin=twin).partition_by("twin", maintain_order=True, include_key=False)
         sent = False
-        for each in rounds:
+        for each in _rounds(batch, [f"k{i}" for i in range(len(relation.entity.key))]):
             for part in each.iter_slices(self._rows_a_call(each)):
                 if self._client.context.cancelled():
                     break
@@ -85,6 +84,14 @@ class SqlDestination:
         raise AssertionError("unreachable")
 
 
+def _rounds(batch: pl.DataFrame, keys: list[str]) -> list[pl.DataFrame]:
+    """The changes in as few parts as hold each key once, in order."""
+    if batch.select(keys).n_unique() == batch.height:
+        return [batch]
+    twin = pl.int_range(pl.len()).over(keys)
+    return batch.with_columns(twin=twin).partition_by("twin", maintain_order=True, include_key=False)
+
+
 def _relation(relations: Mapping[str, Relation], changes: Changes) -> Relation:
     relation = relations.get(changes.entity)
     if relation is None:
@@ -98,11 +105,11 @@ def _relation(relations: Mapping[str, Relation], changes: Changes) -> Relation:
 
 
 def _results(count: int, answers: list[pl.DataFrame]) -> Results:
-    told = pl.concat(answers) if answers else _answers()
-    frame = pl.DataFrame({"n": pl.int_range(count, dtype=pl.Int64, eager=True)}).join(
-        told, on="n", how="left", maintain_order="left"
-    )
-    frame = frame.with_columns(pl.col("state").fill_null(UNKNOWN))
+    frame = pl.concat(answers) if answers else _answers()
+    if frame.height < count or not frame["n"].is_sorted():
+        numbers = pl.DataFrame({"n": pl.int_range(count, dtype=pl.Int64, eager=True)})
+        frame = numbers.join(frame, on="n", how="left", maintain_order="left")
+        frame = frame.with_columns(pl.col("state").fill_null(UNKNOWN))
     return Results(frame.select(RESULT_SCHEMA.keys()).cast(dict(RESULT_SCHEMA)))  # type: ignore[arg-type]
 
 
@@ -139,18 +146,22 @@ class Batch:
                 missing = missing.filter(~pl.col("seen"))
                 _, more = self._refusable(missing, self._insert)
                 refused = pl.concat([refused, more])
-                rest = self._without(rest, refused)
+                rest = self._without(rest, more)
                 standing = self._standing(rest)
             done = pl.concat([done, self._judged(standing)])
-        return pl.concat([done, refused])
+        return pl.concat([done, refused]) if refused.height else done
 
     def answer(self, rows: pl.DataFrame, state: str, reason: str | None, field: str | None = None) -> pl.DataFrame:
         """The same answer for some rows."""
-        told = rows.select("n", state=pl.lit(state), field=pl.lit(field, pl.String), reason=pl.lit(reason, pl.String))
-        return told.with_columns(version=pl.lit(None, pl.String))
+        nothing = pl.lit(None, pl.String)
+        told = {"state": pl.lit(state), "field": pl.lit(field, pl.String), "reason": pl.lit(reason, pl.String)}
+        return rows.select("n", **told, version=nothing)
 
     @staticmethod
     def _without(rows: pl.DataFrame, *answered: pl.DataFrame) -> pl.DataFrame:
+        number = sum(each.height for each in answered)
+        if number in {0, rows.height}:  # each row has one answer at most
+            return rows.clear() if number else rows
         return rows.join(pl.concat(answered), on="n", how="anti", maintain_order="left")
 
     # --- refused rows ------------------------------------------------------------------------------------------
@@ -180,7 +191,7 @@ class Batch:
 
     def _rowset(self, rows: pl.DataFrame) -> sa.FromClause:
         meta = self.relation.meta
-        if not (self.client.conditional or self._counts()) or not rows["seen"].any():
+        if not (self.client.conditional or self._counting()) or not rows["seen"].any():
             rows = rows.drop([f"o{i}" for i in range(len(self.fields))], strict=False)
         columns = {f"k{i}": meta(name) for i, name in enumerate(self.relation.entity.key)}
         columns |= {f"{c}{i}": meta(name) for i, name in enumerate(self.fields) for c in "vo"}
@@ -205,8 +216,8 @@ class Batch:
     def _update(self, rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
         if self.client.conditional:
             return self._refusable(rows, self._update_where)
-        if self._counts():
-            return self._refusable(rows, self._update_counted)
+        if (client := self._counting()) is not None:
+            return self._refusable(rows, partial(self._update_counted, client))
         standing = self._standing(rows, lock=True)
         good = rows.join(standing.filter("there", "fresh", ~pl.col("holds")), on="n", how="semi", maintain_order="left")
         return self._refusable(good, self._update_plain)
@@ -218,19 +229,20 @@ class Batch:
         found = self.client.rows(statement.returning(rowset.c.n.label("n"), version.label("version")))
         return self._applied(found)
 
-    def _counts(self) -> bool:
-        """Whether one statement may do, whose count tells that every row was written; a version cannot be told so."""
-        relation = self.relation
-        plain = relation.side is None and relation.stamp is None
-        known = all(self.client.holds_any(relation.meta(name)) for name in relation.entity.key)
-        return plain and known and all(self.client.countable(relation.meta(name)) for name in self.fields)
+    def _counting(self) -> CountingClient | None:
+        """Where one statement may do, whose count tells that every row was written; a version cannot be told so."""
+        client, relation = self.client, self.relation
+        if not isinstance(client, CountingClient) or relation.side is not None or relation.stamp is not None:
+            return None
+        known = all(client.holds_any(relation.meta(name)) for name in relation.entity.key)
+        return client if known and all(client.countable(relation.meta(name)) for name in self.fields) else None
 
-    def _update_counted(self, rows: pl.DataFrame) -> pl.DataFrame:
+    def _update_counted(self, client: CountingClient, rows: pl.DataFrame) -> pl.DataFrame:
         """One statement where the product cannot say who was written: all, or whoever holds the values afterwards."""
         statement, _ = self._conditional(rows)
-        if self.client.changed(statement) < rows.height:
+        if client.changed(statement) < rows.height:
             return _answers()
-        return self._applied(rows.select("n", version=pl.lit(None, pl.String)))
+        return self.answer(rows, APPLIED, None)
 
     def _conditional(self, rows: pl.DataFrame) -> tuple[sa.Update, sa.FromClause]:
         rowset, relation = self._rowset(rows), self.relation

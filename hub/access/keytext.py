@@ -36,9 +36,19 @@ class KeyText(NamedTuple):
 
 def make_key_text(environment: str) -> tuple[KeyText, str]:
     """A fresh API key with 256 random bits, and its text."""
-    parts = KeyText(environment, _random(ID_LENGTH), _base62(secrets.randbits(256), SECRET_LENGTH))
+    parts = KeyText(environment, _random(ID_LENGTH), make_secret())
     body = f"hub_{parts.environment}_{parts.id}_{parts.secret}"
     return parts, f"{body}_{_check(body)}"
+
+
+def make_client_id() -> str:
+    """A fresh name of a client, which is no secret."""
+    return _random(ID_LENGTH)
+
+
+def make_secret() -> str:
+    """A fresh secret of 256 random bits."""
+    return _base62(secrets.randbits(256), SECRET_LENGTH)
 
 
 def parse_key_text(text: str) -> KeyText:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
 import anyio.to_thread
-import structlog
 import uvicorn
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
+from fastapi.responses import JSONResponse
 
+from hub.access import Scope
 from hub.api import problems
-from hub.api.access import Gate
+from hub.api.access import Gate, Holding
 from hub.api.limits import Bodies, BoundedProtocol
 from hub.api.metrics import Metrics, Outermost
-from hub.api.routes import decisions, health, runs, score
+from hub.api.proxies import Proxies
+from hub.api.routes import approvals, connections, decisions, health, mappings, oauth, runs, score
+from hub.logs import Log
 from hub.runs import Installation
 
 THREADS = 16
@@ -27,21 +30,31 @@ GRACE_SECONDS = 30
 
 ABOUT = """Puts a model's answer on the record: score now, start and follow runs, and ask why.
 
-Send an API key as `Authorization: Bearer hub_…`. Every error is a problem (RFC 9457) with a stable `code`.
+Send an API key or an access token as `Authorization: Bearer …`. Every error is a problem (RFC 9457) with a stable
+`code`; those of `/oauth/token` have the form of RFC 6749.
 """
 
-log = structlog.get_logger(__name__)
+Face = Callable[[FastAPI], None]
+"""Adds the routes of another face to the application."""
+
+ROUTERS = tuple(room.router for room in (score, runs, decisions, mappings, connections, approvals, oauth, health))
+
+log = Log(__name__)
 
 
-def make_app(hub: Installation) -> FastAPI:
-    """The API of one installation; the caller closes the installation."""
+def make_app(hub: Installation, faces: Sequence[Face] = ()) -> FastAPI:
+    """The API of one installation, and other faces beside it; the caller closes the installation."""
 
     @asynccontextmanager
     async def lifespan(_app: FastAPI) -> AsyncIterator[None]:
         anyio.to_thread.current_default_thread_limiter().total_tokens = THREADS
         yield
+        await gate.close()
 
     hub.open_rooms()
+    told = hub.settings
+    metrics = Metrics(hub)
+    gate = Gate(hub, metrics)
     # No page that loads scripts from elsewhere: /openapi.json is read by the reader's own tools.
     app = FastAPI(
         title="Hub",
@@ -49,25 +62,41 @@ def make_app(hub: Installation) -> FastAPI:
         description=ABOUT,
         docs_url=None,
         redoc_url=None,
+        openapi_url=None,
         lifespan=lifespan,
         separate_input_output_schemas=False,
     )
-    metrics = Metrics(hub)
-    app.state.gate = Gate(hub, metrics)
-    for room in (score, runs, decisions, health):
-        app.include_router(room.router)
+    app.state.gate = gate
+    for router in ROUTERS:
+        app.include_router(router)
+    for add_to in faces:
+        add_to(app)
+    asked = [Depends(Holding(Scope.READ, named=True))] if told.production else []
+    app.add_api_route("/openapi.json", lambda: JSONResponse(app.openapi()), include_in_schema=False, dependencies=asked)
     problems.add_to(app)
     app.add_middleware(Bodies)
     app.add_middleware(Outermost, metrics=metrics)
+    app.add_middleware(
+        Proxies,
+        trusted=told.api_proxies.split(),
+        socket=told.api_socket is not None,
+        certificate=told.api_certificate,
+    )
     return app
 
 
-def make_server(hub: Installation, told: Callable[[int], None] = lambda _port: None) -> uvicorn.Server:
-    """The server of an installation at `settings.api_host` and `settings.api_port`; `told` gets the port it took."""
+def make_server(
+    hub: Installation, told: Callable[[int], None] = lambda _port: None, faces: Sequence[Face] = ()
+) -> uvicorn.Server:
+    """The server of an installation at `settings.api_host` and `settings.api_port`; `told` gets the port it took.
+
+    Where `settings.api_socket` names a file, a Unix socket there and no port; `told` gets 0.
+    """
     config = uvicorn.Config(
-        make_app(hub),
+        make_app(hub, faces),
         host=hub.settings.api_host,
         port=hub.settings.api_port,
+        uds=str(hub.settings.api_socket) if hub.settings.api_socket is not None else None,
         http=BoundedProtocol,
         ws="none",
         loop="uvloop",
@@ -104,11 +133,11 @@ class _Server(uvicorn.Server):
     async def startup(self, *args: object, **more: object) -> None:
         await super().startup(*args, **more)  # type: ignore[arg-type]
         if self.started:
-            port = self.servers[0].sockets[0].getsockname()[1]
-            log.info("api listens", host=self.config.host, port=port)
+            port = 0 if self.config.uds else self.servers[0].sockets[0].getsockname()[1]
+            log.info("api listens", host=self.config.uds or self.config.host, port=port)
             self._told(port)
 
 
-def serve(hub: Installation) -> None:
+def serve(hub: Installation, faces: Sequence[Face] = ()) -> None:
     """Answers requests until the process is told to stop (SIGTERM, SIGINT); those under way are finished."""
-    make_server(hub).run()
+    make_server(hub, faces=faces).run()

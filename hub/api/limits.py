@@ -1,13 +1,9 @@
-"""What bounds a request before any of it is understood: bytes, depth, time, headers, and how often."""
+"""What bounds a request before any of it is understood: bytes, depth, compression, time and headers."""
 
 from __future__ import annotations
 
 import asyncio
 import re
-import threading
-import time
-from collections import OrderedDict
-from collections.abc import Callable
 from http import HTTPStatus
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -17,6 +13,7 @@ from hub.api.problems import MEDIA_TYPE, ProblemError
 
 MOST_BYTES = 2_000_000
 """Bytes of a request's body."""
+FORM = b"application/x-www-form-urlencoded"
 MOST_DEPTH = 16
 """Arrays and objects inside each other."""
 BODY_SECONDS = 20.0
@@ -25,10 +22,13 @@ MOST_HEADER_BYTES = 32_768
 """Bytes of a request's address and headers together."""
 HEADER_SECONDS = 10.0
 """Time for the headers to arrive."""
-MOST_KNOWN = 10_000
-"""Callers whose rate is remembered."""
+
+CLOSED = {"Connection": "close"}
+"""What is left of a refused body is not read."""
 
 _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*+(?:"|\\?\Z)|[\[\]{}]', re.DOTALL)
+_ODD = re.compile(rb"\\u(?:0000|[dD][89a-fA-F])")
+_ESCAPE = re.compile(rb"\\(?:u([0-9a-fA-F]{4})|.)", re.DOTALL)
 
 
 class Bodies:
@@ -44,6 +44,8 @@ class Bodies:
             await self._app(scope, receive, send)
             return
         try:
+            if "\x00" in scope["path"] or b"%00" in scope["query_string"]:
+                raise _malformed()
             body = await self._read(scope, receive)
         except ProblemError as problem:
             await problem.response()(scope, receive, send)
@@ -60,7 +62,10 @@ class Bodies:
         await self._app(scope, again, send)
 
     async def _read(self, scope: Scope, receive: Receive) -> bytes:
-        stated = dict(scope["headers"]).get(b"content-length", b"")
+        headers = dict(scope["headers"])
+        if headers.get(b"content-encoding", b"identity").strip().lower() not in (b"", b"identity"):
+            raise ProblemError(415, "compressed", "the body is compressed; send it as it is", headers=CLOSED)
+        stated = headers.get(b"content-length", b"")
         if stated.isdigit() and int(stated) > self._most_bytes:
             raise self._too_large()
         body = bytearray()
@@ -74,16 +79,46 @@ class Bodies:
                     if not message.get("more_body", False):
                         break
         except TimeoutError:
-            raise ProblemError(
-                408, "slow", "the body took too long to arrive", headers={"Connection": "close"}
-            ) from None
+            raise ProblemError(408, "slow", "the body took too long to arrive", headers=CLOSED) from None
+        if FORM not in headers.get(b"content-type", b"").lower() and not is_text(body):
+            raise _malformed()
         if is_deep(body):
             raise ProblemError(400, "deep", f"the body nests arrays or objects more than {MOST_DEPTH} deep")
         return bytes(body)
 
     def _too_large(self) -> ProblemError:
         detail = f"the body is larger than {self._most_bytes} bytes; send fewer records at a time"
-        return ProblemError(413, "too_large", detail, headers={"Connection": "close"})
+        return ProblemError(413, "too_large", detail, headers=CLOSED)
+
+
+def _malformed() -> ProblemError:
+    detail = "the request holds a NUL or half of a surrogate pair, which stand for no character, or is not in UTF-8"
+    return ProblemError(400, "malformed", detail)
+
+
+def is_text(body: bytes | bytearray) -> bool:
+    """Whether JSON is in UTF-8, without NUL and without halves of surrogate pairs, written out or escaped.
+
+    Python reads all of these, and UTF-16 as well, in which brackets hide from `is_deep`. PostgreSQL keeps no text with
+    NUL, no database and no frame one with half of a pair.
+    """
+    if b"\x00" in body:
+        return False
+    try:
+        if not body.isascii():
+            body.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    if not _ODD.search(body):
+        return True
+    begun = -1
+    for match in _ESCAPE.finditer(body):
+        code = int(match[1], 16) if match[1] else -1
+        second = 0xDC00 <= code < 0xE000
+        if code == 0 or second != (begun == match.start()) or (begun >= 0 and not second):
+            return False
+        begun = match.end() if 0xD800 <= code < 0xDC00 else -1
+    return begun < 0
 
 
 def is_deep(body: bytes | bytearray, most: int = MOST_DEPTH) -> bool:
@@ -100,39 +135,6 @@ def is_deep(body: bytes | bytearray, most: int = MOST_DEPTH) -> bool:
         elif first in b"]}":
             depth -= 1
     return False
-
-
-class Rates:
-    """A token bucket per name: `rate` a second, and `burst` at once. Kept in this process, for the latest callers."""
-
-    def __init__(self, rate: float, burst: float, clock: Callable[[], float] = time.monotonic) -> None:
-        self._rate = rate
-        self._burst = burst
-        self._clock = clock
-        self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def take(self, name: str) -> float:
-        """Takes one; 0, or the seconds until there is one again."""
-        with self._lock:
-            left, now = self._refilled(name)
-            taken = left >= 1
-            self._left[name] = (left - 1 if taken else left, now)
-            self._left.move_to_end(name)
-            while len(self._left) > MOST_KNOWN:
-                self._left.popitem(last=False)
-        return 0.0 if taken else (1 - left) / self._rate
-
-    def left(self, name: str) -> float:
-        """As `take`, without taking."""
-        with self._lock:
-            left, _ = self._refilled(name)
-            return 0.0 if left >= 1 else (1 - left) / self._rate
-
-    def _refilled(self, name: str) -> tuple[float, float]:
-        now = self._clock()
-        left, then = self._left.get(name, (self._burst, now))
-        return min(self._burst, left + (now - then) * self._rate), now
 
 
 class BoundedProtocol(HttpToolsProtocol):

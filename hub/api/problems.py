@@ -10,19 +10,23 @@ from functools import singledispatch
 from http import HTTPStatus
 from typing import Any
 
-import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import iter_route_contexts
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import compile_path
 
-from hub.access import DeniedError, UnauthenticatedError
+from hub.access import DeniedError, HiddenError, ResourceKind, UnauthenticatedError
+from hub.access.approvals import ApprovalError, UnknownApprovalError
+from hub.access.leases import BrokerAwayError, LeaseError
 from hub.connections import PausedConnectionError
 from hub.database import DatabaseError
 from hub.decisions import DecisionError, IntegrityError
-from hub.mappings import MappingError, PausedMappingError, UnknownMappingError
+from hub.logs import Log
+from hub.mappings import AlteredMappingError, MappingError, MappingsError, PausedMappingError, UnknownMappingError
 from hub.runs import BadRequestError, PreflightError, RunError, UnknownRunError
 from hub.sdk import ConnectorError, UnavailableError
 
@@ -32,7 +36,7 @@ LONGEST = 600
 MOST_FAULTS = 20
 """Faults of one request that are listed."""
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 
 class ProblemError(Exception):
@@ -89,7 +93,35 @@ def _(error: DeniedError) -> ProblemError:
 @problem_of.register
 def _(_error: UnknownMappingError) -> ProblemError:
     # Its own message names the nearest mappings, which this caller may not be allowed to know of.
-    return ProblemError(404, "unknown_mapping", "no mapping of this name is published")
+    return UNKNOWN_MAPPING
+
+
+@problem_of.register
+def _(error: HiddenError) -> ProblemError:
+    if error.kind is ResourceKind.MAPPING:
+        return UNKNOWN_MAPPING
+    return ProblemError(404, f"unknown_{error.kind}", f"there is no {error.kind} of this name")
+
+
+@problem_of.register
+def _(error: ApprovalError) -> ProblemError:
+    return ProblemError(409, "approval", str(error))
+
+
+@problem_of.register
+def _(_error: UnknownApprovalError) -> ProblemError:
+    return ProblemError(404, "unknown_approval", "there is no approval of this id")
+
+
+@problem_of.register
+def _(error: MappingsError) -> ProblemError:
+    return ProblemError(409, "refused", str(error))
+
+
+@problem_of.register
+def _(error: AlteredMappingError) -> ProblemError:
+    log.error("a stored mapping is damaged", message=str(error))
+    return ProblemError(500, "damaged", "the stored mapping is not what was published; publish it anew")
 
 
 @problem_of.register
@@ -136,15 +168,17 @@ def _(error: IntegrityError) -> ProblemError:
 
 @problem_of.register
 def _(error: ConnectorError) -> ProblemError:
+    # Its message names a host, which is not for whoever holds a key; the log is for those who run the hub.
     log.warning("far side failed", error=type(error).__name__, message=error.message)
-    return ProblemError(502, "far_side", error.message)
+    return ProblemError(502, "far_side", "the far side refused, or did not answer as it must; the hub's log says how")
 
 
 @problem_of.register
 def _(error: UnavailableError) -> ProblemError:
     log.warning("far side unavailable", message=error.message)
     after = str(max(1, round(error.retry_after or 5)))
-    return ProblemError(503, "far_side_unavailable", error.message, headers={"Retry-After": after})
+    detail = "the far side does not answer, or asked to wait; the hub's log says which"
+    return ProblemError(503, "far_side_unavailable", detail, headers={"Retry-After": after})
 
 
 @problem_of.register(DatabaseError)
@@ -155,10 +189,19 @@ def _(error: Exception) -> ProblemError:
     return ProblemError(503, "unavailable", "the hub's database does not answer", headers={"Retry-After": "5"})
 
 
+@problem_of.register
+def _(error: LeaseError) -> ProblemError:
+    log.warning("a credential was not to be had", error=type(error).__name__, message=str(error))
+    away = isinstance(error, BrokerAwayError)  # whose message names the place of its socket
+    detail = "the lease broker does not answer" if away else str(error)
+    return ProblemError(503, "no_credential", detail, headers={"Retry-After": "5"})
+
+
 def _listed(detail: str, problems: Sequence[str]) -> ProblemError:
     return ProblemError(409, "preflight", detail, problems=[each[:LONGEST] for each in problems[:MOST_FAULTS]])
 
 
+UNKNOWN_MAPPING = ProblemError(404, "unknown_mapping", "no mapping of this name is published")
 UNKNOWN_RUN = ProblemError(404, "unknown_run", "there is no run of this id")
 
 
@@ -173,8 +216,10 @@ def add_to(app: FastAPI) -> None:
         faults = [{name: each[name] for name in ("loc", "type", "msg")} for each in error.errors()[:MOST_FAULTS]]
         return ProblemError(422, "invalid", "the request is not as described", errors=faults).response()
 
-    async def unrouted(_request: Request, error: Exception) -> Response:
+    async def unrouted(request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)
+        if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+            error.headers = {"Allow": ", ".join(sorted(_methods(request)))}
         detail = _SAID.get(error.status_code, HTTPStatus(error.status_code).phrase)
         code = HTTPStatus(error.status_code).phrase.lower().replace(" ", "_")
         return ProblemError(error.status_code, code, detail, headers=error.headers).response()
@@ -184,6 +229,15 @@ def add_to(app: FastAPI) -> None:
     for kind in problem_of.registry:
         if kind is not object:
             app.add_exception_handler(kind, refused)
+
+
+def _methods(request: Request) -> set[str]:
+    """All that an address answers to: two routes may share one, and the router names those of the first."""
+    found: set[str] = set()
+    for each in iter_route_contexts(request.app.routes):
+        if each.path is not None and compile_path(each.path)[0].match(request.scope["path"]):
+            found.update(each.methods or ())
+    return found
 
 
 _SAID = {

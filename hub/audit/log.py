@@ -5,14 +5,16 @@ from __future__ import annotations
 import threading
 import time
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from sqlalchemy import event as events
 from sqlalchemy.orm import Session, SessionTransaction
 
 from hub.audit import store
-from hub.audit.leaf import check_event, make_row, read_leaf
+from hub.audit.leaf import Told, make_row, read_leaf, tell
+from hub.audit.retention.pruning import walk
+from hub.audit.retention.subjects import ABOUT, SubjectKeys, is_subject
 from hub.audit.types import Action, Event, Recorded, Verdict
 from hub.audit.verify import verify_trail
 from hub.audit.writer import Writer, open_writer
@@ -24,7 +26,7 @@ from hub.sdk import Clock, SystemClock
 class _Pending:
     """What one session has recorded and not yet committed; `marks` are the counts at which savepoints were set."""
 
-    events: list[tuple[datetime, Event]] = field(default_factory=list)
+    events: list[Told] = field(default_factory=list)
     marks: dict[SessionTransaction, int] = field(default_factory=dict)
     writer: Writer | None = None
 
@@ -36,8 +38,9 @@ class AuditLog:
     gap. Each transaction that commits events has a writer (a chain) to itself for that moment: no lock is shared.
     """
 
-    def __init__(self, database: Database, *, clock: Clock | None = None) -> None:
+    def __init__(self, database: Database, *, clock: Clock | None = None, subjects: SubjectKeys | None = None) -> None:
         self._database = database
+        self._subjects = subjects
         self._clock = clock or SystemClock()
         self._idle: list[Writer] = []
         self._lock = threading.Lock()
@@ -51,15 +54,31 @@ class AuditLog:
         """Adds the event to the transaction of `session`, one of the database's own. AuditError: malformed."""
         if session.info.get("hub.database") is not self._database:
             raise ValueError("an event is recorded in a session of the audit log's own database")
-        check_event(event)
-        pending = session.info.setdefault(self, _Pending())
-        pending.events.append((self._clock.now(), event))
+        if event.about:
+            event = self._sealed(session, event)
+        told = tell(event, self._clock.now())
+        session.info.setdefault(self, _Pending()).events.append(told)
+
+    def _sealed(self, session: Session, event: Event) -> Event:
+        if self._subjects is None or not is_subject(event.subject):
+            raise ValueError("only an event about a record, in a log that knows their keys, tells of it apart")
+        return replace(event, detail={**event.detail, ABOUT: self._subjects.seal(session, event)}, about={})
+
+    def about(self, subject: str, limit: int = 1000) -> list[Recorded]:
+        """The newest events that name a record, as their subject or among others; what is sealed in them opened."""
+        with self._database.read() as session:
+            found = [read_leaf(each.leaf)[0] for each in store.find_named(session, subject, limit)]
+            return [replace(each, event=self._opened(session, each.event)) for each in found]
+
+    def _opened(self, session: Session, event: Event) -> Event:
+        about = self._subjects.open(session, event) if self._subjects is not None else None
+        return event if about is None else replace(event, about=about)
 
     def verify(self) -> Verdict:
         """Walks every chain. The verdict names the first gap, altered row or missing writer."""
         with self._database.read() as session:
             openings = store.openings(session)
-            with closing(store.walk(session)) as rows:
+            with closing(walk(session)) as rows:
                 return verify_trail(openings, rows)
 
     def events(
@@ -87,9 +106,9 @@ class AuditLog:
         pending.writer = writer = self._take_writer(session)
         seq, previous = writer.seq, writer.previous
         rows = []
-        for at, event in pending.events:
+        for told in pending.events:
             seq += 1
-            rows.append(make_row(event, at, writer.number, seq, previous))
+            rows.append(make_row(told, writer.number, seq, previous))
             previous = rows[-1]["leaf_hash"]
         store.add_events(session, rows)
         writer.seq, writer.previous = seq, previous

@@ -6,14 +6,18 @@ from collections.abc import Generator, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Index, Table, event, func, insert, select, text
+from sqlalchemy import ColumnElement, Connection, Index, LargeBinary, Table, event, func, literal, select, text
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from hub.audit.types import Action, Outcome
-from hub.database import Base, table_of
+from hub.database import Base
+from hub.postgresql.binary import BYTEA, INT8, TEXT, TIMESTAMPTZ, array, int8, timestamptz
 
 WRITERS_LOCK = 0x6875_6201
 """The advisory lock under which PostgreSQL numbers the writers."""
+
+RETENTION_LOCK = 0x6875_6202
+"""The advisory lock under which PostgreSQL lays a hold, and drops what none holds."""
 
 
 class AuditEventRow(Base):
@@ -106,21 +110,88 @@ class AnchorRow(Base):
     at: Mapped[datetime]
 
 
+class SubjectKeyRow(Base):
+    """The key under which events tell of one subject; once it is gone, so is what they told."""
+
+    __tablename__ = "audit_subject_key"
+
+    subject: Mapped[str] = mapped_column(primary_key=True)
+    number: Mapped[str]
+    sealed: Mapped[bytes]
+    created_at: Mapped[datetime]
+
+
+class RetentionRow(Base):
+    """How long the bodies of events are kept; without the row, for ever."""
+
+    __tablename__ = "audit_retention"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    keep_days: Mapped[int]
+
+
+class HoldRow(Base):
+    """A legal hold: events that match everything given are neither pruned nor their subject erased."""
+
+    __tablename__ = "audit_hold"
+
+    name: Mapped[str] = mapped_column(primary_key=True)
+    actor: Mapped[str | None]
+    subject: Mapped[str | None]
+    run: Mapped[str | None]
+    since: Mapped[datetime | None]
+    until: Mapped[datetime | None]
+    reason: Mapped[str]
+    at: Mapped[datetime]
+
+
+class PrunedRow(Base):
+    """Neighbours of one chain whose bodies were dropped by one pruning; their hashes stay in the tiles."""
+
+    __tablename__ = "audit_pruned"
+
+    writer: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    first_seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    count: Mapped[int]
+    batch: Mapped[int]
+
+
+class KeyChangeRow(Base):
+    """That another key signs checkpoints of more than `size` events, signed by the old key and the new."""
+
+    __tablename__ = "audit_key_change"
+
+    size: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    note: Mapped[str]
+    at: Mapped[datetime]
+
+
 _REFUSE = "BEGIN SELECT RAISE(ABORT, 'the audit trail is append-only'); END"
 _EXECUTE = "EXECUTE FUNCTION audit_event_refuse()"
+_PRUNED = """select 1 from audit_pruned p
+    where p.writer = OLD.writer and p.first_seq <= OLD.seq and OLD.seq < p.first_seq + p.count"""
 
-FUNCTION = """CREATE OR REPLACE FUNCTION audit_event_refuse() RETURNS trigger LANGUAGE plpgsql AS
-    $$ BEGIN RAISE EXCEPTION 'the audit trail is append-only'; END $$"""
+FUNCTIONS = (
+    """CREATE OR REPLACE FUNCTION audit_event_refuse() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN RAISE EXCEPTION 'the audit trail is append-only'; END $$""",
+    f"""CREATE OR REPLACE FUNCTION audit_event_prune() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN
+        IF EXISTS ({_PRUNED}) THEN RETURN OLD; END IF;
+        RAISE EXCEPTION 'the audit trail is append-only';
+    END $$""",
+)
 TRIGGERS: Mapping[str, Mapping[str, str]] = {
     "sqlite": {
-        "audit_event_no_delete": f"BEFORE DELETE ON audit_event {_REFUSE}",
+        "audit_event_no_delete": f"BEFORE DELETE ON audit_event WHEN NOT EXISTS ({_PRUNED}) {_REFUSE}",
         "audit_event_no_update": f"BEFORE UPDATE ON audit_event {_REFUSE}",
     },
     "postgresql": {
-        "audit_event_no_delete": f"BEFORE DELETE OR TRUNCATE ON audit_event FOR EACH STATEMENT {_EXECUTE}",
+        "audit_event_no_delete": "BEFORE DELETE ON audit_event FOR EACH ROW EXECUTE FUNCTION audit_event_prune()",
+        "audit_event_no_truncate": f"BEFORE TRUNCATE ON audit_event FOR EACH STATEMENT {_EXECUTE}",
         "audit_event_no_update": f"BEFORE UPDATE ON audit_event FOR EACH STATEMENT {_EXECUTE}",
     },
 }
+"""Only what a pruning has named may go; who prunes says so in an event of the trail."""
 _EXISTING = {
     "sqlite": "select name from sqlite_master where type = 'trigger' and tbl_name = 'audit_event'",
     "postgresql": "select tgname from pg_trigger where tgrelid = 'audit_event'::regclass and not tgisinternal",
@@ -137,7 +208,8 @@ def make_append_only(connection: Connection) -> None:
     dialect = connection.dialect.name
     missing = _missing(connection)
     if missing and dialect == "postgresql":
-        connection.exec_driver_sql(FUNCTION)
+        for each in FUNCTIONS:
+            connection.exec_driver_sql(each)
     for name in missing:
         connection.exec_driver_sql(f"CREATE TRIGGER {name} {TRIGGERS[dialect][name]}")
 
@@ -156,21 +228,63 @@ def _guard_new_table(_table: Table, connection: Connection, **_: object) -> None
 @event.listens_for(AuditEventRow.__table__, "after_drop")
 def _drop_function(_table: Table, connection: Connection, **_: object) -> None:
     if connection.dialect.name == "postgresql":
-        connection.exec_driver_sql("DROP FUNCTION IF EXISTS audit_event_refuse()")
+        for name in ("refuse", "prune"):
+            connection.exec_driver_sql(f"DROP FUNCTION IF EXISTS audit_event_{name}()")
 
 
 def add_events(session: Session, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Appends rows, in one statement."""
-    session.execute(_ADD_EVENT, list(rows))
+    """Appends rows of one writer with the transaction, in one statement; on PostgreSQL its COMMIT takes them along."""
+    # In the driver's own words: what SQLAlchemy adds to each statement and value costs more than the rest of an event.
+    connection = session.connection()
+    if connection.dialect.name == "sqlite":
+        told = [{**each, "at": f"{each['at'].replace(tzinfo=None).isoformat(' ', 'microseconds')}"} for each in rows]
+        connection.exec_driver_sql(_ADD_SQLITE, told)
+        return
+    driver: Any = connection.connection.driver_connection
+    if len(rows) == 1:
+        driver.say_last(_ADD_ONE, _binary(rows[0]))
+    else:
+        writer, *columns = zip(*map(_binary, rows), strict=True)
+        driver.say_last(_ADD_MANY, [writer[0], *map(array, _KINDS, columns)])
 
 
-_ADD_EVENT = insert(table_of(AuditEventRow))
+def _binary(row: Mapping[str, Any]) -> tuple[bytes | None, ...]:
+    """The values of a row, in the order of its columns."""
+    run = row["run"]
+    return (
+        int8(row["writer"]),
+        int8(row["seq"]),
+        row["leaf"],
+        row["leaf_hash"],
+        timestamptz(row["at"]),
+        row["actor"].encode(),
+        row["action"].encode(),
+        row["subject"].encode(),
+        row["outcome"].encode(),
+        None if run is None else run.encode(),
+    )
+
+
+_ADD_SQLITE = """INSERT INTO audit_event (writer, seq, leaf, leaf_hash, at, actor, action, subject, outcome, run)
+    VALUES (:writer, :seq, :leaf, :leaf_hash, :at, :actor, :action, :subject, :outcome, :run)"""
+_ADD_ONE = b"""INSERT INTO audit_event (writer, seq, leaf, leaf_hash, at, actor, action, subject, outcome, run)
+    VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"""
+_ADD_MANY = b"""INSERT INTO audit_event (writer, seq, leaf, leaf_hash, at, actor, action, subject, outcome, run)
+    SELECT $1, * FROM unnest($2::bigint[], $3::bytea[], $4::bytea[], $5::timestamptz[], $6::text[], $7::text[],
+    $8::text[], $9::text[], $10::text[])"""
+_KINDS = (INT8, BYTEA, BYTEA, TIMESTAMPTZ, TEXT, TEXT, TEXT, TEXT, TEXT)
 
 
 def lock_writers(session: Session) -> None:
     """Holds every other opening of a writer back until the end of the transaction; on SQLite it already is."""
     if session.get_bind().dialect.name == "postgresql":
         session.execute(text("select pg_advisory_xact_lock(:key)"), {"key": WRITERS_LOCK})
+
+
+def lock_retention(session: Session) -> None:
+    """Lets a hold be laid, events be pruned and a subject be erased one after the other; on SQLite it already is."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text("select pg_advisory_xact_lock(:key)"), {"key": RETENTION_LOCK})
 
 
 def last_writer(session: Session) -> int | None:
@@ -202,6 +316,20 @@ def walk(session: Session) -> Generator[AuditEventRow, None, None]:
     wanted = select(AuditEventRow).order_by(AuditEventRow.writer, AuditEventRow.seq)
     with session.execute(wanted.execution_options(yield_per=2000)) as result:
         yield from result.scalars()
+
+
+def naming(session: Session, needle: str) -> ColumnElement[bool]:
+    """Of events whose bytes hold this text; to look for them reads the whole trail."""
+    sought = literal(needle.encode("utf-8"), LargeBinary)
+    if session.get_bind().dialect.name == "sqlite":
+        return func.instr(AuditEventRow.leaf, sought) > 0
+    return func.position(sought.op("IN")(AuditEventRow.leaf)) > 0
+
+
+def find_named(session: Session, needle: str, limit: int) -> Sequence[AuditEventRow]:
+    """The newest events whose bytes hold this text, newest first."""
+    wanted = select(AuditEventRow).where(naming(session, needle))
+    return session.execute(wanted.order_by(AuditEventRow.at.desc()).limit(limit)).scalars().all()
 
 
 def find(

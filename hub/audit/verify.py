@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from hub.audit.leaf import NOTHING, leaf_hash, read_leaf
 from hub.audit.store import AuditEventRow
-from hub.audit.types import Action, Recorded, Verdict
+from hub.audit.types import Action, Pruned, Recorded, Verdict
 
 
 class FaultError(Exception):
@@ -25,9 +25,10 @@ class _Walk:
     seq: int = 0
     previous: bytes = NOTHING
     opening: bytes = NOTHING
+    pruned: int = 0
 
 
-def verify_trail(openings: Iterable[bytes], rows: Iterable[AuditEventRow]) -> Verdict:
+def verify_trail(openings: Iterable[bytes], rows: Iterable[AuditEventRow | Pruned]) -> Verdict:
     """The verdict over rows in the order of writer and place; `openings` are the leaves with which writers began."""
     walk = _Walk(_promises(openings))
     try:
@@ -36,8 +37,8 @@ def verify_trail(openings: Iterable[bytes], rows: Iterable[AuditEventRow]) -> Ve
             walk.events += 1
         _end_chain(walk)
     except FaultError as fault:
-        return Verdict(walk.events, walk.writer, str(fault))
-    return Verdict(walk.events, walk.writer)
+        return Verdict(walk.events, walk.writer, str(fault), pruned=walk.pruned)
+    return Verdict(walk.events, walk.writer, pruned=walk.pruned)
 
 
 def _promises(openings: Iterable[bytes]) -> dict[int, tuple[int, str]]:
@@ -51,18 +52,21 @@ def _promises(openings: Iterable[bytes]) -> dict[int, tuple[int, str]]:
     return promised
 
 
-def _step(walk: _Walk, row: AuditEventRow) -> None:
+def _step(walk: _Walk, row: AuditEventRow | Pruned) -> None:
     if row.writer != walk.writer:
         _end_chain(walk)
         _begin_chain(walk, row)
     elif row.seq != walk.seq + 1:
         raise FaultError(f"event {walk.seq + 1} of writer {row.writer} is missing")
     where = f"event {row.seq} of writer {row.writer}"
-    recorded = _check_row(row, where, walk.opening if row.seq == 0 else walk.previous)
-    if row.seq == 0:
-        if recorded.event.action is not Action.WRITER_OPEN:
-            raise FaultError(f"{where} does not open it")
-        walk.opening = row.leaf_hash
+    if isinstance(row, Pruned):
+        walk.pruned += 1
+    else:
+        recorded = _check_row(row, where, walk.opening if row.seq == 0 else walk.previous)
+        if row.seq == 0:
+            if recorded.event.action is not Action.WRITER_OPEN:
+                raise FaultError(f"{where} does not open it")
+            walk.opening = row.leaf_hash
     if walk.promised.get(row.writer) not in (None, (row.seq, row.leaf_hash.hex())):
         _check_promise(walk, row, where)
     walk.seq, walk.previous = row.seq, row.leaf_hash
@@ -86,15 +90,15 @@ def _check_row(row: AuditEventRow, where: str, expected: bytes) -> Recorded:
     return recorded
 
 
-def _check_promise(walk: _Walk, row: AuditEventRow, where: str) -> None:
+def _check_promise(walk: _Walk, row: AuditEventRow | Pruned, where: str) -> None:
     if walk.promised[row.writer][0] == row.seq:
         raise FaultError(f"{where} is not the one that writer {row.writer + 1} saw: the chain was replaced")
 
 
-def _begin_chain(walk: _Walk, row: AuditEventRow) -> None:
+def _begin_chain(walk: _Walk, row: AuditEventRow | Pruned) -> None:
     if row.writer != walk.writer + 1:
         raise FaultError(f"writer {walk.writer + 1} is missing with all its events")
-    if row.seq != 0:
+    if row.seq != 0 or isinstance(row, Pruned):
         raise FaultError(f"event 0 of writer {row.writer} is missing")
     walk.writer = row.writer
 

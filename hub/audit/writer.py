@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pwd
 import socket
 import time
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from dataclasses import dataclass, field
 from sqlalchemy.orm import Session
 
 from hub.audit import store
-from hub.audit.leaf import NOTHING, make_row
+from hub.audit.leaf import NOTHING, make_row, tell
 from hub.audit.types import Action, AuditError, Event
 from hub.sdk import Clock, Json
 
@@ -43,7 +44,7 @@ def open_writer(session: Session, clock: Clock) -> Writer:
     last = store.last_writer(session)
     number = 1 if last is None else last + 1
     previous = NOTHING
-    detail: dict[str, Json] = {"process": os.getpid(), "host": socket.gethostname()}
+    detail: dict[str, Json] = {"process": os.getpid(), "host": socket.gethostname(), "account": _account()}
     if last is not None:
         opening = store.opening_hash(session, last)
         if opening is None:
@@ -52,6 +53,14 @@ def open_writer(session: Session, clock: Clock) -> Writer:
         seq, reached = store.head(session, last)
         detail |= {"before": seq, "before_hash": reached.hex()}
     event = Event(f"service:process-{os.getpid()}", Action.WRITER_OPEN, f"writer:{number}", detail=detail)
-    row = make_row(event, clock.now(), number, 0, previous)
+    row = make_row(tell(event, clock.now()), number, 0, previous)
     store.add_events(session, [row])
     return Writer(number, 0, row["leaf_hash"])
+
+
+def _account() -> str:
+    """The user of this process by the kernel's word; who types is told by the environment, which anybody sets."""
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        return str(os.geteuid())

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import inspect
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 import typer
 
-from hub.cli.output import AsJson, RefusedError, emit, facts, me, opened, read_text, room, table
+from hub.access import Scope
+from hub.cli import reports, retention
+from hub.cli.caller import anybody, me, needs
+from hub.cli.output import AsJson, RefusedError, emit, facts, opened, read_text, room, table
 
 if TYPE_CHECKING:
-    from hub.audit import Checkpoint, Proof
+    from hub.audit import Checkpoint, Proof, Recorded
 
 app = room("Who did what, provably.")
+retention.add_to(app)
+reports.add_to(app)
 
 
 @app.command("list", epilog="Example: hub audit list --run 20261120-231500-3fa9c1")
+@needs(Scope.AUDIT)
 def list_(
     actor: Annotated[str | None, typer.Option(help="Only by this actor, human:anna for one.")] = None,
     action: Annotated[str | None, typer.Option(help="Only this action, runs.run.start for one.")] = None,
@@ -60,6 +67,7 @@ def list_(
 
 
 @app.command(epilog="Example: hub audit verify --against kept/checkpoint.txt")
+@needs(Scope.AUDIT)
 def verify(
     against: Annotated[
         list[Path] | None, typer.Option(help="A file with a checkpoint kept outside the hub; may be repeated.")
@@ -89,6 +97,7 @@ def verify(
 
 
 @app.command(epilog="Example: hub audit seal")
+@needs(Scope.AUDIT)
 def seal(as_json: AsJson = False) -> None:
     """Seals now what was recorded; workers do it every second. Prints the newest checkpoint."""
     with opened() as hub:
@@ -97,6 +106,7 @@ def seal(as_json: AsJson = False) -> None:
 
 
 @app.command(epilog="Example: hub audit checkpoint")
+@needs(Scope.AUDIT)
 def checkpoint(as_json: AsJson = False) -> None:
     """Prints the newest checkpoint, signed. Keep it elsewhere: it proves later that nothing before it was changed."""
     with opened() as hub:
@@ -104,6 +114,7 @@ def checkpoint(as_json: AsJson = False) -> None:
 
 
 @app.command(epilog="Example: hub audit anchors --to receipts")
+@needs(Scope.AUDIT)
 def anchors(
     to: Annotated[Path | None, typer.Option(help="A new folder for checkpoints and their receipts.")] = None,
     as_json: AsJson = False,
@@ -124,6 +135,7 @@ def anchors(
 
 
 @app.command(epilog="Example: hub audit key")
+@needs(Scope.AUDIT)
 def key(as_json: AsJson = False) -> None:
     """Prints the public key of the log, for whoever verifies; hand it over by another way than the log itself."""
     with opened() as hub:
@@ -132,6 +144,7 @@ def key(as_json: AsJson = False) -> None:
 
 
 @app.command(epilog="Example: hub audit prove 17 --to proof")
+@needs(Scope.AUDIT)
 def prove(
     number: Annotated[int, typer.Argument(min=0, help="The place of the event in the log, from 0.")],
     to: Annotated[
@@ -146,12 +159,13 @@ def prove(
     steps = [{"side": side, "hash": encoded} for side, encoded in proof.steps()]
     if to is not None:
         _write_proof(to, proof, public)
-    event = proof.leaf.decode("utf-8")
+    event = proof.leaf.decode("utf-8") if proof.leaf is not None else None
     answer = {"index": proof.index, "event": event, "path": steps, "checkpoint": proof.checkpoint.note, "key": public}
     emit(answer, as_json, lambda: facts({**answer, "path": [f"{e['side']} {e['hash']}" for e in steps], "to": to}))
 
 
 @app.command(epilog="Example: hub audit export audit.jsonl --run 20261120-231500-3fa9c1")
+@needs(Scope.AUDIT)
 def export(
     to: Annotated[Path, typer.Argument(help="The file to write; it must not be there yet.")],
     actor: Annotated[str | None, typer.Option(help="Only by this actor.")] = None,
@@ -160,32 +174,50 @@ def export(
     since: Annotated[
         list[Path] | None, typer.Option(help="A kept checkpoint from which growth is proven; may be repeated.")
     ] = None,
+    form: Annotated[
+        str, typer.Option(help="proof: with what verifies it; ocsf or fhir (AuditEvent, R4): for other tools.")
+    ] = "proof",
     as_json: AsJson = False,
 ) -> None:
     """Writes the sealed log, or chosen events with their proofs, as JSON lines that verify without the hub."""
     from hub.audit import Action, Chosen
+    from hub.audit.forms import FORMS
 
+    if form != "proof" and form not in FORMS:
+        raise typer.BadParameter(f"--form is one of proof, {', '.join(FORMS)}")
     kept = [read_text(each) for each in since or []]
     chosen = Chosen(actor, None, subject, run)
     everything = chosen == Chosen()
     with opened() as hub:
         hub.sealed.seal(every_chain=True)
         with _new_file(to) as file:
-            events = hub.sealed.export(file.write, None if everything else chosen, kept)
+            if form == "proof":
+                events = hub.sealed.export(file.write, None if everything else chosen, kept)
+            else:
+                events = _write_as(FORMS[form], hub.sealed.read(chosen), file)
         with hub.database.begin() as session:
-            detail = {"events": events, "of_actor": actor, "about": subject, "of_run": run}
+            detail = {"events": events, "of_actor": actor, "about": subject, "of_run": run, "form": form}
             hub.record(session, str(me()), Action.AUDIT_EXPORT, "audit", **detail)
     answer = {"file": to, "events": events, "whole": everything}
     emit(answer, as_json, lambda: facts(answer))
 
 
 @app.command(epilog="Example: hub audit verifier > verify.py")
+@anybody("it prints a program that is the same everywhere")
 def verifier(as_json: AsJson = False) -> None:
     """Prints the program that verifies an export with Python's standard library alone."""
     from hub.audit.merkle import verifier as program
 
     source = inspect.getsource(program)
     emit({"program": source}, as_json, lambda: print(source, end=""))
+
+
+def _write_as(form: Callable[[int, Recorded], Any], events: Iterator[tuple[int, Recorded]], file: TextIO) -> int:
+    written = 0
+    for index, each in events:
+        file.write(json.dumps(form(index, each), ensure_ascii=False, separators=(",", ":")) + "\n")
+        written += 1
+    return written
 
 
 def _emit_checkpoint(found: Checkpoint, as_json: bool) -> None:
@@ -196,7 +228,8 @@ def _emit_checkpoint(found: Checkpoint, as_json: bool) -> None:
 def _write_proof(folder: Path, proof: Proof, public: str) -> None:
     _new_folder(folder)
     path = "".join(f"{side} {encoded}\n" for side, encoded in proof.steps())
-    (folder / "event.json").write_bytes(proof.leaf)
+    if proof.leaf is not None:
+        (folder / "event.json").write_bytes(proof.leaf)
     for name, text in (("path", path), ("checkpoint", proof.checkpoint.note), ("key", public + "\n")):
         (folder / f"{name}.txt").write_text(text, encoding="utf-8")
 

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hub.cli.output import AsJson, RefusedError, emit, facts, me, opened, room, table
+from hub.access import Resource, Scope
+from hub.cli.caller import me, needs, sees, this_caller
+from hub.cli.output import AsJson, RefusedError, emit, facts, opened, room, table
 
 if TYPE_CHECKING:
     from hub.audit import Outcome
@@ -23,27 +25,36 @@ Name = Annotated[str, typer.Argument(help="A connection.")]
 @app.command(
     epilog="Example: hub connections add clinic sql dialect=sqlite path=clinic.db --secret password=env:HUB_SECRET_DB"
 )
+@needs(Scope.CONNECTIONS, connection="name")
 def add(
     name: Annotated[str, typer.Argument(help="What to call it: lower-case letters, digits and _.")],
     connector: Annotated[str, typer.Argument(help="The kind of system; `hub connectors list` shows them.")],
     settings: Annotated[list[str] | None, typer.Argument(help="setting=value; a value may be JSON.")] = None,
     secret: Annotated[
-        list[str] | None, typer.Option(help="name, to be asked for; or name=env:VARIABLE, name=file:PATH.")
+        list[str] | None,
+        typer.Option(
+            help="name, to be asked for; or where it is: name=env:VARIABLE, file:, vault:, aws-sm:, gcp-sm:, azure-kv:."
+        ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Connects a system. The settings are checked; `hub connections check` logs in."""
+    """Connects a system. The settings are checked; `hub connections check` logs in.
+
+    In production, one that may reach a private network is stored after another person approved its settings.
+    """
     with opened() as hub:
-        made = hub.connections.create(name, connector, _settings(settings or []), _secrets(secret or []), me())
+        given = _settings(settings or []), _secrets(secret or [])
+        made = hub.connections.create(name, connector, *given, this_caller())
         answer = {"name": made.name, "connector": made.connector, "settings": dict(made.settings)}
         emit(answer, as_json, lambda: print(f"connection {name} is stored; `hub connections check {name}` logs in"))
 
 
 @app.command("list", epilog="Example: hub connections list")
+@needs(Scope.READ, named=True)
 def list_(as_json: AsJson = False) -> None:
     """Lists the connections."""
     with opened() as hub:
-        found = hub.connections.list()
+        found = [each for each in hub.connections.list() if sees(Resource.connection(each.name))]
     answer = [
         {"name": c.name, "connector": c.connector, "paused": c.paused, "settings": dict(c.settings)} for c in found
     ]
@@ -52,6 +63,7 @@ def list_(as_json: AsJson = False) -> None:
 
 
 @app.command(epilog="Example: hub connections check clinic")
+@needs(Scope.CONNECTIONS, connection="name")
 def check(name: Name, as_json: AsJson = False) -> None:
     """Logs in and shows who we are there and which rights we hold."""
     with opened() as hub:
@@ -75,6 +87,7 @@ def check(name: Name, as_json: AsJson = False) -> None:
 
 
 @app.command(epilog="Example: hub connections entities clinic --entity PATIENT")
+@needs(Scope.READ, connection="name")
 def entities(
     name: Name,
     entity: Annotated[str | None, typer.Option(help="Show the fields of this one.")] = None,
@@ -93,6 +106,7 @@ def entities(
             "key": list(e.key),
             "changed_by": list(e.changed_by),
             "modes": sorted(e.modes),
+            "alternates": {each.field: sorted(each.modes) for each in e.alternates},
             "fields": [
                 {
                     "name": f.name,
@@ -109,8 +123,9 @@ def entities(
 
     def text() -> None:
         if entity is None:
-            rows = [(e["name"], e["key"], len(e["fields"]), e["modes"]) for e in answer]
-            table(["entity", "key", "fields", "can be written by"], rows, empty="nothing can be read")
+            rows = [(e["name"], e["key"], len(e["fields"]), e["modes"], [*e["alternates"]]) for e in answer]
+            head = ["entity", "key", "fields", "can be written by", "other keys"]
+            table(head, rows, empty="nothing can be read")
         else:
             rows = [tuple(field.values()) for field in answer[0]["fields"]]  # type: ignore[attr-defined]
             table(["field", "type", "nullable", "writable", "length"], rows, empty="it has no fields")
@@ -119,6 +134,7 @@ def entities(
 
 
 @app.command(epilog="Example: hub connections provision clinic PATIENT --mapping mappings/patient_risk --plan")
+@needs(Scope.CONNECTIONS, connection="name")
 def provision(
     name: Name,
     entity: Annotated[str, typer.Argument(help="The entity that shall get score fields.")],
@@ -126,34 +142,40 @@ def provision(
     plan: Annotated[bool, typer.Option("--plan", help="Show what would be made, and make nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Makes the fields that a mapping writes and the far side lacks, where the connection may."""
+    """Shows the fields that a mapping writes and the far side lacks, then makes them, where the connection may."""
     from hub.audit import Outcome
-    from hub.cli.mappings import document_text
+    from hub.cli.mappings import allowed_text
     from hub.sdk import Grant
 
     with opened() as hub:
-        document, fields = hub.mappings.missing_fields(document_text(mapping))
+        document, fields = hub.mappings.missing_fields(allowed_text(hub, mapping, Scope.MAPPINGS))
         write = document.write
         if (write.connection, write.entity) != (name, entity):
             raise RefusedError(f"{mapping} writes {write.entity} of {write.connection}, not {entity} of {name}")
         names = [each.name for each in fields]
-        if fields and not plan:
+        described = [{"name": each.name, "type": each.type.value, "length": each.length} for each in fields]
+        granted = ""
+        if fields and not as_json:
+            table(["to be made", "type", "length"], [tuple(each.values()) for each in described], empty="")
+        if fields:
             with hub.connections.open(name, Grant(writes={entity: frozenset(names)})) as far:
                 role = far.provisioner()
-                if role is None:
+                if role is None and not plan:
                     raise RefusedError(f"connection {name} may not make fields; ask for {', '.join(names)} over there")
-                _note_provision(hub, name, Outcome.STARTED, entity, names)
-                role.provision(entity, fields)
-            _note_provision(hub, name, Outcome.DONE, entity, names)
-    described = [{"name": each.name, "type": each.type.value, "length": each.length} for each in fields]
-    answer = {"entity": entity, "planned" if plan else "made": described}
+                granted = "" if role is None else role.granted(entity, fields)
+                if granted and not as_json:
+                    print(f"to be granted: {granted}")
+                if role is not None and not plan:
+                    _note_provision(hub, name, Outcome.STARTED, entity, names)
+                    role.provision(entity, fields)
+            if not plan:
+                _note_provision(hub, name, Outcome.DONE, entity, names)
+    answer = {"entity": entity, "planned" if plan else "made": described, "granted": granted}
 
     def text() -> None:
         if not names:
             print(f"{entity} has every field already; nothing {'is to be' if plan else 'was'} made")
-        elif plan:
-            table(["to be made", "type", "length"], [tuple(each.values()) for each in described], empty="")
-        else:
+        elif not plan:
             print(f"{entity} has {', '.join(names)} now")
 
     emit(answer, as_json, text)
@@ -169,9 +191,15 @@ def _note_provision(hub: Installation, name: str, outcome: Outcome, entity: str,
 
 
 @app.command(epilog="Example: hub connections secret erp password=env:HUB_SECRET_ERP")
+@needs(Scope.CONNECTIONS, connection="name")
 def secret(
     name: Name,
-    secrets: Annotated[list[str], typer.Argument(help="name, to be asked for; or name=env:VARIABLE, name=file:PATH.")],
+    secrets: Annotated[
+        list[str],
+        typer.Argument(
+            help="name, to be asked for; or where it is: name=env:VARIABLE, file:, vault:, aws-sm:, gcp-sm:, azure-kv:."
+        ),
+    ],
     as_json: AsJson = False,
 ) -> None:
     """Stores a new version of a connection's secrets, after a password was changed over there."""
@@ -183,6 +211,7 @@ def secret(
 
 
 @app.command(epilog="Example: hub connections pause clinic")
+@needs(Scope.CONNECTIONS, connection="name")
 def pause(name: Name, as_json: AsJson = False) -> None:
     """Nothing opens the connection until it is resumed."""
     with opened() as hub:
@@ -191,6 +220,7 @@ def pause(name: Name, as_json: AsJson = False) -> None:
 
 
 @app.command(epilog="Example: hub connections resume clinic")
+@needs(Scope.CONNECTIONS, connection="name")
 def resume(name: Name, as_json: AsJson = False) -> None:
     """Lets a paused connection be opened again."""
     with opened() as hub:
@@ -199,6 +229,7 @@ def resume(name: Name, as_json: AsJson = False) -> None:
 
 
 @app.command(epilog="Example: hub connections remove clinic")
+@needs(Scope.CONNECTIONS, connection="name")
 def remove(name: Name, as_json: AsJson = False) -> None:
     """Forgets a connection and destroys its secrets."""
     with opened() as hub:
@@ -234,6 +265,7 @@ def _value(text: str) -> Any:
 
 def _secrets(given: list[str]) -> dict[str, Any]:
     from hub.access import Reference
+    from hub.access.references import EXAMPLES
     from hub.sdk import Secret
 
     made: dict[str, Any] = {}
@@ -244,6 +276,7 @@ def _secrets(given: list[str]) -> dict[str, Any]:
             continue
         reference = Reference.parse(place)
         if reference is None:
-            raise typer.BadParameter(f"{name}: name where the secret is (env:VARIABLE or file:PATH), not the secret")
+            known = ", ".join(EXAMPLES.values())
+            raise typer.BadParameter(f"{name}: name where the secret is, not the secret itself: {known}")
         made[name] = reference
     return made

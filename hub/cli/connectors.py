@@ -6,12 +6,14 @@ from typing import Annotated, Any
 
 import typer
 
+from hub.cli.caller import anybody
 from hub.cli.output import AsJson, emit, facts, room, table
 
 app = room("The kinds of systems that can be connected.")
 
 
 @app.command("list", epilog="Example: hub connectors list")
+@anybody("it tells what is installed, not what is connected")
 def list_(as_json: AsJson = False) -> None:
     """Lists the installed connectors."""
     from hub.connections import Catalogue
@@ -24,6 +26,7 @@ def list_(as_json: AsJson = False) -> None:
 
 
 @app.command(epilog="Example: hub connectors describe sql")
+@anybody("it tells what is installed, not what is connected")
 def describe(name: Annotated[str, typer.Argument(help="A connector.")], as_json: AsJson = False) -> None:
     """Shows a connector's settings, the rights it needs and its limits."""
     from hub.connections import Catalogue
@@ -66,6 +69,7 @@ def describe(name: Annotated[str, typer.Argument(help="A connector.")], as_json:
 
 
 @app.command(epilog="Example: hub connectors matrix")
+@anybody("it tells what is installed, not what is connected")
 def matrix(as_json: AsJson = False) -> None:
     """Shows what each connector supports and how far it is proven: computed from recorded runs of the kit."""
     from dataclasses import asdict

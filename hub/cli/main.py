@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import typer
 
@@ -24,6 +24,7 @@ from hub.cli import (
     twin,
 )
 from hub.cli.output import RefusedError
+from hub.process import guard_memory
 
 ROOMS = {
     room.__name__.rpartition(".")[2]: room.app
@@ -31,7 +32,8 @@ ROOMS = {
 }
 
 
-def _command(rooms: Iterable[str]) -> typer.Typer:
+def command_for(words: Sequence[str] = ()) -> typer.Typer:
+    """The whole command, or of it what these words can ask for: typer makes every verb before it looks for one."""
     made = typer.Typer(
         name="hub",
         help="Puts machine-learning models into the systems people already work in.",
@@ -40,29 +42,28 @@ def _command(rooms: Iterable[str]) -> typer.Typer:
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    for room in rooms:
-        made.add_typer(ROOMS[room], name=room)
+    for name, room in ROOMS.items():
+        made.add_typer(room if not words or name in words else typer.Typer(help=room.info.help), name=name)
+    if not words or words[0] not in ROOMS:
+        for others in (processes, demo, twin):
+            others.add_to(made)
     return made
 
 
-app = _command(ROOMS)
-processes.add_to(app)
-demo.add_to(app)
-twin.add_to(app)
+app = command_for()
 
 
 def main() -> None:
     """Runs the command line; the exit code is honest."""
+    guard_memory()
     gc.disable()  # what is imported stays; `ready_database` switches it on for what a verb then does
     sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: Sequence[str]) -> int:
     """Carries out one command line; its exit code. An error that is the hub's own fault is raised."""
-    # Typer makes every verb it knows before it looks for the one that is asked for.
-    command = _command(arguments[:1]) if arguments and arguments[0] in ROOMS else app
     try:
-        command(list(arguments), prog_name="hub")
+        command_for(arguments)(list(arguments), prog_name="hub")
     except SystemExit as left:
         return left.code if isinstance(left.code, int) else int(left.code is not None)
     except KeyboardInterrupt:
@@ -78,6 +79,8 @@ def run(arguments: Sequence[str]) -> int:
 
 def _sentences(error: Exception) -> list[str] | None:
     """What to tell the person; None where the error is the hub's own fault and the traceback is the message."""
+    if isinstance(error, RefusedError):
+        return [str(error)]  # and nothing is imported for it
     from hub.access import AccessError
     from hub.audit import AuditError
     from hub.audit.anchors import AnchorError
@@ -99,7 +102,6 @@ def _sentences(error: Exception) -> list[str] | None:
     if isinstance(error, ConnectorError):
         return [error.message]
     kinds = (
-        RefusedError,
         MigrationError,
         AccessError,
         AuditError,

@@ -8,10 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hub.cli.output import AsJson, RefusedError, emit, me, opened, read_text, room, shown, table
+from hub.access import Resource, Scope, decide
+from hub.cli.caller import allow, anybody, me, needs, sees, this_caller
+from hub.cli.output import AsJson, RefusedError, emit, opened, read_text, room, shown, table
 
 if TYPE_CHECKING:
     from hub.mappings import Standing
+    from hub.runs import Installation
 
 app = room("Mappings: documents that say what to read, score and write.")
 
@@ -24,11 +27,26 @@ def document_text(path: Path) -> str:
     return read_text(path / "mapping.yaml" if path.is_dir() else path)
 
 
+def allowed_text(hub: Installation, path: Path, *scopes: Scope) -> str:
+    """The text of a document whose mapping, connections and models are open to the caller, all of them."""
+    from hub.mappings import read_document
+
+    text = document_text(path)
+    wanted = scopes or (Scope.MAPPINGS,)
+    if all(decide(this_caller(), scope).allowed for scope in wanted):
+        return text  # what is wrong with the document is said by whoever checks it
+    for resource in read_document(text).resources:
+        for scope in wanted:
+            allow(hub, resource, scope)
+    return text
+
+
 @app.command(epilog="Example: hub mappings check mappings/patient_risk")
+@needs(Scope.MAPPINGS, named=True)
 def check(file: File, as_json: AsJson = False) -> None:
     """Checks a document against its connections and its model, and runs its examples."""
     with opened() as hub:
-        compiled = hub.mappings.check(document_text(file), me())
+        compiled = hub.mappings.check(allowed_text(hub, file), me())
         examples = hub.mappings.run_examples(compiled, file / "examples") if file.is_dir() else []
         answer = {"mapping": compiled.document.mapping, "digest": compiled.document.digest, "examples": len(examples)}
         done = f"mapping {compiled.document.mapping} is right ({len(examples)} examples hold)"
@@ -36,6 +54,7 @@ def check(file: File, as_json: AsJson = False) -> None:
 
 
 @app.command(epilog="Example: hub mappings preview mappings/patient_risk --records 5")
+@needs(Scope.MAPPINGS, named=True)
 def preview(
     file: File,
     records: Annotated[int, typer.Option(min=1, max=1000, help="How many real records.")] = 5,
@@ -45,7 +64,7 @@ def preview(
     from hub.runs import preview as preview_
 
     with opened() as hub:
-        text = document_text(file)
+        text = allowed_text(hub, file, Scope.MAPPINGS, Scope.RECORDS)
         answer = preview_(hub, text, me(), records)
         rows = [_decision(each) for each in answer.rows.iter_rows(named=True)]
 
@@ -59,47 +78,59 @@ def preview(
 
 
 @app.command(epilog="Example: hub mappings publish mappings/patient_risk")
+@needs(Scope.MAPPINGS, named=True)
 def publish(file: File, as_json: AsJson = False) -> None:
-    """Publishes a document: from now on this version runs."""
+    """Publishes a document: from now on this version runs. In production somebody else has approved it before."""
     with opened() as hub:
-        made = hub.mappings.publish(document_text(file), me())
+        made = hub.mappings.publish(allowed_text(hub, file), this_caller())
         answer = {"mapping": made.mapping, "number": made.number, "digest": made.digest}
         emit(answer, as_json, lambda: print(f"mapping {made.mapping} version {made.number} is published"))
 
 
 @app.command(epilog="Example: hub mappings submit mappings/patient_risk")
-def submit(file: File, as_json: AsJson = False) -> None:
-    """Hands a document in for approval by somebody else."""
+@needs(Scope.MAPPINGS, named=True)
+def submit(
+    file: File,
+    reason: Annotated[str, typer.Option(help="What the approver should know.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Hands a document in for approval by somebody else, frozen with its rights, its model and its systems."""
     with opened() as hub:
-        compiled = hub.mappings.submit(document_text(file), me())
+        compiled = hub.mappings.submit(allowed_text(hub, file), this_caller(), reason)
         answer = {"mapping": compiled.document.mapping, "digest": compiled.document.digest}
         hint = f"hub mappings approve {compiled.document.mapping} {compiled.document.digest}"
         emit(answer, as_json, lambda: print(f"handed in; somebody else approves it by: {hint}"))
 
 
 @app.command(epilog="Example: hub mappings approve patient_risk 5f1c…")
+@needs(Scope.APPROVE, mapping="name")
 def approve(
-    name: Name, digest: Annotated[str, typer.Argument(help="The version's digest.")], as_json: AsJson = False
+    name: Name,
+    digest: Annotated[str, typer.Argument(help="The version's digest.")],
+    reason: Annotated[str, typer.Option(help="Why; it stands in the trail.")] = "",
+    as_json: AsJson = False,
 ) -> None:
-    """Approves a version that somebody else handed in."""
+    """Approves a version that somebody else handed in; `hub access approvals show` shows what exactly."""
     with opened() as hub:
-        hub.mappings.approve(name, digest, me())
-        emit(
-            {"mapping": name, "digest": digest}, as_json, lambda: print(f"version {digest[:12]} of {name} is approved")
-        )
+        given = hub.mappings.approve(name, digest, this_caller(), reason)
+        answer = {"mapping": name, "digest": digest, "approval": given.id}
+        emit(answer, as_json, lambda: print(f"version {digest[:12]} of {name} is approved"))
 
 
 @app.command("list", epilog="Example: hub mappings list")
+@needs(Scope.READ, named=True)
 def list_(as_json: AsJson = False) -> None:
     """Lists the mappings and where they stand."""
     with opened() as hub:
-        found = [_standing(each, hub.standing.states(each.mapping)) for each in hub.mappings.list()]
+        listed = [each for each in hub.mappings.list() if sees(Resource.mapping(each.mapping))]
+        found = [_standing(each, hub.standing.states(each.mapping)) for each in listed]
     rows = [(m["mapping"], m["number"], m["state"], m["published_by"], m["paused"], m["records"]) for m in found]
     columns = ["mapping", "version", "latest is", "published by", "paused", "records"]
     emit(found, as_json, lambda: table(columns, rows, empty="no mappings; hub mappings publish"))
 
 
 @app.command(epilog="Example: hub mappings show patient_risk --version 1 > earlier.yaml")
+@needs(Scope.READ, mapping="name")
 def show(
     name: Name,
     version: Annotated[int | None, typer.Option(min=1, help="An earlier version; publish its text to go back.")] = None,
@@ -123,10 +154,11 @@ def show(
 
 
 @app.command(epilog="Example: hub mappings grant mappings/patient_risk")
+@needs(Scope.MAPPINGS, named=True)
 def grant(file: File, as_json: AsJson = False) -> None:
     """Shows the exact fields a document may read and write, and what to grant for them at the far side."""
     with opened() as hub:
-        compiled = hub.mappings.check(document_text(file), me())
+        compiled = hub.mappings.check(allowed_text(hub, file), me())
         answer: dict[str, Any] = {}
         for connection, each in compiled.grants.items():
             with hub.connections.open(connection, each) as far:
@@ -144,34 +176,37 @@ def grant(file: File, as_json: AsJson = False) -> None:
 
 
 @app.command(epilog="Example: hub mappings spec mappings/patient_risk > agreement.md")
+@needs(Scope.MAPPINGS, named=True)
 def spec(file: File, as_json: AsJson = False) -> None:
     """Writes the integration specification: a document that both sides can sign."""
     from hub.mappings import spec as render
 
     with opened() as hub:
-        made = render(hub.mappings.check(document_text(file), me()))
+        made = render(hub.mappings.check(allowed_text(hub, file), me()))
         emit({"specification": made}, as_json, lambda: print(made))
 
 
 @app.command(epilog="Example: hub mappings explain mappings/patient_risk")
+@needs(Scope.MAPPINGS, named=True)
 def explain(file: File, as_json: AsJson = False) -> None:
     """Shows what the far side filters, what the hub does, and how each value comes about."""
     from hub.mappings import explain as render
 
     with opened() as hub:
-        compiled = hub.mappings.check(document_text(file), me())
+        compiled = hub.mappings.check(allowed_text(hub, file), me())
         with hub.database.read() as session:
             made = render(compiled, hub.database.now(session))
         emit({"explanation": made}, as_json, lambda: print(made))
 
 
 @app.command(epilog="Example: hub mappings diff mappings/patient_risk")
+@needs(Scope.MAPPINGS, named=True)
 def diff(file: File, as_json: AsJson = False) -> None:
     """Shows what publishing a document would change, rights included."""
     from hub.mappings import diff, diff_grants
 
     with opened() as hub:
-        compiled = hub.mappings.check(document_text(file), me())
+        compiled = hub.mappings.check(allowed_text(hub, file), me())
         published = hub.mappings.get(compiled.document.mapping)
         before = hub.mappings.compile_published(published)
         answer = {
@@ -187,6 +222,7 @@ def diff(file: File, as_json: AsJson = False) -> None:
 
 
 @app.command(epilog="Example: hub mappings schema > mapping.schema.json")
+@anybody("it describes every document")
 def schema(as_json: AsJson = False) -> None:
     """Prints the JSON Schema of a document, so that an editor completes it."""
     from hub.mappings import document_schema
@@ -196,6 +232,7 @@ def schema(as_json: AsJson = False) -> None:
 
 
 @app.command(epilog="Example: hub mappings pause patient_risk --reason 'audit'")
+@needs(Scope.MAPPINGS, mapping="name")
 def pause(
     name: Name,
     reason: Annotated[str, typer.Option(help="Why; shown to whoever starts a run.")] = "paused by hand",
@@ -208,6 +245,7 @@ def pause(
 
 
 @app.command(epilog="Example: hub mappings resume patient_risk")
+@needs(Scope.MAPPINGS, mapping="name")
 def resume(name: Name, as_json: AsJson = False) -> None:
     """Lets a paused mapping run again."""
     with opened() as hub:

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hub.cli.output import AsJson, RefusedError, emit, facts, me, opened, room, table
+from hub.access import Resource, Scope
+from hub.cli.caller import me, needs, sees
+from hub.cli.output import AsJson, RefusedError, emit, facts, opened, room, table
 
 if TYPE_CHECKING:
     from hub.models import ModelVersion
@@ -19,6 +21,7 @@ Name = Annotated[str, typer.Argument(help="A model.")]
 
 
 @app.command(epilog="Example: hub models register churn churn.skops --sample rows.csv --owner anna --metric auc=0.84")
+@needs(Scope.MODELS, model="name")
 def register(
     name: Name,
     file: Annotated[Path, typer.Argument(help="An .onnx or .skops file.", exists=True, dir_okay=False)],
@@ -55,16 +58,18 @@ def register(
 
 
 @app.command("list", epilog="Example: hub models list")
+@needs(Scope.READ, named=True)
 def list_(as_json: AsJson = False) -> None:
     """Lists every version of every model."""
     with opened() as hub:
-        found = [_row(each) for each in hub.registry.list()]
+        found = [_row(each) for each in hub.registry.list() if sees(Resource.model(each.name))]
         rows = [(v["name"], v["number"], v["task"], v["way"], v["metrics"], v["owner"], v["created_at"]) for v in found]
     columns = ["model", "version", "task", "computed", "metrics", "owner", "registered"]
     emit(found, as_json, lambda: table(columns, rows, empty="no models; hub models register"))
 
 
 @app.command(epilog="Example: hub models show churn --use champion")
+@needs(Scope.READ, model="name")
 def show(
     name: Name,
     use: Annotated[str, typer.Option(help="An alias or a version number.")] = "champion",
@@ -76,6 +81,7 @@ def show(
 
 
 @app.command(epilog="Example: hub models alias churn champion 3")
+@needs(Scope.MODELS, model="name")
 def alias(
     name: Name,
     alias: Annotated[str, typer.Argument(help="The alias, champion for one.")],
@@ -90,6 +96,7 @@ def alias(
 
 
 @app.command(epilog="Example: hub models rollback churn champion")
+@needs(Scope.MODELS, model="name")
 def rollback(
     name: Name, alias: Annotated[str, typer.Argument(help="The alias.")] = "champion", as_json: AsJson = False
 ) -> None:
@@ -101,6 +108,7 @@ def rollback(
 
 
 @app.command(epilog="Example: hub models remove churn 2")
+@needs(Scope.MODELS, model="name")
 def remove(name: Name, number: Annotated[int, typer.Argument(help="The version.")], as_json: AsJson = False) -> None:
     """Removes a version that no alias and no published mapping uses."""
     with opened() as hub:

@@ -1,9 +1,8 @@
-"""What the verbs share: the opened hub, the person at the keyboard, and answers as text or as one JSON document."""
+"""What the verbs share: the opened hub, and answers as text or as one JSON document."""
 
 from __future__ import annotations
 
 import gc
-import getpass
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,7 +18,6 @@ import typer
 from hub.decisions.plain import plain
 
 if TYPE_CHECKING:
-    from hub.access import Actor
     from hub.database import Database
     from hub.runs import Installation
     from hub.settings import Settings
@@ -40,14 +38,16 @@ def room(about: str) -> typer.Typer:
 
 @contextmanager
 def opened(*, quiet: bool = True) -> Iterator[Installation]:
-    """The hub that the settings describe, its database migrated where it is embedded."""
+    """The hub that the settings describe, its database migrated where it is embedded; the verb's caller may use it."""
+    from hub.cli.caller import admitted
     from hub.logs import configure
     from hub.runs import open_installation
     from hub.settings import load_settings
 
     settings = load_settings()
-    configure(settings.model_copy(update={"log_level": "error"}) if quiet else settings, process="hub")
-    with open_installation(settings, ready_database(settings)) as hub:
+    told = settings.model_copy(update={"log_level": "error"}) if quiet else settings
+    configure(told, process="hub", later=quiet)
+    with open_installation(settings, ready_database(settings)) as hub, admitted(hub):
         yield hub
 
 
@@ -69,13 +69,6 @@ def ready_database(settings: Settings) -> Database:
     gc.freeze()
     gc.enable()
     return database
-
-
-def me() -> Actor:
-    """The person at the keyboard, by the name this machine knows."""
-    from hub.access import local_caller
-
-    return local_caller(getpass.getuser()).actor
 
 
 @contextmanager
@@ -141,6 +134,11 @@ def shown(value: Any) -> str:
         return ", ".join(shown(each) for each in value)
     text = str(value)
     return text if text.isprintable() else text.encode("unicode_escape").decode("ascii")
+
+
+def moment(value: Any) -> Any:
+    """A moment out of an answer, whether it came as one or as JSON writes it; None stays None."""
+    return datetime.fromisoformat(value) if isinstance(value, str) else value
 
 
 def read_text(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Writes the reference pages of settings, scopes, audit events and commands from the code that defines them.
+"""Writes the reference pages (settings, scopes, audit events, commands, cryptography) from the code that defines them.
 
 `python -m hub.cli.reference` writes them into `hub/docs/reference`; a test fails when one is stale.
 """
@@ -8,14 +8,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hub.cli.caller import Need
 
 NOTE = "<!-- Written from the code by hub.cli.reference; a test fails when it is stale. -->"
 
 
 def pages() -> Mapping[str, str]:
     """Each page's text by its file name."""
-    return {"settings.md": _settings(), "scopes.md": _scopes(), "audit.md": _audit(), "cli.md": _commands()}
+    return {
+        "settings.md": _settings(),
+        "scopes.md": _scopes(),
+        "audit.md": _audit(),
+        "cli.md": _commands(),
+        "cryptography.md": _cryptography(),
+    }
 
 
 def verbs(group: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[str, Any]]:
@@ -49,11 +58,41 @@ def _settings() -> str:
 
 
 def _scopes() -> str:
-    from hub.access import Scope
+    from hub.access import Role, Scope
+    from hub.access.types import PERSONAL, WHOLE
 
-    rows = [f"| `{each.value}` | {each.meaning} |" for each in Scope]
-    about = "What an API key may do (`hub access token create --scope …`), for the mappings it is made for."
-    return _page("Scopes", about, "| scope | allows to |\n|---|---|", rows)
+    rows = []
+    for each in Scope:
+        held = ", ".join(role.value for role in Role if each in role.scopes)
+        where = "everything alone" if each in WHOLE else "everything, or one by one"
+        rows.append(f"| `{each.value}` | {each.meaning} | {where} | {held} |")
+    roles = [f"| `{each.value}` | {each.meaning} | {', '.join(sorted(each.scopes))} |" for each in Role]
+    about = (
+        "What a caller may do. Nobody may anything that no role, API key or client gives: `hub access role grant`\n"
+        "gives a person a role, `hub access token create --scope …` makes a key that holds scopes; both for\n"
+        "everything, or for some mappings, connections or models. No program holds "
+        f"{' or '.join(f'`{each}`' for each in sorted(PERSONAL))}.\n\n"
+        "The person at the keyboard of the hub's own machine, without a key, holds every scope."
+    )
+    routes_head = "\n## Routes\n\n| route | needs |\n|---|---|"
+    roles_head = "\n## Roles\n\n| role | who that is | scopes |\n|---|---|---|"
+    return _page(
+        "Scopes",
+        about,
+        "| scope | allows to | held for | by the roles |\n|---|---|---|---|",
+        [*rows, roles_head, *roles, routes_head, *_routes()],
+    )
+
+
+def _routes() -> Iterator[str]:
+    from hub.api.access import routes
+
+    for method, path, needed in routes():
+        if isinstance(needed, str):
+            yield f"| `{method} {path}` | nothing: {needed} |"
+            continue
+        where = "for the mapping in the path" if "{mapping}" in path else "for the whole hub"
+        yield f"| `{method} {path}` | `{needed.scope}` {'for what it names' if needed.named else where} |"
 
 
 def _audit() -> str:
@@ -67,10 +106,22 @@ def _audit() -> str:
     return _page("Audit events", about, "| action | what happened |\n|---|---|", rows)
 
 
+def _cryptography() -> str:
+    from hub.cli.inventory import inventory
+
+    about = (
+        "Every primitive that the hub and its connectors use, by whom, and every purpose that a key has; read from\n"
+        "the source (ASVS 11.1.2). A new one is not written here until somebody has said what it is for. Libraries\n"
+        "bring their own: the drivers of databases and services speak TLS by OpenSSL."
+    )
+    return _page("Cryptography", about, "| primitive | what it is | used by |\n|---|---|---|", inventory())
+
+
 def _commands() -> str:
     about = (
         "Exit codes: 0 done · 1 refused or failed, one sentence on standard error says why · 2 the command line is\n"
-        "wrong · 3 the run is not green. `--json` prints one JSON document; a refusal is one on standard error."
+        "wrong · 3 the run is not green · 4 a login may do more over there than is needed. `--json` prints one JSON\n"
+        "document; a refusal is one on standard error."
     )
     return _page("Commands", about, "", [_verb(path, command) for path, command in verbs()])
 
@@ -79,10 +130,19 @@ def _verb(path: str, command: Any) -> str:
     arguments = [each for each in command.params if each.param_type_name == "argument"]
     options = [each for each in command.params if each.param_type_name == "option"]
     shown = "".join(f" {each.name.upper()}" for each in arguments)
-    lines = [f"## hub {path}{shown}", "", command.help.strip(), ""]
+    lines = [f"## hub {path}{shown}", "", command.help.strip(), "", _needed(command.callback.need), ""]
     lines += [f"- `{each.name.upper()}` {each.help}" for each in arguments]
     lines += [f"- `{max(each.opts, key=len)}`{' (needed)' if each.required else ''} {each.help}" for each in options]
     return "\n".join([*lines, "", f"    {command.epilog.removeprefix('Example: ')}", ""])
+
+
+def _needed(need: Need) -> str:
+    if need.local:
+        return f"For the machine's own person, {need.why}; no key opens it."
+    if need.scope is None:
+        return f"Needs no scope: {need.why}."
+    where = f"for the {need.kind} {need.parameter.upper()}" if need.kind and need.parameter else "for the whole hub"
+    return f"Needs the scope `{need.scope}` {'for what it names' if need.named else where}."
 
 
 def _page(title: str, about: str, head: str, rows: list[str]) -> str:

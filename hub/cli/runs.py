@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from hub.cli.output import AsJson, RefusedError, emit, facts, me, opened, room, table
+from hub.access import Resource, Scope
+from hub.cli.caller import allow, allow_run, me, needs, sees
+from hub.cli.output import AsJson, RefusedError, emit, facts, opened, room, table
 
 if TYPE_CHECKING:
     from hub.runs import Installation, Run
@@ -20,6 +22,7 @@ Wait = Annotated[bool, typer.Option("--wait", help="Carry the run with a worker 
 
 
 @app.command(epilog="Example: hub runs start patient_risk --wait")
+@needs(Scope.RUN, mapping="mapping")
 def start(
     mapping: Annotated[str, typer.Argument(help="A published mapping.")],
     full: Annotated[bool, typer.Option("--full", help="Read every record, not only those that moved.")] = False,
@@ -44,6 +47,7 @@ def start(
 
 
 @app.command("list", epilog="Example: hub runs list --mapping patient_risk")
+@needs(Scope.READ, named=True)
 def list_(
     mapping: Annotated[str | None, typer.Option(help="Only runs of this mapping.")] = None,
     limit: Annotated[int, typer.Option(min=1, max=1000, help="How many.")] = 20,
@@ -53,6 +57,7 @@ def list_(
     from hub.runs import describe
 
     with opened() as hub, hub.database.read() as session:
+        allow(hub, None if mapping is None else Resource.mapping(mapping))
         runs = [describe(each) for each in hub.ledger.runs(session, mapping, limit)]
 
     def text() -> None:
@@ -63,36 +68,44 @@ def list_(
 
 
 @app.command(epilog="Example: hub runs show 20261120-231500-3fa9c1")
+@needs(Scope.READ, named=True)
 def show(run: RunId, as_json: AsJson = False) -> None:
     """Shows one run: state, counts by outcome, progress; of an undo, what it left alone because somebody edited it."""
     from hub.runs import left_alone, progress
 
     with opened() as hub:
+        allow_run(hub, run)
         answer = progress(hub, run)
-        if answer["kind"] == "undo":
+        # The keys of records are for those who may look at records.
+        if answer["kind"] == "undo" and sees(Resource.mapping(answer["mapping"]), Scope.RECORDS):
             answer["changed_since"] = left_alone(hub, run, str(me()))
         emit(answer, as_json, lambda: facts(answer))
 
 
 @app.command(epilog="Example: hub runs watch 20261120-231500-3fa9c1")
+@needs(Scope.READ, named=True)
 def watch(run: RunId, as_json: AsJson = False) -> None:
     """Follows a run that workers elsewhere carry, to its end."""
     with opened() as hub:
+        allow_run(hub, run)
         ended = follow(hub, run, None)
         _tell(hub, ended, as_json)
 
 
 @app.command(epilog="Example: hub runs cancel 20261120-231500-3fa9c1")
+@needs(Scope.RUN, named=True)
 def cancel(run: RunId, as_json: AsJson = False) -> None:
     """Ends a run at its next page; what it wrote stays, and can be undone."""
     from hub.runs import cancel
 
     with opened() as hub:
+        allow_run(hub, run)
         cancel(hub, run, str(me()))
         emit({"run": run, "state": "cancelled"}, as_json, lambda: print(f"run {run} is cancelled"))
 
 
 @app.command(epilog="Example: hub runs resume 20261120-231500-3fa9c1 --changed 50000 --wait")
+@needs(Scope.RUN, named=True)
 def resume(
     run: RunId,
     changed: Annotated[int | None, typer.Option(min=0, help="A new limit of changes.")] = None,
@@ -104,20 +117,27 @@ def resume(
     from hub.runs import resume
 
     with opened() as hub:
+        allow_run(hub, run)
         resume(hub, run, str(me()), changed_limit=changed, lift=no_limit)
         _finish(hub, run, wait, as_json)
 
 
 @app.command(epilog="Example: hub runs undo 20261120-231500-3fa9c1 --wait")
+@needs(Scope.RUN, named=True)
 def undo(run: RunId, wait: Wait = False, as_json: AsJson = False) -> None:
-    """Puts back what a run replaced, except where somebody changed it since; pauses the mapping."""
+    """Puts back what a run replaced, except where somebody changed it since; pauses the mapping.
+
+    Records that the run made are emptied where they can be and stay: nothing is ever deleted.
+    """
     from hub.runs import undo
 
     with opened() as hub:
+        allow_run(hub, run)
         _finish(hub, undo(hub, run, me()), wait, as_json)
 
 
 @app.command(epilog="Example: hub runs replay patient_risk --state rejected --state parked --wait")
+@needs(Scope.RUN, mapping="mapping")
 def replay(
     mapping: Annotated[str, typer.Argument(help="A published mapping.")],
     state: Annotated[list[str] | None, typer.Option(help="Which records: rejected, parked, conflict, …")] = None,

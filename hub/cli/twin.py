@@ -13,6 +13,7 @@ from typing import Annotated, Any, Protocol, cast
 
 import typer
 
+from hub.cli.caller import local
 from hub.cli.output import AsJson, RefusedError, emit, facts
 
 GROUP = "hub.twins"
@@ -38,6 +39,7 @@ def add_to(app: typer.Typer) -> None:
     app.command(epilog="Example: hub twin salesforce --port 8443 --records 500")(twin)
 
 
+@local("who starts the processes")
 def twin(
     name: Annotated[str, typer.Argument(help="The far system, such as salesforce.")],
     port: Annotated[int, typer.Option(min=0, max=65_535, help="Port to listen on; 0 takes a free one.")] = 0,

@@ -9,7 +9,9 @@ from typing import Protocol, Self, cast
 from pydantic import ValidationError
 
 from hub.connections.types import InvalidConnectionError, UnknownConnectorError, nearest
-from hub.sdk import Config, Connector, Context, Secret, Spec
+from hub.logs import begin
+from hub.sdk import Config, Connector, Context, Minter, Secret, Spec
+from hub.sdk.connector import PRIVATE
 
 GROUP = "hub.connectors"
 
@@ -48,10 +50,21 @@ class Catalogue:
     def make(self, spec: Spec, config: Config, context: Context) -> Connector:
         """A connector instance; here its client is imported."""
         try:
+            begin()  # a connector may log by structlog itself
             factory = cast("Factory", EntryPoint(spec.name, spec.factory, GROUP).load())
         except (ImportError, AttributeError) as error:
             raise UnknownConnectorError(f"connector {spec.name} cannot be loaded: {error}") from error
         return factory(config, context)
+
+    def minter(self, spec: Spec) -> Minter:
+        """What mints the tokens of a connector; here its client is imported."""
+        assert spec.minter is not None
+        try:
+            begin()
+            made = cast("type[Minter]", EntryPoint(spec.name, spec.minter, GROUP).load())
+        except (ImportError, AttributeError) as error:
+            raise UnknownConnectorError(f"the minter of connector {spec.name} cannot be loaded: {error}") from error
+        return made()
 
     def _load(self, name: str) -> Spec:
         if name not in self._points:
@@ -70,6 +83,17 @@ def secret_names(spec: Spec) -> frozenset[str]:
     """The settings of a connector that are secrets, by the type they are declared with."""
     fields = spec.config.model_fields
     return frozenset(name for name, each in fields.items() if each.annotation in (Secret, Secret | None))
+
+
+def private_names(spec: Spec) -> frozenset[str]:
+    """The settings of a connector that let its far side stand in a private network, by their mark."""
+    marks = {name: each.json_schema_extra for name, each in spec.config.model_fields.items()}
+    return frozenset(name for name, each in marks.items() if isinstance(each, dict) and each.get(PRIVATE))
+
+
+def reaches_private(spec: Spec, config: Config) -> bool:
+    """Whether a configuration lets the far side stand in a private network."""
+    return any(getattr(config, each) for each in private_names(spec))
 
 
 def check_names(spec: Spec, settings: Iterable[str], secrets: Iterable[str]) -> None:

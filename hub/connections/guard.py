@@ -6,8 +6,9 @@ Everything here costs per page or per call, never per record.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
+from typing import TypeAlias
 
 import polars as pl
 
@@ -27,6 +28,7 @@ from hub.sdk import (
     Page,
     Provisioner,
     Results,
+    RightsReport,
     Selection,
     Source,
     Spec,
@@ -51,12 +53,27 @@ CHANGE_COLUMNS = frozenset({KEY, VERSION, BEFORE, CLEAR})
 STATES = (APPLIED, UNCHANGED, CONFLICT, REJECTED, UNKNOWN)
 
 
+Check: TypeAlias = Callable[[str], None]
+"""Asked before every call to the far side, by the name of the call: raises where the lease on it is over."""
+
+
+def _unchecked(_call: str) -> None: ...
+
+
 class _Rules:
     """The grant of one connection, asked before every call."""
 
-    def __init__(self, connection: str, grant: Grant) -> None:
+    def __init__(self, connection: str, grant: Grant, leased: Check) -> None:
         self._connection = connection
         self._grant = grant
+        self.leased = leased
+
+    @contextmanager
+    def around(self, call: str, keys: pl.Series | None = None) -> Iterator[None]:
+        """One call to the far side, under a lease that goes on."""
+        self.leased(call)
+        with around(call, keys):
+            yield
 
     def check_read(self, selection: Selection, also: Iterable[str] = ()) -> None:
         """Every field that the selection shows, filters on, orders by or matches."""
@@ -101,17 +118,17 @@ class GuardedSource:
     def read(self, selection: Selection, *, after: Cursor | None = None) -> Iterator[Page]:
         """As `Source.read`; refused at the call, not at the first page."""
         self._rules.check_read(selection)
-        return _trimmed("read", lambda: self._source.read(selection, after=after), selection)
+        return _trimmed("read", lambda: self._source.read(selection, after=after), selection, self._rules.leased)
 
     def lookup(self, selection: Selection, match: pl.DataFrame) -> Iterator[Page]:
         """As `Source.lookup`."""
         self._rules.check_read(selection, match.columns)
-        return _trimmed("lookup", lambda: self._source.lookup(selection, match), selection)
+        return _trimmed("lookup", lambda: self._source.lookup(selection, match), selection, self._rules.leased)
 
     def split(self, selection: Selection, parts: int) -> Sequence[Selection]:
         """As `Source.split`; the parts may differ from the whole in `part` alone."""
         self._rules.check_read(selection)
-        with around("split"):
+        with self._rules.around("split"):
             made = self._source.split(selection, parts)
         if not 1 <= len(made) <= max(parts, 1):
             raise UnexpectedError(f"{selection.entity} was to be split into at most {parts} parts, not {len(made)}")
@@ -122,7 +139,7 @@ class GuardedSource:
     def head(self, selection: Selection) -> Cursor | None:
         """As `Source.head`."""
         self._rules.check_read(selection)
-        with around("head"):
+        with self._rules.around("head"):
             return self._source.head(selection)
 
 
@@ -136,7 +153,7 @@ class GuardedDestination:
     def write(self, changes: Changes, *, journal: Journal) -> Results:
         """As `Destination.write`. UnexpectedError where the answers do not fit the changes: they are unknown then."""
         self._rules.check_changes(changes)
-        with around("write", changes.frame[KEY]):
+        with self._rules.around("write", changes.frame[KEY]):
             results = self._destination.write(changes, journal=journal)
         return _fitting(results, changes)
 
@@ -151,11 +168,11 @@ class GuardedLive:
     def follow(self, selection: Selection, *, after: Cursor | None) -> Iterator[Page]:
         """As `Live.follow`; refused at the call."""
         self._rules.check_read(selection)
-        return _trimmed("follow", lambda: self._live.follow(selection, after=after), selection)
+        return _trimmed("follow", lambda: self._live.follow(selection, after=after), selection, self._rules.leased)
 
     def acknowledge(self, cursor: Cursor) -> None:
         """As `Live.acknowledge`."""
-        with around("acknowledge"):
+        with self._rules.around("acknowledge"):
             self._live.acknowledge(cursor)
 
 
@@ -169,18 +186,25 @@ class GuardedProvisioner:
     def provision(self, entity: str, fields: Sequence[Field]) -> None:
         """As `Provisioner.provision`."""
         self._rules.check_write(entity, [each.name for each in fields])
-        with around("provision"):
+        with self._rules.around("provision"):
             self._provisioner.provision(entity, fields)
+
+    def granted(self, entity: str, fields: Sequence[Field]) -> str:
+        """As `Provisioner.granted`."""
+        self._rules.check_write(entity, [each.name for each in fields])
+        with self._rules.around("provision"):
+            return self._provisioner.granted(entity, fields)
 
 
 class GuardedConnection(AbstractContextManager["GuardedConnection"]):
     """An open connection as the rest of the hub sees it: a connector whose every role is guarded."""
 
-    def __init__(self, name: str, connector: Connector, grant: Grant) -> None:
+    def __init__(self, name: str, connector: Connector, grant: Grant, leased: Check = _unchecked) -> None:
+        """`leased` is asked before every call to the far side."""
         self.name = name
         self.grant = grant
         self._connector = connector
-        self._rules = _Rules(name, grant)
+        self._rules = _Rules(name, grant, leased)
 
     @property
     def spec(self) -> Spec:
@@ -190,17 +214,22 @@ class GuardedConnection(AbstractContextManager["GuardedConnection"]):
     def check(self) -> CheckReport:
         """As `Connector.check`, of the entities of the grant; of all where it names none."""
         named = {*self.grant.reads, *self.grant.writes}
-        with around("check"):
+        with self._rules.around("check"):
             return self._connector.check(sorted(named) or None)
 
     def entities(self, names: Collection[str] | None = None) -> Sequence[Entity]:
         """As `Connector.entities`: names and types, no values."""
-        with around("entities"):
+        with self._rules.around("entities"):
             return self._connector.entities(names)
 
-    def plan(self) -> str:
-        """What to grant at the far side for this grant, in its own terms."""
-        return self._connector.plan(self.grant)
+    def plan(self, login: str | None = None) -> str:
+        """What to grant at the far side for this grant, in its own terms; as `Connector.plan`."""
+        return self._connector.plan(self.grant, login=login)
+
+    def verify(self) -> RightsReport:
+        """What the login holds there, held against this grant."""
+        with self._rules.around("verify"):
+            return self._connector.verify(self.grant)
 
     def source(self) -> GuardedSource | None:
         """The guarded source, or None where this connection cannot be read."""
@@ -231,9 +260,9 @@ class GuardedConnection(AbstractContextManager["GuardedConnection"]):
         self.close()
 
 
-def _trimmed(call: str, ask: Callable[[], Iterator[Page]], selection: Selection) -> Iterator[Page]:
+def _trimmed(call: str, ask: Callable[[], Iterator[Page]], selection: Selection, leased: Check) -> Iterator[Page]:
     wanted = [*selection.fields, *RESERVED]
-    for page in _reaching(call, ask):
+    for page in _reaching(call, ask, leased):
         if page.frame.columns == wanted:
             yield page
             continue
@@ -242,12 +271,14 @@ def _trimmed(call: str, ask: Callable[[], Iterator[Page]], selection: Selection)
         yield replace(page, frame=page.frame.select(wanted))
 
 
-def _reaching(call: str, ask: Callable[[], Iterator[Page]]) -> Iterator[Page]:
+def _reaching(call: str, ask: Callable[[], Iterator[Page]], leased: Check) -> Iterator[Page]:
     """The pages, each a call to the far side of its own; the last finds that there are no more."""
+    leased(call)
     reach(f"before {call}")
     for page in ask():
         reach(f"after {call}", page.frame[KEY] if KEY in page.frame.columns else None)
         yield page
+        leased(call)
         reach(f"before {call}")
 
 

@@ -12,11 +12,13 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.orm import Session
 
+from hub.access.leases import Held, Leases
 from hub.connections import store
 from hub.database import Database
 from hub.keys import KeyRing, SealedError
-from hub.sdk import Secret, Token, UnavailableError
-from hub.sdk.shared import DAY, RETRIES, Budget, ended, merged
+from hub.logs import conceal
+from hub.sdk import Context, Secret, Shared, Token, UnavailableError
+from hub.sdk.shared import DAY, RETRIES, Budget, LentShared, ended, merged, spent
 
 MINTING_SECONDS = 20.0
 """How long one worker may take to log in before another tries."""
@@ -35,6 +37,11 @@ class DatabaseShared:
         self._lock = threading.Lock()
         self._held: tuple[int, Token] | None = None
         self._successes = 0
+
+    @property
+    def origin(self) -> object:
+        """As `Shared.origin`."""
+        return self
 
     def token(self, mint: Callable[[], Token], *, refused: Token | None = None) -> Token:
         """As `Shared.token`; UnavailableError where another worker has been logging in for too long."""
@@ -84,6 +91,7 @@ class DatabaseShared:
             row.token_number += 1
             return row.token_number
 
+        conceal(token.value)
         self._held = (self._database.retrying(keep, repeatable=True), token)
         return token
 
@@ -129,17 +137,18 @@ class DatabaseShared:
             row = store.look(session, self._name)
             return None if row is None else _budget(row, self._database.now(session))
 
-    def spend(self, calls: int, *, reserve: int = 0) -> bool:
+    def spend(self, calls: int, *, reserve_percent: int = 0) -> bool:
         """As `Shared.spend`."""
 
         def take(session: Session) -> bool:
             row = store.shared(session, self._name)
-            known = _budget(row, self._database.now(session))
-            if known is None:
+            if row.budget_most is None or row.budget_at is None:
                 return True
-            if known.left - calls < reserve:
+            known = Budget(row.budget_most, row.budget_used)
+            after = spent(known, row.budget_at, self._database.now(session), calls, reserve_percent)
+            if after is None:
                 return False
-            row.budget_used += calls
+            row.budget_used, row.budget_at = after[0].used, after[1]
             return True
 
         return self._database.retrying(take, repeatable=True)
@@ -171,6 +180,17 @@ class DatabaseShared:
         self._database.retrying(give, repeatable=True)
 
 
+def leased(shared: Shared, leases: Leases, held: Held, context: Context) -> LentShared:
+    """What the workers of one connection share, with tokens by the lease. LeaseError where that is over."""
+
+    def lend(refused: Token | None) -> Token:
+        deadline = context.deadline
+        left = None if deadline is None else max(0.0, deadline - context.clock.monotonic())
+        return leases.token(held, refused, left)
+
+    return LentShared(shared, lend)
+
+
 def _budget(row: store.SharedRow, now: datetime) -> Budget | None:
     if row.budget_most is None or row.budget_at is None or now - row.budget_at > DAY:
         return None
@@ -185,5 +205,5 @@ def _packed(token: Token) -> bytes:
 
 def _unpacked(content: bytes) -> Token:
     raw = json.loads(content)
-    token = Token(Secret(base64.b64decode(raw["value"]).decode()), facts=raw["facts"])
+    token = Token(conceal(Secret(base64.b64decode(raw["value"]).decode())), facts=raw["facts"])
     return token if raw["ends_at"] is None else replace(token, ends_at=datetime.fromisoformat(raw["ends_at"]))

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import ColumnElement, delete, or_, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
@@ -81,9 +81,14 @@ def look(session: Session, name: str) -> SharedRow | None:
 
 def forget_shared(session: Session, name: str) -> None:
     """Drops what the workers of a removed connection shared."""
-    session.execute(delete(SharedRow).where(SharedRow.name == name))
+    session.execute(delete(SharedRow).where(_of(name)))
 
 
 def forget_token(session: Session, name: str) -> None:
-    """Drops the token of a connection whose credentials changed."""
-    session.execute(update(SharedRow).where(SharedRow.name == name).values(token=None))
+    """Drops the tokens of a connection whose credentials changed."""
+    session.execute(update(SharedRow).where(_of(name)).values(token=None))
+
+
+def _of(name: str) -> ColumnElement[bool]:
+    """The row of a connection, and those of its tokens for other scopes, whose names go on after a slash."""
+    return or_(SharedRow.name == name, SharedRow.name.startswith(f"{name}/", autoescape=True))

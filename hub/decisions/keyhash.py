@@ -28,13 +28,23 @@ def key_hash(keys: pl.Series) -> NDArray[np.uint64]:
     words = -(-max(width, 1) // 8)
     short = sizes <= WIDE
     padded = np.zeros((len(sizes), words * 8), np.uint8)
-    filled = np.arange(words * 8) < np.where(short, sizes, 0)[:, None]
-    joined = b"".join(texts.filter(pl.Series(short)).to_list())
-    padded[filled] = np.frombuffer(joined, np.uint8)
+    if short.all() and (sizes == width).all():
+        padded[:, :width] = _bytes(texts).reshape(len(sizes), width)
+    else:
+        padded[np.arange(words * 8) < np.where(short, sizes, 0)[:, None]] = _bytes(texts.filter(pl.Series(short)))
     hashed = _mixed(padded.view("<u8"), sizes.astype(np.uint64))
     for at in np.flatnonzero(~short):
         hashed[at] = int.from_bytes(blake2b(texts[int(at)], digest_size=8).digest(), "big")
     return hashed
+
+
+def _bytes(texts: pl.Series) -> NDArray[np.uint8]:
+    """All bytes of texts, one after the other."""
+    told = texts.rechunk().to_arrow(compat_level=pl.CompatLevel.oldest())
+    _, ends, content = told.buffers()
+    bounds = np.frombuffer(ends, np.int64)
+    first, last = bounds[told.offset], bounds[told.offset + len(told)]
+    return np.frombuffer(content, np.uint8)[first:last] if content is not None else np.empty(0, np.uint8)
 
 
 def _mixed(words: NDArray[np.uint64], sizes: NDArray[np.uint64]) -> NDArray[np.uint64]:
@@ -51,8 +61,8 @@ def _mixed(words: NDArray[np.uint64], sizes: NDArray[np.uint64]) -> NDArray[np.u
 
 
 def in_order(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """The hashes as `among` wants those that are known."""
-    return np.sort(hashes)
+    """The hashes as `among` wants those that are known; the very same array where they are so already."""
+    return hashes if bool((hashes[1:] >= hashes[:-1]).all()) else np.sort(hashes)
 
 
 def among(hashes: NDArray[np.uint64], known: NDArray[np.uint64]) -> NDArray[np.bool_]:

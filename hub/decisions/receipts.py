@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -31,6 +32,9 @@ from hub.decisions.types import (
     DecisionError,
     Receipt,
 )
+
+if TYPE_CHECKING:
+    from polars._typing import PolarsDataType
 
 LIMIT = 100
 """Decisions shown at most, unless asked for more."""
@@ -86,6 +90,20 @@ def history(log: DecisionLog, pointer: tuple[int, int] | None, key: pl.Series) -
         pointer = decision.previous
 
 
+def named_key(names: Sequence[str], given: Sequence[str]) -> dict[str, str]:
+    """A key as somebody writes it, by field: the value alone where one field is all of it, else field=value.
+
+    Each stands by itself, or all in one text with commas between. DecisionError where these are not the key's fields.
+    """
+    if len(names) == 1 and len(given) == 1:
+        return {names[0]: given[0].removeprefix(f"{names[0]}=")}
+    parts = given[0].split(",") if len(given) == 1 else given
+    found = dict(each.partition("=")[::2] for each in parts)
+    if set(found) != set(names) or len(parts) != len(names):
+        raise DecisionError(f"the key has the fields {', '.join(names)}: {','.join(f'{each}=…' for each in names)}")
+    return found
+
+
 def key_series(standing: Standing, mapping: str, key: Mapping[str, Any]) -> pl.Series | None:
     """One key, typed as the mapping's keys are; None where nothing stands yet."""
     kind = standing.key_type(mapping)
@@ -100,12 +118,22 @@ def key_series(standing: Standing, mapping: str, key: Mapping[str, Any]) -> pl.S
             given = pl.Series(name, [key[name]])
             parts.append(given if given.dtype == dtype else given.cast(dtype))
         except (pl.exceptions.PolarsError, TypeError, OverflowError) as error:
-            raise DecisionError(f"the key field {name} of {mapping} must be a {dtype}") from error
+            raise DecisionError(f"the key field {name} of {mapping} must be {_in_words(dtype)}") from error
     return pl.DataFrame(parts).to_struct(KEY)
 
 
+def _in_words(dtype: PolarsDataType) -> str:
+    if dtype.is_integer():
+        return "a whole number"
+    if dtype.is_numeric():
+        return "a number"
+    if dtype.is_temporal():
+        return "a date" if dtype == pl.Date else "a moment"
+    return "true or false" if dtype == pl.Boolean else "a text"
+
+
 def _decision(told: Told, row: Mapping[str, Any]) -> Decision:
-    before = row[PREVIOUS]
+    before, groups = row[PREVIOUS], _groups(row)
     return Decision(
         segment=row[SEGMENT],
         row=row[ROW],
@@ -118,12 +146,12 @@ def _decision(told: Told, row: Mapping[str, Any]) -> Decision:
         reason=row[REASON],
         because=row[BECAUSE],
         digest=row[DIGEST],
-        features=_group(row, FEATURE),
-        outputs=_group(row, OUTPUT),
-        decided=_group(row, DECIDED),
-        set=_group(row, SET),
-        with_=_group(row, WITH),
-        before=_group(row, BEFORE),
+        features=groups[FEATURE],
+        outputs=groups[OUTPUT],
+        decided=groups[DECIDED],
+        set=groups[SET],
+        with_=groups[WITH],
+        before=groups[BEFORE],
         clear=tuple(row[CLEAR] or ()),
         reasons=tuple(row[REASONS] or ()),
         result=told.result(row[ROW]),
@@ -131,5 +159,11 @@ def _decision(told: Told, row: Mapping[str, Any]) -> Decision:
     )
 
 
-def _group(row: Mapping[str, Any], prefix: str) -> dict[str, Any]:
-    return {name[len(prefix) :]: value for name, value in row.items() if name.startswith(prefix)}
+def _groups(row: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """The values by the prefix of their column's name, and then by the rest of it."""
+    groups: defaultdict[str, dict[str, Any]] = defaultdict(dict)
+    for name, value in row.items():
+        prefix, dot, rest = name.partition(".")
+        if dot:
+            groups[prefix + dot][rest] = value
+    return groups

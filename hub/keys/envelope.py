@@ -3,8 +3,8 @@
     "hk" | format 1 | algorithm 1 | length of id | kek id | kek version, 4 bytes | length of wrapped key, 2 bytes
     | wrapped key | nonce, 12 bytes | ciphertext and tag
 
-The identity is bound to the wrapped key and to the ciphertext, so that neither can be moved. The header is bound to the
-wrapped key alone: rotation wraps anew without touching the value.
+The identity, the format and the algorithm are bound to the wrapped key and to the ciphertext, so that neither can be
+moved. The version of the key is bound to the wrapped key alone: rotation wraps anew without touching the value.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from hub.keys.canonical import canonical
-from hub.keys.types import KekProvider, SealedError
+from hub.keys.types import KekProvider, SealedError, Wrapped
 
 MAGIC = b"hk"
 FORMAT = 1
@@ -34,39 +34,42 @@ _LENGTH = struct.Struct(">H")
 class Envelope(NamedTuple):
     """The parts of one sealed value."""
 
-    header: bytes
     kek_id: str
-    kek_version: int
-    wrapped: bytes
+    wrapped: Wrapped
     nonce: bytes
     ciphertext: bytes
+
+    @property
+    def kek_version(self) -> int:
+        """The version of the key-encryption key."""
+        return self.wrapped.version
 
 
 def seal(kek: KekProvider, plain: bytes, identity: Mapping[str, str]) -> bytes:
     """The value, sealed under a data key used once."""
-    bound = canonical(identity)
     drawn = os.urandom(KEY_BYTES + NONCE_BYTES)
     key, nonce = drawn[:KEY_BYTES], drawn[KEY_BYTES:]
-    return b"".join((*_wrapped(kek, key, bound), nonce, AESGCM(key).encrypt(nonce, plain, _body_aad(bound))))
+    ciphertext = AESGCM(key).encrypt(nonce, plain, _body_aad(identity))
+    return _written(Envelope(kek.id, kek.wrap(key, _bound(identity)), nonce, ciphertext))
 
 
-def open_sealed(kek: KekProvider, sealed: bytes, identity: Mapping[str, str]) -> bytes:
+def open_envelope(kek: KekProvider, parts: Envelope, identity: Mapping[str, str]) -> bytes:
     """The value itself. SealedError where a bit, the identity or the key differs."""
-    parts = parse(sealed)
-    bound = canonical(identity)
-    key = _unwrapped(kek, parts, bound)
+    if parts.kek_id != kek.id:
+        raise SealedError(f"sealed under key {parts.kek_id}, but the hub holds {kek.id}")
+    key = kek.unwrap(parts.wrapped, _bound(identity))
     try:
-        return AESGCM(key).decrypt(parts.nonce, parts.ciphertext, _body_aad(bound))
+        return AESGCM(key).decrypt(parts.nonce, parts.ciphertext, _body_aad(identity))
     except (InvalidTag, ValueError):
         raise SealedError("a sealed value was altered or stands in the wrong place") from None
 
 
-def rewrap(kek: KekProvider, sealed: bytes, identity: Mapping[str, str]) -> bytes:
-    """The same sealed value with its data key under the current version of the key-encryption key."""
-    parts = parse(sealed)
-    bound = canonical(identity)
-    key = _unwrapped(kek, parts, bound)
-    return b"".join((*_wrapped(kek, key, bound), parts.nonce, parts.ciphertext))
+def rewrap(old: KekProvider, kek: KekProvider, parts: Envelope, identity: Mapping[str, str]) -> bytes:
+    """The same sealed value with its data key under the current version of `kek`; the value itself is not opened."""
+    bound = _bound(identity)
+    same = old.id == kek.id
+    wrapped = kek.rewrap(parts.wrapped, bound) if same else kek.wrap(old.unwrap(parts.wrapped, bound), bound)
+    return _written(parts._replace(kek_id=kek.id, wrapped=wrapped))
 
 
 def parse(sealed: bytes) -> Envelope:
@@ -83,25 +86,23 @@ def parse(sealed: bytes) -> Envelope:
         raise SealedError("this is no sealed value")
     if (form, algorithm) != (FORMAT, AES_256_GCM):
         raise SealedError(f"sealed in format {form} with algorithm {algorithm}, which this version does not know")
-    at += _VERSION.size
-    start = at + _LENGTH.size
+    start = at + _VERSION.size + _LENGTH.size
     end = start + length
     nonce_end = end + NONCE_BYTES
-    return Envelope(sealed[:at], kek_id, version, sealed[start:end], sealed[end:nonce_end], sealed[nonce_end:])
+    return Envelope(kek_id, Wrapped(version, sealed[start:end]), sealed[end:nonce_end], sealed[nonce_end:])
 
 
-def _wrapped(kek: KekProvider, key: bytes, bound: bytes) -> tuple[bytes, bytes, bytes]:
-    name = kek.id.encode("ascii")
-    header = _START.pack(MAGIC, FORMAT, AES_256_GCM, len(name)) + name + _VERSION.pack(kek.version)
-    wrapped = kek.wrap(key, header + bound)
-    return header, _LENGTH.pack(len(wrapped)), wrapped
+def _written(parts: Envelope) -> bytes:
+    name = parts.kek_id.encode("ascii")
+    header = _START.pack(MAGIC, FORMAT, AES_256_GCM, len(name)) + name + _VERSION.pack(parts.kek_version)
+    content = parts.wrapped.content
+    return b"".join((header, _LENGTH.pack(len(content)), content, parts.nonce, parts.ciphertext))
 
 
-def _unwrapped(kek: KekProvider, parts: Envelope, bound: bytes) -> bytes:
-    if parts.kek_id != kek.id:
-        raise SealedError(f"sealed under key {parts.kek_id}, but the hub holds {kek.id}")
-    return kek.unwrap(parts.wrapped, parts.kek_version, parts.header + bound)
+def _bound(identity: Mapping[str, str]) -> dict[str, str]:
+    """What a data key is for: an encryption context, as key services call it."""
+    return {"hub.format": str(FORMAT), "hub.algorithm": "AES-256-GCM", **identity}
 
 
-def _body_aad(bound: bytes) -> bytes:
-    return b"hub.keys.value\x00" + bytes((FORMAT, AES_256_GCM)) + bound
+def _body_aad(identity: Mapping[str, str]) -> bytes:
+    return b"hub.keys.value\x00" + bytes((FORMAT, AES_256_GCM)) + canonical(identity)

@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from sqlalchemy.orm import Session
 
 from hub.keys.ring import KeyRing
-from hub.keys.store import add_signing_key, load_signing_key
+from hub.keys.store import add_signing_key, load_signing_key, replace_signing_key
 
 
 class Signer(Protocol):
@@ -59,6 +59,19 @@ def open_signing_key(session: Session, keys: KeyRing, purpose: str) -> SigningKe
         assert stored is not None
     public, sealed = stored
     return SigningKey(public, Ed25519PrivateKey.from_private_bytes(keys.open(sealed, _identity(purpose, public))))
+
+
+def renew_signing_key(session: Session, keys: KeyRing, purpose: str) -> tuple[SigningKey, SigningKey]:
+    """The old and the new signing key of a purpose; the new one is in its place when the transaction commits.
+
+    The old private half is forgotten with it: what it signed verifies by its public half, which the caller keeps.
+    """
+    old = open_signing_key(session, keys, purpose)
+    private = Ed25519PrivateKey.generate()
+    public = private.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
+    plain = private.private_bytes(Encoding.Raw, PrivateFormat.Raw, NoEncryption())
+    replace_signing_key(session, purpose, public, keys.seal(plain, _identity(purpose, public)))
+    return old, SigningKey(public, private)
 
 
 def public_key(session: Session, purpose: str) -> bytes | None:

@@ -47,9 +47,10 @@ def _read(compiled: Compiled, now: datetime) -> Iterator[str]:
         yield f"     incremental by {read.changed_by}, then key"
     if read.refresh is not None:
         yield f"     everything again after {duration_text(read.refresh)}"
-    moving = [name for name, each in compiled.features.items() if each.uses_now]
-    if read.changed_by is not None and read.refresh is None and (moving or compiled.lookups):
-        what = [f"{name} (time)" for name in moving] + [f"lookup {each.lookup.name}" for each in compiled.lookups]
+    what = [f"{name} (time)" for name, each in compiled.features.items() if each.uses_now]
+    what += [f"{name} (derived)" for name in compiled.fields if compiled.source.by_name[name].derived]
+    what += [f"lookup {each.lookup.name}" for each in compiled.lookups]
+    if read.changed_by is not None and read.refresh is None and what:
         yield f"     note: {', '.join(what)} can change without {read.changed_by}; refresh would catch that"
 
 

@@ -13,7 +13,8 @@ from typing import TypeAlias
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
-from hub.access import Actor
+from hub.access import Actor, Caller
+from hub.access.approvals import Approval, ApprovalError, ApprovalKind, Approvals, ApprovalState, actor_of, owner_of
 from hub.audit import Action, AuditLog, Event, Outcome
 from hub.connections import Connections
 from hub.database import Database
@@ -22,9 +23,18 @@ from hub.mappings import store
 from hub.mappings.check import compile_mapping, missing_fields
 from hub.mappings.document import read_document
 from hub.mappings.nearest import near
-from hub.mappings.publication import bind, check_approval, published_of, refuse_alteration
+from hub.mappings.publishing import (
+    Reviews,
+    acceptances,
+    bind,
+    grants_of,
+    published_of,
+    recorded,
+    refuse_alteration,
+    refuse_live,
+    subject_of,
+)
 from hub.mappings.types import (
-    ApprovalError,
     Compiled,
     Document,
     MappingError,
@@ -37,10 +47,10 @@ from hub.mappings.types import (
     Watermark,
 )
 from hub.models import ModelVersion, Registry
-from hub.sdk import Cursor, Entity, Field, Json
+from hub.sdk import Cursor, Entity, Field, Grant, Json, RightsReport
 
-Who: TypeAlias = Actor | str
-"""Who acts; text is an actor as the trail writes it (`human:anna`), say the one a run was started by."""
+Who: TypeAlias = Caller | Actor | str
+"""Who acts; a caller brings the person who answers for it. Text is an actor as the trail writes it (`human:anna`)."""
 
 
 class Mappings:
@@ -62,6 +72,8 @@ class Mappings:
         self._connections = connections
         self._registry = registry
         self._production = production
+        self._approvals = Approvals(database, keys, audit)
+        self._reviews = Reviews(self._approvals, connections)
         self._compiled: dict[str, tuple[str, Compiled]] = {}
         self._documents: dict[str, Document] = {}
         self._served: dict[str, tuple[int | None, str, bytes | None]] = {}
@@ -83,14 +95,25 @@ class Mappings:
         document = read_document(text)
         return document, missing_fields(document, self._connections.entities, self._registry.get)
 
-    def submit(self, text: str, actor: Who) -> Compiled:
-        """Hands a checked version in for approval; `actor` is its author from now on."""
+    def submit(self, text: str, actor: Who, reason: str = "") -> Compiled:
+        """Hands a checked version in for approval, frozen with all that decides what it does.
+
+        Its authors are whoever handed in a version since the live one; approvals of those are void from now on.
+        """
         compiled = self.check(text, actor)
         with self._database.begin() as session:
             row = self._version(session, compiled.document, text, actor)
-            if row.state is MappingState.DRAFT:
-                row.state = MappingState.CHECKED
+            refuse_live(session, row)
+            if row.number is None:
+                row.state = MappingState.SUBMITTED
+                row.grants = {name: grant.to_json() for name, grant in sorted(compiled.grants.items())}
+                session.flush()
             self._record(session, actor, Action.MAPPING_SUBMIT, compiled.document)
+            content, name = self._reviews.content(session, compiled), row.mapping
+            people = {row.owner, *store.editors(session, name)}
+            self._approvals.request(
+                session, ApprovalKind.MAPPING, subject_of(name), content, actor, reason=reason, editors=people
+            )
         return compiled
 
     def note_preview(self, text: str, actor: Who, detail: Mapping[str, Json] | None = None) -> None:
@@ -98,44 +121,111 @@ class Mappings:
         document = read_document(text)
         with self._database.begin() as session:
             row = self._version(session, document, text, actor)
-            row.previewed_by, row.previewed_at = str(actor), self._database.now(session)
+            row.previewed_by, row.previewed_at = actor_of(actor), self._database.now(session)
             self._record(session, actor, Action.MAPPING_PREVIEW, document, detail=detail)
 
-    def approve(self, name: str, digest: str, actor: Actor) -> None:
-        """Approves a version. ApprovalError for its author, for a program, and for one that was not handed in."""
-        with self._database.begin() as session:
+    def approve(self, name: str, digest: str, actor: Caller | Actor, why: str = "") -> Approval:
+        """Approves a version. ApprovalError for its authors, for a program, and for one that was not handed in."""
+        with self._database.read() as session:
             row = store.version(session, name, digest=digest)
             if row is None:
                 raise UnknownMappingError(f"mapping {name} has no version {digest[:12]}; hand it in first")
-            check_approval(row, actor)
-            row.approved_by, row.approved_at = str(actor), self._database.now(session)
-            self._record(session, actor, Action.MAPPING_APPROVE, read_document(row.text))
+            refuse_live(session, row)
+            asked = self._reviews.asked(session, row)
+            if asked is None:
+                raise ApprovalError(
+                    f"mapping {name}: this version was not handed in for approval; `hub mappings submit` does so"
+                )
+        return self._approvals.approve(asked.id, actor, why)
 
     def publish(self, text: str, actor: Who) -> Published:
         """Makes this version the one that runs; an earlier version published again keeps its number.
 
-        ApprovalError in production without preview and approval by somebody else. Elsewhere the actor stands as the
-        approver, and the trail says so.
+        ApprovalError in production without preview, approval by somebody else, and rights that are no more than needed
+        or accepted by two people. Elsewhere the actor stands as the approver, and the trail says so.
         """
         document = read_document(text)
         compiled = self._compile(document, {})
+        reports = self._reviews.ask_rights(compiled.grants) if self._production else {}
         try:
             with self._database.begin() as session:
-                return self._publish(session, compiled, text, actor)
+                return self._publish(session, compiled, text, actor, reports)
         except IntegrityError as error:
             raise MappingsError(
                 f"mapping {document.mapping} was not published: another mapping took one of its target fields, or"
                 " another publication ran at the same moment; check it again"
             ) from error
 
-    def _publish(self, session: Session, compiled: Compiled, text: str, actor: Who) -> Published:
+    def verify(self, mapping: str, grants: Mapping[str, Grant], actor: Who) -> dict[str, RightsReport]:
+        """What the logins of a mapping hold, connection by connection, held against its grant; told to the trail."""
+        reports = self._reviews.ask_rights(grants)
+        with self._database.begin() as session:
+            good = not any(each.missing or each.excess for each in reports.values())
+            outcome = Outcome.DONE if good else Outcome.FAILED
+            told = Event(actor_of(actor), Action.RIGHTS_VERIFY, subject_of(mapping), outcome, detail=recorded(reports))
+            self._audit.record(session, told)
+        return reports
+
+    def accept_excess(
+        self, mapping: str, reports: Mapping[str, RightsReport], actor: Who, reason: str, days: int | None = None
+    ) -> builtins.list[Approval]:
+        """Asks that the rights beyond a mapping's grant be put up with until then; a second person decides.
+
+        ApprovalError without a reason.
+        """
+        if not reason.strip():
+            raise ApprovalError("reason: say why the login must keep rights that the mapping does not need")
+        with self._database.begin() as session:
+            return [
+                self._approvals.request(
+                    session,
+                    ApprovalKind.EXCESS,
+                    subject_of(mapping),
+                    each,
+                    actor,
+                    reason=reason,
+                    days=days,
+                    alone=False,
+                )
+                for each in acceptances(mapping, reports).values()
+            ]
+
+    def unaccepted(self, mapping: str, reports: Mapping[str, RightsReport]) -> builtins.list[str]:
+        """The connections whose login may do more than the mapping needs, and that two people did not accept."""
+        with self._database.read() as session:
+            return self._reviews.unaccepted(session, mapping, reports)
+
+    def grants(self, name: str) -> dict[str, Grant]:
+        """What the published version of a mapping was granted, as it was when it was published."""
+        with self._database.read() as session:
+            _, row = self._current(session, name)
+            refuse_alteration(self._keys, row)
+            return grants_of(row)
+
+    def was_granted(self, connection: str, grant: Grant, of: tuple[str, str] | None = None) -> bool:
+        """Whether a version has exactly this grant on a connection: one that was published, or waits for approval.
+
+        `of` is a mapping and the digest of the one version that counts. AlteredMappingError where that was altered.
+        """
+        with self._database.read() as session:
+            for row in store.granted(session, of):
+                told = (row.grants or {}).get(connection)
+                if told is not None and Grant.from_json(told).digest() == grant.digest():
+                    if row.number is not None:
+                        refuse_alteration(self._keys, row)
+                    return True
+        return False
+
+    def _publish(
+        self, session: Session, compiled: Compiled, text: str, actor: Who, reports: Mapping[str, RightsReport]
+    ) -> Published:
         document = compiled.document
         row = self._version(session, document, text, actor)
-        if self._production and row.approved_by is None:
-            raise ApprovalError(f"mapping {document.mapping} needs the approval of somebody other than {row.author}")
-        if self._production and row.previewed_at is None:
-            raise ApprovalError(f"mapping {document.mapping} was not previewed; run hub mappings preview first")
-        alone = row.approved_by is None
+        approval = self._reviews.use(session, compiled, row, actor, reports) if self._production else None
+        by = approval.allowed_by if approval is not None else None
+        if approval is None and row.number is None and (asked := self._reviews.asked(session, row)) is not None:
+            by = asked.allowed_by if asked.state is ApprovalState.APPROVED else None
+        alone = by is None
         now = self._database.now(session)
         mapping = store.mapping(session, document.mapping, lock=True)
         assert mapping is not None
@@ -147,15 +237,22 @@ class Mappings:
             refuse_alteration(self._keys, row)
         else:
             row.number = store.next_number(session, document.mapping)
-            row.approved_by, row.approved_at = row.approved_by or str(actor), row.approved_at or now
-            row.published_by, row.published_at = str(actor), now
+            row.grants = {name: grant.to_json() for name, grant in sorted(compiled.grants.items())}
+            row.approved_by, row.approved_at = by or actor_of(actor), now
+            row.published_by, row.published_at = actor_of(actor), now
             row.mac = bind(self._keys, row)
         row.state = MappingState.PUBLISHED
         mapping.published = row.number
         write = document.write
         fields = [(write.connection, write.entity, name) for name in (*write.set, *write.with_)]
         store.take_targets(session, document.mapping, fields)
-        detail: dict[str, Json] = {"number": row.number, "approved_by": row.approved_by, "approved_by_publisher": alone}
+        detail: dict[str, Json] = {
+            "number": row.number,
+            "approved_by": by or actor_of(actor),
+            "approved_by_publisher": alone,
+            "unconfirmed": approval is not None and approval.unconfirmed,
+            "approval": approval.id if approval is not None else None,
+        }
         self._record(session, actor, Action.MAPPING_PUBLISH, document, detail=detail)
         return published_of(mapping, row)
 
@@ -183,7 +280,7 @@ class Mappings:
         with self._transaction(session) as inside:
             mapping = self._known(inside, name)
             mapping.paused, mapping.pause_reason = True, reason
-            event = Event(str(actor), Action.MAPPING_PAUSE, f"mapping:{name}", detail={"reason": reason})
+            event = Event(actor_of(actor), Action.MAPPING_PAUSE, f"mapping:{name}", detail={"reason": reason})
             self._audit.record(inside, event)
 
     def resume(self, name: str, actor: Who) -> None:
@@ -191,7 +288,7 @@ class Mappings:
         with self._database.begin() as session:
             mapping = self._known(session, name)
             mapping.paused, mapping.pause_reason = False, None
-            self._audit.record(session, Event(str(actor), Action.MAPPING_RESUME, f"mapping:{name}"))
+            self._audit.record(session, Event(actor_of(actor), Action.MAPPING_RESUME, f"mapping:{name}"))
 
     def version(self, name: str, digest: str) -> Published:
         """A version that was published at some time, whether it still runs or not; so a run keeps its own."""
@@ -322,7 +419,8 @@ class Mappings:
                 text=text,
                 model_name=document.model.name,
                 model_use=document.model.use,
-                author=str(actor),
+                author=actor_of(actor),
+                owner=owner_of(actor),
                 submitted_at=self._database.now(session),
             )
             session.add(row)
@@ -349,7 +447,11 @@ class Mappings:
         rows = store.versions(session, mapping.name)
         current = [each for each in rows if each.number is not None and each.number == mapping.published]
         published = published_of(mapping, current[0]) if current else None
-        return Standing(mapping.name, published, rows[-1].digest, rows[-1].state)
+        newest, state = rows[-1], rows[-1].state
+        if state is MappingState.SUBMITTED:
+            asked = self._reviews.asked(session, newest)
+            state = MappingState.APPROVED if asked and asked.state is ApprovalState.APPROVED else state
+        return Standing(mapping.name, published, newest.digest, state)
 
     @contextmanager
     def _transaction(self, session: Session | None) -> Iterator[Session]:
@@ -380,15 +482,13 @@ class Mappings:
         detail: Mapping[str, Json] | None = None,
     ) -> None:
         subject = f"mapping:{document.mapping}"
-        event = Event(str(actor), action, subject, outcome, digest=document.digest, detail=detail or {})
+        event = Event(actor_of(actor), action, subject, outcome, digest=document.digest, detail=detail or {})
         self._audit.record(session, event)
 
 
-def model_users(session: Session, version: ModelVersion) -> Iterable[str]:
-    """The published mappings that name a model version by its number, for `Registry(users=…)`."""
-    return [
-        f"mapping {name}" for name, use in store.users_of_model(session, version.name) if use == str(version.number)
-    ]
+def model_users(session: Session, model: str, use: str) -> Iterable[str]:
+    """The published mappings that name a model by this alias or number, for `Registry(users=…)`."""
+    return [f"mapping {name}" for name, named in store.users_of_model(session, model) if named == use]
 
 
 def entities_of(document: Document, connection: str) -> frozenset[str]:
@@ -405,6 +505,7 @@ def fingerprint(entities: Mapping[str, Sequence[Entity]]) -> str:
         f"{connection}/{entity.name}/{each.name}/{each.type}/{each.nullable}/{each.writable}/{each.length}"
         f"/{each.precision}/{each.scale}/{each.values}/{sorted(each.operators)}/{entity.key}/{entity.changed_by}"
         f"/{sorted(entity.modes)}/{entity.conditional}/{each.required}"
+        f"/{[(one.field, sorted(one.modes)) for one in entity.alternates]}"
         for connection, listed in entities.items()
         for entity in listed
         for each in entity.fields

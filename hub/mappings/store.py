@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Index, Row, Text, UniqueConstraint, bindparam, delete, func, select
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from hub.database import Base
+from hub.database import Base, JsonDocument
 from hub.mappings.types import MappingState, Taken
 
 
@@ -24,7 +25,10 @@ class MappingRow(Base):
 
 
 class MappingVersionRow(Base):
-    """One document by its digest. Once it has a number, text and people are bound by `mac` and never change."""
+    """One document by its digest. Once it has a number, text, grants and people are bound by `mac` and never change.
+
+    `owner` is the person who answers for the author, and so may not approve.
+    """
 
     __tablename__ = "mapping_version"
     __table_args__ = (
@@ -41,7 +45,9 @@ class MappingVersionRow(Base):
     text: Mapped[str] = mapped_column(Text)
     model_name: Mapped[str]
     model_use: Mapped[str]
+    grants: Mapped[dict[str, Any] | None] = mapped_column(JsonDocument)
     author: Mapped[str]
+    owner: Mapped[str]
     submitted_at: Mapped[datetime]
     previewed_by: Mapped[str | None]
     previewed_at: Mapped[datetime | None]
@@ -126,6 +132,29 @@ def versions(session: Session, name: str) -> Sequence[MappingVersionRow]:
     """All versions of a mapping, oldest first."""
     wanted = select(MappingVersionRow).where(MappingVersionRow.mapping == name)
     return session.execute(wanted.order_by(MappingVersionRow.id)).scalars().all()
+
+
+def granted(session: Session, of: tuple[str, str] | None) -> Sequence[MappingVersionRow]:
+    """Versions that were published or handed in, newest first; of one mapping the one of a digest."""
+    wanted = select(MappingVersionRow).where(MappingVersionRow.grants.is_not(None))
+    if of is not None:
+        wanted = wanted.where(MappingVersionRow.mapping == of[0], MappingVersionRow.digest == of[1])
+    return session.execute(wanted.order_by(MappingVersionRow.id.desc())).scalars().all()
+
+
+def editors(session: Session, name: str) -> Sequence[str]:
+    """Who handed in a version since the one that runs: each later one is an edit of those before it."""
+    live = (
+        select(MappingVersionRow.id)
+        .join(
+            MappingRow,
+            (MappingRow.name == MappingVersionRow.mapping) & (MappingRow.published == MappingVersionRow.number),
+        )
+        .where(MappingVersionRow.mapping == name)
+    )
+    later = MappingVersionRow.id > func.coalesce(live.scalar_subquery(), 0)
+    wanted = select(MappingVersionRow.owner).where(MappingVersionRow.mapping == name, later)
+    return session.execute(wanted.distinct()).scalars().all()
 
 
 def next_number(session: Session, name: str) -> int:

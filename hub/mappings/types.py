@@ -8,6 +8,8 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from hub.access import Resource
+from hub.access.approvals import ApprovalError as ApprovalError
 from hub.sdk import Cursor, Entity, FieldType, Grant, Json, Mode, Value
 
 if TYPE_CHECKING:
@@ -179,6 +181,12 @@ class Document:
         """Every connection that the mapping reads or writes."""
         return frozenset({self.read.connection, self.write.connection, *(each.connection for each in self.lookups)})
 
+    @property
+    def resources(self) -> tuple[Resource, ...]:
+        """All that whoever writes the document must have rights over: a mapping reaches what its systems reach."""
+        systems = map(Resource.connection, sorted(self.connections))
+        return Resource.mapping(self.mapping), Resource.model(self.model.name), *systems
+
 
 @dataclass(frozen=True, slots=True)
 class CompiledLookup:
@@ -235,7 +243,8 @@ class MappingState(StrEnum):
     """Where a version of a mapping stands: the names are stored."""
 
     DRAFT = "draft"
-    CHECKED = "checked"
+    SUBMITTED = "submitted"
+    APPROVED = "approved"
     PUBLISHED = "published"
     RETIRED = "retired"
 
@@ -295,10 +304,6 @@ class MappingsError(Exception):
 
 class UnknownMappingError(MappingsError):
     """There is no mapping, or no published version, of that name."""
-
-
-class ApprovalError(MappingsError):
-    """A version may not be published yet: it was not previewed, or nobody but its author approved it."""
 
 
 class AlteredMappingError(MappingsError):

@@ -25,10 +25,10 @@ class MigrationError(Exception):
 
 
 def stores() -> MetaData:
-    """The tables of every room; imports each `hub.<room>.store` that there is, and no room without one."""
-    for room in pkgutil.iter_modules(hub.__path__):
-        if room.ispkg and (files("hub") / room.name / "store.py").is_file():
-            importlib.import_module(f"hub.{room.name}.store")
+    """The tables of every room and of the rooms within; imports each `store` that there is, and no room without one."""
+    folder = Path(hub.__path__[0])
+    for store in sorted([*folder.glob("*/store.py"), *folder.glob("*/*/store.py")]):
+        importlib.import_module(".".join(("hub", *store.relative_to(folder).with_suffix("").parts)))
     return Base.metadata
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from hub.access.approvals import ApprovalError, ApprovalKind, Approvals
 from hub.audit import Action, AuditLog, Event
 from hub.database import Database
 from hub.keys import KeyRing, SealedError
@@ -27,6 +28,7 @@ from hub.models.types import (
     SampleError,
     Task,
 )
+from hub.sdk import Json
 
 if TYPE_CHECKING:
     from hub.models.proving.proof import Proven, Wish
@@ -37,18 +39,31 @@ KEPT_SCORERS: Final = 32
 ATTEMPTS: Final = 5
 _NAME = re.compile(r"[a-z][a-z0-9_]{0,62}")
 
-Users = Callable[[Session, ModelVersion], Iterable[str]]
-"""Names what published mappings use a version, asked inside the transaction that would remove it."""
+Users = Callable[[Session, str, str], Iterable[str]]
+"""Names the published mappings that name a model by an alias or number, asked inside the transaction that moves it."""
 
 
 class Registry:
-    """All models of one installation; safe to share between threads."""
+    """All models of one installation; safe to share between threads.
 
-    def __init__(self, database: Database, keys: KeyRing, audit: AuditLog, *, users: Users | None = None) -> None:
+    With `production`, an alias that published mappings use is pointed elsewhere only after another person approved it.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        keys: KeyRing,
+        audit: AuditLog,
+        *,
+        users: Users | None = None,
+        production: bool = False,
+    ) -> None:
         self._database = database
         self._keys = keys
         self._audit = audit
-        self._users = users or (lambda _session, _version: ())
+        self._users = users or (lambda _session, _name, _use: ())
+        self._production = production
+        self._approvals = Approvals(database, keys, audit)
         self._scorers: OrderedDict[str, Scorer] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -128,8 +143,9 @@ class Registry:
                         aliases=(alias,) if alias else (),
                     )
                     self._insert(session, version, content, actor)
-                    if alias:
-                        self._point(session, version, alias, actor)
+                    waits = self._promote(session, version, alias, actor) if alias else None
+                if waits is not None:
+                    raise ApprovalError(f"version {version.number} of model {name} is registered; {waits}")
                 return version
             except IntegrityError:
                 # Another registration took the number between our look and our insert.
@@ -170,12 +186,19 @@ class Registry:
             return store.find_versions(session)
 
     def set_alias(self, name: str, alias: str, number: int, actor: str) -> ModelVersion:
-        """Points an alias at a version from now on."""
+        """Points an alias at a version from now on.
+
+        ApprovalError in production where published mappings use the alias: another person has to approve it first, and
+        asking for that is what the first call does.
+        """
         check_name(alias, "alias")
         with self._database.begin() as session:
             version = self._find(session, name, number)
-            self._point(session, version, alias, actor)
-            return self._find(session, name, number)
+            waits = self._promote(session, version, alias, actor)
+            moved = self._find(session, name, number)
+        if waits is not None:
+            raise ApprovalError(waits)
+        return moved
 
     def rollback(self, name: str, alias: str, actor: str) -> ModelVersion:
         """Points an alias back at what it pointed at before, in one step; again, and it goes one further back."""
@@ -201,7 +224,7 @@ class Registry:
                 raise ModelInUseError(
                     f"version {number} of model {name} is {' and '.join(version.aliases)}: point that elsewhere first"
                 )
-            if users := sorted(self._users(session, version)):
+            if users := sorted(self._users(session, name, str(number))):
                 raise ModelInUseError(f"version {number} of model {name} is used by {', '.join(users)}")
             store.drop_version(session, name, number, self._database.now(session))
             self._record(session, actor, Action.MODEL_REMOVE, version, {})
@@ -253,6 +276,29 @@ class Registry:
             return found[0]
         raise ModelNotFoundError(_not_found(store.find_versions(session), name, text))
 
+    def _promote(self, session: Session, version: ModelVersion, alias: str, actor: str) -> str | None:
+        """Points the alias, or asks for the approval of it and says so."""
+        before = store.find_alias(session, version.name, alias, lock=True)
+        mappings = sorted(self._users(session, version.name, alias)) if self._production else []
+        if mappings and before is not None and before != version.number:
+            subject = f"model:{version.name}"
+            content: dict[str, Json] = {
+                "model": version.name,
+                "alias": alias,
+                "from": before,
+                "to": version.number,
+                "digest": version.digest,
+                "mappings": [*mappings],
+            }
+            if self._approvals.use(session, ApprovalKind.MODEL, subject, content, actor) is None:
+                asked = self._approvals.request(
+                    session, ApprovalKind.MODEL, subject, content, actor, editors=(f"human:{version.owner}",)
+                )
+                told = f"{' and '.join(mappings)} use the alias {alias} of model {version.name}"
+                return f"{told}, so it takes two people to move it: {asked.next_step}"
+        self._point(session, version, alias, actor)
+        return None
+
     def _point(
         self, session: Session, version: ModelVersion, alias: str, actor: str, *, rollback: bool = False
     ) -> None:
@@ -296,6 +342,10 @@ def _not_found(known: Iterable[ModelVersion], name: str, use: str) -> str:
     aliases = sorted({alias for each in own for alias in each.aliases})
     numbers = ", ".join(str(each.number) for each in own)
     return f"model {name} has no version or alias {use}; versions: {numbers}; aliases: {', '.join(aliases) or 'none'}"
+
+
+def _some(_session: Session, _name: str, _use: str) -> Iterable[str]:
+    return ("a published mapping may",)
 
 
 def check_name(name: str, what: str) -> None:
@@ -353,7 +403,9 @@ def register(name: str, model: Any, sample: Any, *, owner: str, **stated: Any) -
     settings = load_settings()
     database = Database(settings)
     try:
-        registry = Registry(database, open_ring(settings, database), AuditLog(database))
+        keys, audit = open_ring(settings, database), AuditLog(database)
+        # A notebook knows nothing of mappings: in production it takes every alias for one that is used.
+        registry = Registry(database, keys, audit, users=_some, production=settings.production)
         actor = stated.pop("actor", f"human:{getpass.getuser()}")
         return registry.register(name, model, sample, owner=owner, actor=actor, **stated)
     finally:

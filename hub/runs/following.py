@@ -10,14 +10,15 @@ import time
 from collections.abc import Sequence
 from datetime import timedelta
 
-import structlog
 from sqlalchemy.orm import Session
 
 from hub.connections import ConnectionsError
+from hub.logs import Log
 from hub.mappings import Compiled, MappingsError, Published
 from hub.models import ModelError
 from hub.runs.installation import Installation
-from hub.runs.planning import Order, add_run, inspect, plan_of, refuse_paused, start
+from hub.runs.planning.planning import Order, add_run, page_rows_of, plan_of, refuse_paused, start
+from hub.runs.planning.preflight import inspect
 from hub.runs.types import LeftOff, Run, RunError, RunKind, RunState, SliceKind, SlicePlan
 from hub.sdk import ConnectorError
 
@@ -34,7 +35,7 @@ AGAIN_SECONDS = 60.0
 NEW, MOVED = "following begins", "the mapping or its model changed"
 GAP = "the far side could not tell everything that changed"
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 
 def keep_following(hub: Installation, tried: dict[str, float] | None = None) -> list[str]:
@@ -90,7 +91,7 @@ def start_following(hub: Installation, mapping: str, actor: str) -> str:
         full = hub.ledger.last(session, mapping, [RunKind.FULL])
     plan = plan_of(hub, Order(mapping, actor), compiled, RunKind.FOLLOW, now)
     cursor = last.cursor if last is not None and _same_source(hub, last, compiled) else None
-    page_rows = min(PAGE_ROWS, hub.settings.page_rows)
+    page_rows = min(PAGE_ROWS, page_rows_of(hub, compiled))
     owed = _owed(last if cursor is not None else None, full, compiled)
     return add_run(
         hub, plan, [SlicePlan(SliceKind.FOLLOW, 0, cursor=cursor, page_rows=page_rows, subject=owed)], excess=excess

@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
-from functools import cached_property
+from functools import cached_property, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Generic, Self, TypeVar
 
-import structlog
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from hub.audit import Action, AuditLog, Event, Outcome, SealedLog
+from hub.audit import Action, AuditLog, Event, Outcome, Retention, SealedLog, SubjectKeys, legible
 from hub.database import Database, DatabaseClock, DatabaseError
 from hub.keys import KeyRing, open_ring
+from hub.logs import Log
 from hub.runs.types import RunState
+from hub.sdk import Grant
 from hub.settings import Settings
 
 if TYPE_CHECKING:
     from celery import Celery
 
-    from hub.access import Access
+    from hub.access import Access, Vault
+    from hub.access.approvals import Approvals, Custody
+    from hub.access.leases import Broker, BrokerClient, Credentials, Holder
+    from hub.access.people import People
     from hub.audit.anchors import Anchoring
     from hub.connections import Connections
     from hub.decisions import DecisionLog, Standing
@@ -34,7 +40,7 @@ T = TypeVar("T")
 RING_STALE = 30.0
 """Seconds after which a ring that nobody heard is rung again."""
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 
 class Room(Generic[T]):
@@ -61,12 +67,17 @@ class Room(Generic[T]):
 class Installation:
     """The rooms of one hub, sharing one database and one key ring; safe to share between threads."""
 
-    def __init__(self, settings: Settings, database: Database, keys: KeyRing) -> None:
+    def __init__(
+        self, settings: Settings, database: Database, keys: KeyRing, client: BrokerClient | None = None
+    ) -> None:
+        """`client` is the lease broker where it is a process of its own."""
+        self.client = client
         self.settings = settings
         self.database = database
         self.keys = keys
         self.clock = database.clock or DatabaseClock(database)
-        self.audit = AuditLog(database, clock=self.clock)
+        self.subjects = SubjectKeys(keys)
+        self.audit = AuditLog(database, clock=self.clock, subjects=self.subjects)
         self.sealed = SealedLog(database, keys)
         self.opening = threading.RLock()
 
@@ -75,22 +86,56 @@ class Installation:
         """Callers and their keys."""
         from hub.access import Access
 
-        return Access(self.database, self.keys, self.audit, environment=self.settings.environment)
+        told = self.settings
+        return Access(self.database, self.keys, self.audit, environment=told.environment, issuer=told.address)
+
+    @Room
+    def approvals(self) -> Approvals:
+        """What waits for a second person."""
+        from hub.access.approvals import Approvals
+
+        return Approvals(self.database, self.keys, self.audit)
+
+    @Room
+    def people(self) -> People:
+        """Who logs in with a browser, and their sessions."""
+        from hub.access.people import People
+        from hub.access.people.oidc import configured
+
+        return People(self.database, self.keys, self.audit, self.access.roles, configured(self.settings))
+
+    @Room
+    def vault(self) -> Vault:
+        """The secrets of connections."""
+        from hub.access import Vault
+
+        return Vault(self.keys, self.settings)
 
     @Room
     def connections(self) -> Connections:
         """The configured systems."""
-        from hub.access import Vault
         from hub.connections import Connections
 
-        return Connections(self.database, self.keys, self.audit, Vault(self.keys, self.settings))
+        parts = self.database, self.keys, self.audit, self.vault
+        here, production = self.client is None, self.settings.production
+        return Connections(*parts, broker=self._broker, here=here, production=production)
+
+    def _broker(self, credentials: Credentials) -> Broker:
+        if self.client is not None:
+            return self.client
+        from hub.access.leases import LeaseBroker
+
+        seconds = self.settings.lease_seconds
+        return LeaseBroker(self.database, self.audit, credentials, seconds=seconds, fence=self.ledger.left)
 
     @Room
     def registry(self) -> Registry:
         """The models."""
+        from hub.mappings import model_users
         from hub.models import Registry
 
-        return Registry(self.database, self.keys, self.audit)
+        production = self.settings.production
+        return Registry(self.database, self.keys, self.audit, users=model_users, production=production)
 
     @Room
     def mappings(self) -> Mappings:
@@ -127,6 +172,19 @@ class Installation:
         for name, room in vars(type(self)).items():
             if isinstance(room, Room):
                 getattr(self, name)
+
+    @Room
+    def retention(self) -> Retention:
+        """How long the bodies of events are kept."""
+        return Retention(self.database, self.audit)
+
+    @Room
+    def custody(self) -> Custody:
+        """What takes two people of the key and the trail."""
+        from hub.access.approvals import Custody
+
+        parts = self.database, self.audit, self.approvals, self.retention
+        return Custody(*parts, production=self.settings.production)
 
     @Room
     def anchoring(self) -> Anchoring:
@@ -175,10 +233,13 @@ class Installation:
             return self.ledger.pending(session)
 
     def record(self, session: Session, actor: str, action: Action, subject: str, **more: object) -> None:
-        """One audit event in the caller's transaction. `outcome` defaults to done; other names go to the detail."""
-        outcome = more.pop("outcome", Outcome.DONE)
+        """One audit event in the caller's transaction. `outcome` defaults to done; other names go to the detail.
+
+        `about` tells of the record that is the subject, and is sealed under its key.
+        """
+        outcome, about = more.pop("outcome", Outcome.DONE), more.pop("about", {})
         run, digest = more.pop("run", None), more.pop("digest", None)
-        self.audit.record(session, Event(actor, action, subject, outcome, run, digest, more))  # type: ignore[arg-type]
+        self.audit.record(session, Event(actor, action, subject, outcome, run, digest, more, about))  # type: ignore[arg-type]
 
     def end(self, session: Session, run: str, state: RunState, reason: str | None, actor: str = "hub") -> bool:
         """Moves a run to HELD or a final state, with its event; False where it had ended already."""
@@ -186,16 +247,21 @@ class Installation:
             return False
         counts = self.ledger.counts(session, run).to_json()
         action = {RunState.HELD: Action.RUN_HOLD, RunState.CANCELLED: Action.RUN_CANCEL}.get(state, Action.RUN_FINISH)
-        self.record(session, actor, action, run, run=run, state=state.value, counts=counts)
+        why = {} if reason is None else {"reason": legible(reason)}
+        self.record(session, actor, action, run, run=run, state=state.value, counts=counts, **why)
         log.info("run ended" if state.final else "run held", run=run, state=state.value, reason=reason, **counts)
         return True
 
     def close(self) -> None:
-        """Gives back every connection to the hub's own database and to the broker."""
+        """Gives back every lease, and every connection to the hub's own database and to the broker."""
+        if "connections" in self.__dict__:
+            self.connections.leases.close()
         if "celery" in self.__dict__ and self.celery is not None:
             from hub.queue import hang_up
 
             hang_up(self.celery)
+        if self.client is not None:
+            self.client.hang_up()
         self.database.close()
 
     def __enter__(self) -> Self:
@@ -208,8 +274,49 @@ class Installation:
 def open_installation(settings: Settings, database: Database | None = None) -> Installation:
     """Opens the rooms of the hub that these settings describe; its database must be migrated already.
 
-    They all take the time from the database's clock where it was given one.
+    They all take the time from the database's clock where it was given one. Where the lease broker is a process of its
+    own, the key is there and nothing here reads it.
     """
     database = database or Database(settings)
     database.check()
-    return Installation(settings, database, open_ring(settings, database))
+    if settings.lease_socket is None:
+        return Installation(settings, database, open_ring(settings, database))
+    from hub.access.leases import BorrowedRing, BrokerClient
+    from hub.connections import types as connections
+
+    kinds = [each for each in vars(connections).values() if isinstance(each, type) and issubclass(each, Exception)]
+    client = BrokerClient(settings.lease_socket, {each.__name__: each for each in kinds})
+    return Installation(settings, database, BorrowedRing(client), client)
+
+
+def permitted(hub: Installation, holder: Holder, connection: str, grant: Grant) -> bool:
+    """Whether the lease broker lends a connection for a grant.
+
+    To a run for exactly what its own version was granted. To a request for what any version was that somebody published
+    or handed in, or for nothing: to be asked who one is, and what there is.
+    """
+    if holder.run is None:
+        return grant == Grant() or hub.mappings.was_granted(connection, grant)
+    with hub.database.read() as session:
+        version = hub.ledger.version_of(session, holder.run)
+    return version is not None and hub.mappings.was_granted(connection, grant, version)
+
+
+@contextmanager
+def serving_leases(hub: Installation, socket: Path) -> Iterator[None]:
+    """While open, the lease broker of this installation answers at a socket, and at that for the API if it has one."""
+    from hub.access.leases import Office, Part, Server, own_key, users_of
+
+    settings = hub.settings
+    own_key(hub.database, hub.keys)
+    lends, broker = settings.lease_to_api, hub.connections.leases.broker
+    office = Office(hub.keys, broker, partial(permitted, hub), lends_to_api=lends)
+    users, doors = users_of(settings.lease_users), {Part.WORKER: socket, Part.API: settings.lease_api_socket}
+    with ExitStack() as stack:
+        for part, path in doors.items():
+            if path is not None:
+                server = stack.enter_context(Server(path, office, part, users))
+                stack.callback(path.unlink, missing_ok=True)
+                stack.callback(server.shutdown)
+                server.start()
+        yield

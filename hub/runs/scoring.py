@@ -12,14 +12,15 @@ from datetime import datetime
 from typing import Any
 
 import polars as pl
-import structlog
 
 from hub.access import Actor
+from hub.decisions import key_text
+from hub.logs import Log
 from hub.mappings import Compiled
 from hub.runs.execution import Worker
 from hub.runs.installation import Installation
 from hub.runs.pages import Trip, inline
-from hub.runs.planning import add_run
+from hub.runs.planning.planning import add_run
 from hub.runs.requests.answering import MOST_RECORDS, Answer, Request, answer, answer_late, gathered
 from hub.runs.requests.deadlines import Deadlines
 from hub.runs.requests.gathering import Gathering
@@ -28,7 +29,7 @@ from hub.runs.types import BadRequestError, Counts, Run, RunError, RunKind, RunP
 THREADS = 16
 """Pages of requests at work at once, each of another mapping, and answers of fallbacks beside them."""
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 
 def preview(hub: Installation, text: str, actor: Actor, limit: int = 10) -> Answer:
@@ -39,7 +40,10 @@ def preview(hub: Installation, text: str, actor: Actor, limit: int = 10) -> Answ
     trip = Trip(hub, _passing_run(compiled, now, str(actor)), compiled)
     with trip.travelling():
         rows = trip.decide(trip.feature(trip.first_page(limit))).decisions
-    hub.mappings.note_preview(text, actor, {"records": rows.height})
+    subjects = [hub.subjects.name(compiled.document.mapping, each) for each in key_text(rows["_key"])]
+    hub.mappings.note_preview(
+        text, actor, {"records": rows.height, "subjects": subjects, **trip.trail.told_of_reading()}
+    )
     return Answer(rows, compiled, rows["_key"])
 
 
@@ -86,8 +90,11 @@ class Scoring:
         subject = (base64.b64encode(sealed).decode(),)
         run = add_run(hub, plan, [SlicePlan(SliceKind.NAMED, 0, page_rows=MOST_RECORDS, subject=subject)])
         worker = Worker(hub, "default", f"api/{threading.get_ident()}")
-        while worker.work(run):
-            pass
+        try:
+            while worker.work(run):
+                pass
+        finally:
+            worker.rest()
         return self._written(self._ended(run), trip, page["_key"])
 
     def _ended(self, run: str) -> Run:

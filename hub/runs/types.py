@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from bisect import bisect_left
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from itertools import accumulate
+from typing import Any
 
+from hub.access.leases import Holder
 from hub.sdk import Json
 from hub.sdk.shared import Told
 
@@ -218,6 +222,11 @@ class Claim:
     subject: tuple[str, ...]
     phase: int = 0
 
+    @property
+    def holder(self) -> Holder:
+        """Who holds it, as the lease broker is told."""
+        return Holder(self.worker, self.run, self.number, self.epoch)
+
 
 FOLLOWERS = "follow"
 """The pool of the slices that follow a live source; a process of it carries one of them and nothing else."""
@@ -237,7 +246,10 @@ LANDING = 10
 
 @dataclass(frozen=True, slots=True)
 class PageRecord:
-    """One page as the ledger has it between its stages. `features` and `predictions` are sealed Arrow."""
+    """One page as the ledger has it between its stages. `features` and `predictions` are sealed Arrow.
+
+    `since` is when the oldest change was made that a live source told of in it.
+    """
 
     run: str
     slice: int
@@ -249,15 +261,22 @@ class PageRecord:
     features: bytes | None = None
     predictions: bytes | None = None
     journal: str | None = None
+    since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """Which of a page's stored changes are to be written next: `rows` of them from `start`, for the `tries`-th time."""
+    """Which of a page's stored changes are to be written next: `rows` of them from `start`, for the `tries`-th time.
+
+    `shrunk` is the most that is written at a time after a try that failed. They are `doubtful` where an earlier try
+    ended without an answer: they may have landed already.
+    """
 
     start: int
     rows: int
     tries: int
+    shrunk: int | None = None
+    doubtful: bool = False
 
     @property
     def end(self) -> int:
@@ -265,13 +284,60 @@ class Part:
         return self.start + self.rows
 
 
+LAG_BOUNDS = (0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0)
+"""Upper bounds in seconds; what took longer is counted above the last."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lags:
+    """How long the far side's changes took to be written back, as a histogram that one JSON column holds.
+
+    How many took up to each of `LAG_BOUNDS` and longer than the one before, then those above; their sum in seconds.
+    """
+
+    counts: Sequence[int] = (0,) * (len(LAG_BOUNDS) + 1)
+    seconds: float = 0.0
+
+    @classmethod
+    def from_json(cls, kept: Mapping[str, Any] | None) -> Lags:
+        """The inverse of `to_json`; none where nothing was kept."""
+        return cls() if kept is None else cls(tuple(kept["counts"]), float(kept["seconds"]))
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {"counts": list(self.counts), "seconds": self.seconds}
+
+    def with_one(self, seconds: float) -> Lags:
+        """With one more; the far side's clock may run ahead of ours, so what is below zero counts as none."""
+        took, counts = max(0.0, seconds), list(self.counts)
+        counts[bisect_left(LAG_BOUNDS, took)] += 1
+        return Lags(tuple(counts), self.seconds + took)
+
+    def cumulative(self) -> list[tuple[str, float]]:
+        """As Prometheus has it: each bound as text, and how many were at most that, up to `+Inf`."""
+        return list(zip([*map(str, LAG_BOUNDS), "+Inf"], map(float, accumulate(self.counts)), strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class Followed:
+    """Whether a worker follows a live source now; of its run, the records told of and how late they were written."""
+
+    held: bool
+    read: int
+    lags: Lags
+
+
 @dataclass(frozen=True, slots=True)
 class Totals:
-    """The ledger in numbers: runs by state, when the oldest waiting one was made, records by mapping and outcome."""
+    """The ledger in numbers: runs by state, when the oldest waiting one was made, records by mapping and outcome.
+
+    `followed` is by mapping, of those that follow a live source.
+    """
 
     states: Mapping[str, int]
     oldest: datetime | None
     records: Mapping[tuple[str, str], int]
+    followed: Mapping[str, Followed]
 
 
 @dataclass(frozen=True, slots=True)
@@ -304,6 +370,11 @@ class RunError(Exception):
 
 class UnknownRunError(RunError):
     """There is no run of that id."""
+
+
+def no_such_run(run: str) -> UnknownRunError:
+    """What is said of a run that is not there."""
+    return UnknownRunError(f"there is no run {run}; `hub runs list` shows them")
 
 
 class PreflightError(RunError):

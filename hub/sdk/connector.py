@@ -6,15 +6,17 @@ import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any, ClassVar, Literal, Protocol, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self
 
 import polars as pl
-import structlog
 from pydantic import BaseModel, ConfigDict
 from pydantic import Field as _PydanticField
 
-from hub.sdk.shared import LocalShared, Shared, Tally
+from hub.sdk.shared import LocalShared, Shared, Tally, Token
 from hub.sdk.types import Changes, Cursor, Entity, Field, Grant, Page, Results, Selection
+
+if TYPE_CHECKING:
+    import structlog
 
 
 class Config(BaseModel):
@@ -23,9 +25,17 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, arbitrary_types_allowed=True)
 
 
-def setting(default: Any = ..., *, title: str, **limits: Any) -> Any:
-    """One setting of a `Config`, with the title an admin sees. `limits` are pydantic's (`ge`, `max_length`, …)."""
-    return _PydanticField(default, title=title, description=title, **limits)
+PRIVATE = "reaches_private"
+
+
+def setting(default: Any = ..., *, title: str, reaches_private: bool = False, **limits: Any) -> Any:
+    """One setting of a `Config`, with the title an admin sees. `limits` are pydantic's (`ge`, `max_length`, …).
+
+    `reaches_private` marks the one by which the far side may stand in a private network: in production the hub takes a
+    connection where it is set from two people only. A connector without one calls public addresses alone.
+    """
+    marks: dict[str, Any] = {"json_schema_extra": {PRIVATE: True}} if reaches_private else {}
+    return _PydanticField(default, title=title, description=title, **marks, **limits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +72,26 @@ class CheckReport:
 
 
 @dataclass(frozen=True, slots=True)
+class RightsReport:
+    """What a login holds at the far side, held against what a grant needs; each line in the far side's own words.
+
+    `missing` lacks for the grant, `excess` is held beyond it (other objects and fields, deleting, administering),
+    `untold` is what the far side does not tell this login. The same rights give the same lines, so that an excess that
+    people accepted is known again.
+    """
+
+    identity: str
+    missing: tuple[str, ...] = ()
+    excess: tuple[str, ...] = ()
+    untold: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
-    """What the far side bears: records per page and per write call, keys per lookup, calls a day (None: no bound)."""
+    """What the far side bears: records per page and per write call, keys per lookup, calls a day (None: no bound).
+
+    The hub never asks for pages above `page_rows`, whatever its settings say.
+    """
 
     page_rows: int = 10_000
     write_rows: int = 10_000
@@ -76,7 +104,8 @@ class Spec:
     """What a connector is, readable without importing its client.
 
     `factory` is `module:Class`, imported when a connection is first opened; the class takes `(config, context)`.
-    `roles` are those some connection of this kind can play.
+    `roles` are those some connection of this kind can play. `minter` is `module:Class` of a `Minter`, imported where
+    credentials are kept; with it the secrets of the config never reach the connector.
     """
 
     name: str
@@ -87,6 +116,7 @@ class Spec:
     roles: frozenset[Literal["source", "destination", "live", "provisioner"]]
     rights: tuple[Right, ...] = ()
     limits: Limits = field(default_factory=Limits)
+    minter: str | None = None
 
 
 class Clock(Protocol):
@@ -111,6 +141,13 @@ class SystemClock:
         return time.monotonic()
 
 
+def _log() -> structlog.stdlib.BoundLogger:
+    import structlog
+
+    made: structlog.stdlib.BoundLogger = structlog.get_logger("connector")
+    return made
+
+
 @dataclass
 class Context:
     """What the hub gives a connector instance, which belongs to one thread.
@@ -118,15 +155,17 @@ class Context:
     `deadline` is a value of `clock.monotonic()` by which the call under way should have ended (None: no deadline); the
     hub sets it before a call. `cancelled` is asked between pages and between write batches. `pause` waits, in seconds.
     `shared` is what all workers of the connection have in common. `tally` is told what had to be put up with.
+    `distrusted` is told the host whose certificate did not hold, once for each time it was called and not trusted.
     """
 
     clock: Clock = field(default_factory=SystemClock)
     deadline: float | None = None
     cancelled: Callable[[], bool] = lambda: False
-    log: structlog.stdlib.BoundLogger = field(default_factory=lambda: structlog.get_logger("connector"))
+    log: structlog.stdlib.BoundLogger = field(default_factory=_log)
     pause: Callable[[float], None] = time.sleep
     shared: Shared = field(default_factory=LocalShared)
     tally: Tally = field(default_factory=Tally)
+    distrusted: Callable[[str], None] = lambda _host: None
 
     def seconds_left(self, cap: float) -> float:
         """The smaller of `cap` and what the deadline leaves, never below zero."""
@@ -188,8 +227,9 @@ class Live(Protocol):
         A row is a record that somebody else changed, made or deleted: its selected fields as they stand when the page
         is made, once per page however often it moved, and `_deleted` where it is gone. A change that moved none of the
         selected fields need not come; one that this connection's own login made does not. `where` counts as in a read:
-        a record that has left it does not come. `changed_by` and `part` have no meaning here. A change may come again
-        after a resume, and is never lost without a word:
+        a record that has left it does not come. `changed_by` and `part` have no meaning here. A page holds at most
+        `page_rows` records, however many changes came at once; what a page does not hold comes with the next, and its
+        cursor stands before that. A change may come again after a resume, and is never lost without a word:
 
         `Page.gap` says that what moved before this page's cursor may never be told, because the far side no longer
         keeps it, dropped it, or was not followed then. Such a page holds no record. Whoever follows must reconcile by
@@ -219,6 +259,32 @@ class Provisioner(Protocol):
         """Creates the missing ones; those that stand with the same type are left alone."""
         ...
 
+    def granted(self, entity: str, fields: Sequence[Field]) -> str:
+        """What `provision` grants beside making them, and to whom, for whoever looks first; empty: nothing."""
+        ...
+
+
+class Minter(Protocol):
+    """Exchanges what a connection keeps for long, a key or a password, for a token that lasts a while.
+
+    It runs where credentials are kept, never in a worker. The connector is given the token by `context.shared.token`,
+    and a config whose secrets are withheld. Made without arguments; nothing is kept between two calls.
+    """
+
+    def scopes(self, config: Config, grant: Grant) -> Sequence[str]:
+        """What to ask the far side for, in its own terms, so that the token allows what is granted and no more.
+
+        Nothing where its tokens cannot be narrowed. Work that asks for the same shares a token.
+        """
+        ...
+
+    def mint(self, config: Config, grant: Grant, context: Context) -> Token:
+        """A new token for `scopes`, and in its facts what the connector needs besides, such as the host.
+
+        UnauthorizedError where the far side refuses the login, UnavailableError where it does not answer.
+        """
+        ...
+
 
 class Connector(Protocol):
     """One configured connection to a far system. A role that is None cannot be played by this connection."""
@@ -239,8 +305,18 @@ class Connector(Protocol):
         """
         ...
 
-    def plan(self, grant: Grant) -> str:
-        """What to grant at the far side, in its own terms."""
+    def plan(self, grant: Grant, *, login: str | None = None) -> str:
+        """What to grant at the far side, in its own terms: to `login` there, or to the login of this connection.
+
+        Whoever administers the far side can run or deploy it as it is, and it is exactly enough for the grant.
+        """
+        ...
+
+    def verify(self, grant: Grant) -> RightsReport:
+        """Asks the far side what this login holds, and names what it lacks for the grant and what it has beyond it.
+
+        Rights over everything and over what the grant does not name count too, as far as the far side tells.
+        """
         ...
 
     def source(self) -> Source | None: ...

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import email.utils
 import random
+import re
 import ssl
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -19,7 +20,7 @@ import httpx
 
 from hub.sdk.connector import Context
 from hub.sdk.errors import UnavailableError, UnexpectedError
-from hub.sdk.network import pinned_transport
+from hub.sdk.network.transport import pinned_transport
 from hub.sdk.shared import Happening
 
 MEBIBYTE = 1024**2
@@ -31,11 +32,19 @@ LONGEST_WAIT = 60.0
 """Seconds waited inside a call; a longer wait is the caller's affair."""
 
 
+PROVES = re.compile(r"auth|cookie|credential|key|pass|secret|session|sig|token", re.IGNORECASE)
+"""In the name of a header: its value proves who asks."""
+STRUCK = "***"
+
 _OF_THE_WIRE = frozenset({"content-encoding", "content-length", "transfer-encoding"})
 
 
 class LostAnswerError(UnavailableError):
     """The request was sent and no answer came: it may have been carried out."""
+
+
+class UntrustedError(UnavailableError):
+    """The server cannot prove who it is: nothing was sent, and another try at once proves no more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +69,11 @@ class Http:
         private: bool = False,
         cookies: bool = False,
         asks_to_wait: Callable[[httpx.Response], float | None] | None = None,
+        admit: Callable[[httpx.URL], None] | None = None,
     ) -> None:
         """`private` lets a host stand in a private range, `cookies` keeps those that the far side sets.
+
+        `admit` is asked before every call, a repeated one too, and raises where it must not be made.
 
         `asks_to_wait` reads the far side's own way to say so: given an answer of status 400 or above, its body read,
         it tells the seconds to wait, or None.
@@ -71,6 +83,7 @@ class Http:
         self._bounds = bounds or Bounds()
         self._cookies = cookies
         self._asks_to_wait = asks_to_wait or retry_after
+        self._admit = admit
         transport = pinned_transport(context, trust or ssl.create_default_context(), private=private)
         self._client = httpx.Client(transport=transport, trust_env=False, follow_redirects=False)
 
@@ -94,9 +107,7 @@ class Http:
 
         UnavailableError where the far side is away or asks to come back later, LostAnswerError where it may have acted.
         """
-        request = self._client.build_request(
-            method, url, headers=headers, params=params, content=content, json=json, data=form
-        )
+        request = self._built(method, url, headers=headers, params=params, content=content, json=json, data=form)
         again = method.upper() in {"GET", "HEAD", "OPTIONS"} if repeatable is None else repeatable
         for number in range(1, MOST_TRIES + 1):
             try:
@@ -119,7 +130,7 @@ class Http:
         params: Mapping[str, str] | None = None,
     ) -> Iterator[httpx.Response]:
         """The answer with its body still to come, by `pieces`; errors as `send`, but nothing is repeated."""
-        request = self._client.build_request(method, url, headers=headers, params=params)
+        request = self._built(method, url, headers=headers, params=params)
         with self._answered(request) as response:
             yield response
 
@@ -145,6 +156,12 @@ class Http:
     def __exit__(self, *exc: object) -> None:
         self.close()
 
+    def _built(self, method: str, url: str, **parts: Any) -> httpx.Request:
+        try:
+            return self._client.build_request(method, url, **parts)
+        except httpx.InvalidURL as error:
+            raise UnexpectedError("the address to call is no URL", detail=str(error)) from None
+
     @contextmanager
     def _answered(self, request: httpx.Request) -> Iterator[httpx.Response]:
         self._check(request.url)
@@ -152,6 +169,8 @@ class Http:
         seconds = self._context.seconds_left(self._bounds.read_seconds)
         if seconds <= 0:
             raise UnavailableError("no time is left for another call")
+        if self._admit is not None:
+            self._admit(request.url)
         request.extensions["timeout"] = {
             "connect": min(seconds, self._bounds.connect_seconds),
             "read": seconds,
@@ -159,7 +178,11 @@ class Http:
             "pool": seconds,
         }
         response = self._sent(request)
+        response.request = told_of(request)
         try:
+            # What is packed twice becomes a million times as much in one piece, before any cap is looked at.
+            if len(response.headers.get_list("content-encoding", split_commas=True)) > 1:
+                raise UnexpectedError("the answer is packed more than once")
             if response.status_code >= 400:
                 response = self._read(response)
                 self._note_wait(response)
@@ -175,6 +198,9 @@ class Http:
         try:
             return self._client.send(request, stream=True)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+            if of_tls(error):
+                self._context.distrusted(where)
+                raise UntrustedError(f"{where} cannot prove who it is: its certificate does not hold") from error
             raise UnavailableError(f"{where} cannot be reached", detail=type(error).__name__) from error
         except httpx.TransportError as error:
             raise LostAnswerError(f"{where} gave no answer", detail=type(error).__name__) from error
@@ -216,15 +242,38 @@ class Http:
 
     def _worth_another(self, error: UnavailableError, number: int, *, sent: bool) -> bool:
         """Waits for the next try; False where there is no time or nothing left in the bucket."""
+        if isinstance(error, UntrustedError):
+            return False
+        asked = error.retry_after
+        if asked is not None and asked > min(LONGEST_WAIT, self._context.seconds_left(LONGEST_WAIT)):
+            return False
         if not self._context.shared.may_retry(ANSWER_COST if sent else CONNECT_COST):
             return False
-        if error.retry_after is not None:
-            return error.retry_after <= min(LONGEST_WAIT, self._context.seconds_left(LONGEST_WAIT))
+        if asked is not None:
+            return True
         seconds = random.uniform(0, min(LONGEST_WAIT, 0.2 * 2.0**number))  # noqa: S311  (full jitter)
         if seconds >= self._context.seconds_left(LONGEST_WAIT):
             return False
         self._context.pause(seconds)
         return True
+
+
+def of_tls(error: BaseException | None) -> bool:
+    """Whether TLS is what led to an error: a certificate that does not hold, or no TLS at the other end."""
+    while error is not None:
+        if isinstance(error, ssl.SSLError):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def told_of(request: httpx.Request) -> httpx.Request:
+    """The request as an answer may keep it: headers that prove who asks are struck out, however they are called.
+
+    httpx masks `Authorization` where it shows headers, and neither `X-Api-Key` nor the like.
+    """
+    headers = [(name, STRUCK if PROVES.search(name) else value) for name, value in request.headers.multi_items()]
+    return httpx.Request(request.method, request.url, headers=headers)
 
 
 def retry_after(response: httpx.Response, *, longest: float = 3600.0) -> float | None:

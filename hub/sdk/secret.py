@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NoReturn
+from typing import Any, NoReturn, Self
 
 from pydantic import GetCoreSchemaHandler
 from pydantic_core import CoreSchema, core_schema
+
+from hub.sdk.errors import UnexpectedError
 
 
 class Secret:
@@ -14,13 +16,26 @@ class Secret:
     pydantic's own `SecretStr` pickles with its value and compares; this type refuses both.
     """
 
-    __slots__ = ("__value",)
+    __slots__ = ("__value", "__weakref__")
 
     def __init__(self, value: str) -> None:
-        self.__value = value
+        self.__value: str | None = value
+
+    @classmethod
+    def withheld(cls) -> Self:
+        """A secret that is set and not here: whoever is given a token of the far side needs no more."""
+        made = cls("")
+        made.forget()
+        return made
+
+    def forget(self) -> None:
+        """Drops the text: it was lent for a while."""
+        self.__value = None
 
     def reveal(self) -> str:
-        """The text itself, for handing to a driver and nothing else."""
+        """The text itself, for handing to a driver and nothing else. UnexpectedError where it is withheld or over."""
+        if self.__value is None:
+            raise UnexpectedError("a secret was asked for that is withheld, or was lent for a time that is over")
         return self.__value
 
     def __repr__(self) -> str:
@@ -32,7 +47,7 @@ class Secret:
         return repr(self)
 
     def __bool__(self) -> bool:
-        return bool(self.__value)
+        return self.__value != ""
 
     def __eq__(self, other: object) -> NoReturn:
         raise TypeError("a Secret is never compared; compare digests in constant time where you must")

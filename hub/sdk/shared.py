@@ -21,6 +21,12 @@ RETRIES = 500
 EARLY = timedelta(seconds=30)
 """A token is renewed so long before it ends, so that none runs out on its way."""
 DAY = timedelta(hours=24)
+LOOK = timedelta(hours=1)
+"""How long a budget is taken for spent on what was told last: calls come back all day, and an answer alone tells."""
+LOOKS = 24
+"""Calls that are set aside for such looks, one for each hour of a day, so that none of them is out of the reserve."""
+LOOKS_SHARE = 100
+"""Of a small budget no more than one call in so many is set aside, and one at least."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +50,31 @@ class Budget:
         """Calls that nobody has made yet, never below zero."""
         return max(0, self.most - self.used)
 
+    @property
+    def looks(self) -> int:
+        """Calls that are set aside to see whether others have come back."""
+        return max(1, min(LOOKS, self.most // LOOKS_SHARE))
+
+    def above(self, reserve_percent: int) -> int:
+        """Calls left above the last `reserve_percent` of the day's, below zero where others are in them already."""
+        reserve = -(-self.most * reserve_percent // 100)  # rounded up
+        return self.left - reserve
+
+    def free(self, reserve_percent: int) -> int:
+        """Calls that anybody may make: neither of the reserve nor set aside for looks. Never below zero."""
+        return max(0, self.above(reserve_percent) - self.looks)
+
 
 class Shared(Protocol):
     """Safe to share between threads. Every time is that of one clock for all workers."""
+
+    @property
+    def origin(self) -> object:
+        """The same object for all that one process opens of a connection, to keep by it what is known of the far side.
+
+        What is given to a connector may be a view of it, with the token of a lease.
+        """
+        ...
 
     def token(self, mint: Callable[[], Token], *, refused: Token | None = None) -> Token:
         """The connection's token. `mint` logs in, one worker at a time, where there is none that holds.
@@ -71,8 +99,8 @@ class Shared(Protocol):
         """What is known of the calls; None where the far side has told nothing."""
         ...
 
-    def spend(self, calls: int, *, reserve: int = 0) -> bool:
-        """Takes calls out of the budget; False, and nothing taken, where `reserve` would be touched."""
+    def spend(self, calls: int, *, reserve_percent: int = 0) -> bool:
+        """Takes calls out of the budget as `spent` says; False, and nothing taken, where they may not be made."""
         ...
 
     def may_retry(self, cost: int) -> bool:
@@ -96,6 +124,11 @@ class LocalShared:
         self._budget: Budget | None = None
         self._told_at: datetime | None = None
         self._retries = RETRIES
+
+    @property
+    def origin(self) -> object:
+        """As `Shared.origin`."""
+        return self
 
     def token(self, mint: Callable[[], Token], *, refused: Token | None = None) -> Token:
         """As `Shared.token`."""
@@ -128,15 +161,15 @@ class LocalShared:
             old = self._told_at is None or self._now() - self._told_at > DAY
             return None if old else self._budget
 
-    def spend(self, calls: int, *, reserve: int = 0) -> bool:
+    def spend(self, calls: int, *, reserve_percent: int = 0) -> bool:
         """As `Shared.spend`."""
         with self._lock:
-            known = self.budget()
-            if known is None:
+            if self._budget is None or self._told_at is None:
                 return True
-            if known.left - calls < reserve:
+            after = spent(self._budget, self._told_at, self._now(), calls, reserve_percent)
+            if after is None:
                 return False
-            self._budget = Budget(known.most, known.used + calls)
+            self._budget, self._told_at = after
             return True
 
     def may_retry(self, cost: int) -> bool:
@@ -168,6 +201,25 @@ def merged(known: Budget | None, told: Budget) -> Budget:
     return Budget(told.most, max(known.used, told.used))
 
 
+def spent(
+    known: Budget, told_at: datetime, now: datetime, calls: int, reserve_percent: int
+) -> tuple[Budget, datetime] | None:
+    """The budget once these calls are taken, and when it was told; None where they may not be made.
+
+    Whoever comes stops a little above the reserve. What is set aside there is for one look an hour, whose answer tells
+    how many calls have come back meanwhile. The reserve itself is never touched: where nothing is left above it, nobody
+    calls until what was told is a day old. By then all of our own calls have come back; whose else were made, the next
+    answer tells.
+    """
+    if now - told_at > DAY:
+        return spent(Budget(known.most, 0), now - LOOK, now, calls, reserve_percent)
+    above = known.above(reserve_percent) - calls
+    after = Budget(known.most, known.used + calls)
+    if above >= known.looks:
+        return after, told_at
+    return (after, now) if above >= 0 and now - told_at >= LOOK else None
+
+
 class Happening(StrEnum):
     """Something that was dealt with: no record was lost by it, and somebody may wonder why the run took so long."""
 
@@ -183,6 +235,8 @@ class Happening(StrEnum):
     """A job of the far side ended before it came to these records, which were sent again; the amount is in records."""
     FOUND = "found"
     """A job that was begun before was found again and not sent twice."""
+    MISSED = "missed"
+    """A live source could not tell everything that changed, and a run was ordered that finds it."""
 
 
 Told: TypeAlias = Mapping[str, tuple[int, float]]
@@ -217,3 +271,23 @@ def together(some: Told, others: Told) -> dict[str, tuple[int, float]]:
         name: (some.get(name, none)[0] + others.get(name, none)[0], some.get(name, none)[1] + others.get(name, none)[1])
         for name in sorted(names)
     }
+
+
+class LentShared:
+    """A view of what is shared, whose tokens are lent: the connector's own way to log in is never called."""
+
+    def __init__(self, shared: Shared, lend: Callable[[Token | None], Token]) -> None:
+        """`lend` gives the token, another one where that which it is shown was refused."""
+        self._lend = lend
+        self.origin = shared.origin
+        self.hold_off = shared.hold_off
+        self.wait = shared.wait
+        self.learn = shared.learn
+        self.budget = shared.budget
+        self.spend = shared.spend
+        self.may_retry = shared.may_retry
+        self.succeeded = shared.succeeded
+
+    def token(self, mint: Callable[[], Token], *, refused: Token | None = None) -> Token:  # noqa: ARG002
+        """As `Shared.token`, but for `mint`."""
+        return self._lend(refused)

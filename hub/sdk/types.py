@@ -7,8 +7,8 @@ None of the three shows its frame when printed, so that no log or traceback hold
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, time
 from decimal import Decimal
 from enum import StrEnum
@@ -88,7 +88,8 @@ class Field:
 
     `length` is in characters (bytes for BYTES); `precision` and `scale` are of a DECIMAL; `values` is a closed list
     that the far side enforces; `operators` are those a filter on this field may push to the far side; `required` says
-    that a new record is refused without a value.
+    that a new record is refused without a value; `derived` that its value can change while all of the entity's
+    `changed_by` stand still, as a formula over other records does.
     """
 
     name: str
@@ -102,6 +103,7 @@ class Field:
     values: tuple[str, ...] = ()
     operators: frozenset[Operator] = ALL_OPERATORS
     required: bool = False
+    derived: bool = False
 
     @property
     def dtype(self) -> pl.DataType:
@@ -119,13 +121,26 @@ class Mode(StrEnum):
     CREATE = "create"
 
 
+@dataclass(frozen=True, slots=True)
+class Alternate:
+    """A field that names a record as well as its key does: no two records ever hold the same value.
+
+    For far systems that make their keys themselves, so that a new record can be named by nothing else. `modes` are the
+    writes that may go by it; with it goes `Mode.UPDATE`, by which undo puts back what the others wrote.
+    """
+
+    field: str
+    modes: frozenset[Mode]
+
+
 @dataclass(frozen=True)
 class Entity:
     """One kind of record of a far system.
 
     `key` names the fields that identify a record, in order; an entity without a key can be looked at, not mapped.
     `changed_by` names the fields that can serve as an incremental cursor. `modes` are the writes it takes; empty means
-    read-only. `conditional` says that a write is refused where the record moved since it was read.
+    read-only. `conditional` says that a write is refused where the record moved since it was read. `alternates` are the
+    other fields that writes may name a record by.
     """
 
     name: str
@@ -135,6 +150,14 @@ class Entity:
     changed_by: tuple[str, ...] = ()
     modes: frozenset[Mode] = frozenset()
     conditional: bool = False
+    alternates: tuple[Alternate, ...] = ()
+
+    def keyed_by(self, names: Collection[str]) -> Self:
+        """The entity as changes see it that name their records by this alternate; itself where it is none."""
+        for each in self.alternates:
+            if [each.field] == [*names]:
+                return replace(self, key=(each.field,), modes=each.modes, alternates=())
+        return self
 
     @cached_property
     def by_name(self) -> Mapping[str, Field]:
@@ -252,21 +275,23 @@ class Page:
     `frame` has the selected fields, typed as `Entity.page_schema` says, and the four reserved columns: `_key`
     (struct), `_version` (text, null where the far side has none), `_deleted`, `_invalid` (why this record cannot be
     read, or null). `gap` is a live source's word that it cannot tell what moved before this cursor; see `Live`.
+    `since` is when the oldest change that a live page tells of was made, by the far side's clock, where that says so.
     """
 
     frame: pl.DataFrame = field(repr=False)
     cursor: Cursor
     gap: bool = False
+    since: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
     """What to write to one entity: one row per record, in order.
 
-    `frame` has `_key` (struct), `_version` (text; null: no version to hold the far side to), `_before` (struct of the
-    target fields as they were read; a null struct: not known, so no condition), `_clear` (list of the fields to set
-    to null in this row) and one column per target field, where null means *leave alone*. A record that already holds
-    every wanted value counts as applied, whatever its version.
+    `frame` has `_key` (struct of the key's fields, or of one alternate), `_version` (text; null: no version to hold the
+    far side to), `_before` (struct of the target fields as they were read; a null struct: not known, so no condition),
+    `_clear` (list of the fields to set to null in this row) and one column per target field, where null means *leave
+    alone*. A record that already holds every wanted value counts as applied, whatever its version.
     """
 
     entity: str

@@ -19,18 +19,22 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
-import structlog
 from sqlalchemy.exc import DBAPIError
 
+from hub.access.leases import BrokerAwayError, Held, sweep
 from hub.database import DatabaseError, lacks_space
 from hub.keys import SealedError
-from hub.logs import configure
+from hub.logs import Log, configure
+from hub.process import guard_memory
 from hub.runs import FOLLOWERS, Installation, Worker, keep_following, keep_up, open_installation, tick
 from hub.settings import load_settings
 from hub.worker.naming import IDLE, worker_name
 
 STARVED = 3
 """The exit status of a worker that ran out of memory, so that a fresh one takes its place."""
+
+DISMISSED = 77
+"""The exit status of a worker whose credentials somebody took away."""
 
 SEAL_SECONDS = 1.0
 """How often the audit trail is sealed, where it grew."""
@@ -46,13 +50,15 @@ SPARE_SECONDS = 60.0
 DEAF = 70
 """The exit status of a worker that heard none of its own rings: alive, and of no use to who rings."""
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 
 def main() -> None:
     """Works for one pool until SIGTERM or the end of standard input."""
+    guard_memory()
     parser = argparse.ArgumentParser(description="One worker process; started by `hub worker`.")
     parser.add_argument("--pool", required=True)
+    parser.add_argument("--hub", default="", help="Whose worker it is; for who looks at the list of processes.")
     parser.add_argument("--until-idle", action="store_true")
     arguments = parser.parse_args()
     settings = load_settings()
@@ -68,6 +74,7 @@ def main() -> None:
     threading.Thread(target=_end_with_supervisor, daemon=True).start()
     with open_installation(settings) as hub:
         hub.open_rooms()
+        hub.connections.leases.overdue = _go
         gc.collect()
         gc.freeze()  # a full collection over the imported libraries costs 80 ms in the middle of a page
         with _listening(hub, arguments.pool, bell) as hears, _ticking(hub, stop, bell), _sealing(hub, stop):
@@ -92,11 +99,13 @@ def _loop(
 
         def carry() -> bool:
             nonlocal busy
-            while not stop.is_set() and not worker.starved and worker.work():
+            while not stop.is_set() and not worker.starved and not worker.dismissed and worker.work():
                 alive()
                 busy = time.monotonic()
             if worker.starved:
                 sys.exit(STARVED)
+            if worker.dismissed:
+                sys.exit(DISMISSED)
             if until_idle:
                 return not hub.pending()
             if not stop.is_set():
@@ -113,6 +122,12 @@ def _loop(
         bell.wait(min(pause, 0.2) if until_idle else pause)
 
 
+def _go(held: Held) -> None:
+    """Ends the process, in the middle of whatever it does: its slice is fenced, and others take it up."""
+    log.error("a revoked lease was not given back", connection=held.connection, lease=held.id)
+    os._exit(DISMISSED)
+
+
 def alive() -> None:
     """Tells the supervisor that this process moves."""
     say(f"{time.monotonic():.3f}")
@@ -125,12 +140,15 @@ def say(line: str) -> None:
 
 
 def _despite_absence(work: Callable[[], bool]) -> bool:
-    """What `work` answers; False where the hub's database is away, which passes."""
+    """What `work` answers; False where the hub's database or its lease broker is away, which passes."""
     try:
         return work()
     except (DBAPIError, DatabaseError) as error:
         why = "its disk is full" if lacks_space(error) else type(error).__name__
         log.warning("the hub's database is away", why=why)
+        return False
+    except BrokerAwayError as error:
+        log.warning("the lease broker is away", why=str(error))
         return False
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
@@ -205,6 +223,7 @@ def _ticking(hub: Installation, stop: threading.Event, bell: threading.Event) ->
     tried: dict[str, float] = {}
 
     def look() -> bool:
+        sweep(hub.database, hub.audit)
         if tick(hub) or keep_following(hub, tried):
             bell.set()
         return False

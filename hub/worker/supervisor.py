@@ -12,13 +12,13 @@ from types import TracebackType
 from typing import Self
 
 import psutil
-import structlog
 from sqlalchemy.exc import DBAPIError
 
 from hub.database import Database, DatabaseError
+from hub.logs import Log
 from hub.runs import FOLLOWERS, abandon, unfollowed
 from hub.settings import Settings, variable
-from hub.worker.naming import IDLE, worker_name
+from hub.worker.naming import IDLE, hub_name, worker_name
 
 START_SECONDS = 60.0
 """What a fresh interpreter may take before its first sign of life."""
@@ -33,12 +33,28 @@ GROWN = 10
 """Signs of life before a worker's memory is judged: one that is too large from the start must still get work done."""
 
 LONGEST_PAUSE = 30.0
-ARENAS = "2"
-"""Heaps of the C library in a worker: one for each of its threads would keep what large pages left behind."""
+LIBRARIES = {
+    "POLARS_MAX_THREADS": "1",
+    "MALLOC_ARENA_MAX": "2",
+    "MALLOC_MMAP_THRESHOLD_": "1048576",
+    "MALLOC_TRIM_THRESHOLD_": "16777216",
+    "MALLOC_TOP_PAD_": "1048576",
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+    "_RJEM_MALLOC_CONF": "narenas:2,dirty_decay_ms:100,muzzy_decay_ms:0",
+}
+"""What a worker's libraries are told where its environment says nothing else.
+
+The lanes of a worker keep more than one core busy by themselves: polars' own threads would take turns with them, which
+costs some per cent of a run's time. Its allocators are told to give back what a large page took when it is done.
+One heap of the C library for each thread, a threshold that grows with the largest buffer so far, Arrow's own pool, and
+polars' heaps (jemalloc's, four for each core, whose free pages count as ours for half a second or for ever) would each
+keep it. Up to 16 MB at the end of a heap stay, which else would be asked for anew with each buffer of a page: that
+takes a tenth of a run's time.
+"""
 MOST_FAILED_STARTS = 5
 """Starts in a row that end before the first sign of life, after which `until_idle` gives up."""
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 
 @dataclass
@@ -119,10 +135,10 @@ class Supervisor:
         self.stop()
 
     def _start(self, pool: str) -> Child:
-        command = [sys.executable, "-m", "hub.worker.child", "--pool", pool]
+        command = [sys.executable, "-m", "hub.worker.child", "--pool", pool, "--hub", hub_name(self._settings)]
         if self._until_idle:
             command.append("--until-idle")
-        environment = {"MALLOC_ARENA_MAX": ARENAS, **os.environ, **_variables(self._settings)}
+        environment = {**LIBRARIES, **os.environ, **_variables(self._settings)}
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)  # noqa: S603
         return Child(process, time.monotonic(), pool)
 

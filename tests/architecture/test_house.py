@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from hub.access import Scope
+from hub.access.approvals import ApprovalKind
 from hub.audit import Action
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -37,8 +38,8 @@ FORBIDDEN_IMPORTS = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "she
 HOSTS = re.compile(r"pypi\.org|files\.pythonhosted|/simple/|(?<!no-emit-)index-url|proxy\.golang|registry\.npmjs")
 MACHINE_PATHS = re.compile(r"(?<![\w.])/(?:work|home|root|Users|opt)/")
 MAX_FILES = 8
-CALLED_BY_LIBRARIES = {"Base", "data_received", "get_extra_info"}
-"""SQLAlchemy's declarative root, asyncio's protocol, httpcore's network stream."""
+CALLED_BY_LIBRARIES = {"Base", "data_received", "get_extra_info", "get_route_handler"}
+"""SQLAlchemy's declarative root, asyncio's protocol, httpcore's network stream, FastAPI's route."""
 FACES = {"api", "cli", "console"}
 """Faces have one module per room instead."""
 
@@ -204,6 +205,19 @@ def test_no_host_of_a_registry_and_no_path_of_one_machine_is_in_the_project() ->
 @pytest.mark.parametrize("member", [*Action, *Scope], ids=str)
 def test_each_action_and_scope_says_what_it_means(member: Action | Scope) -> None:
     assert len(member.meaning.split()) >= 3
+
+
+@pytest.mark.parametrize("kind", [Action, ApprovalKind])
+def test_nothing_is_promised_that_no_room_records_or_asks_for(kind: type[Action | ApprovalKind]) -> None:
+    apart = ("hub/audit/types.py", "hub/audit/forms/", "hub/access/approvals/types.py")
+    named = {
+        node.attr
+        for path in modules("hub")
+        if not shown(path).startswith(apart)
+        for node in ast.walk(tree(path))
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == kind.__name__
+    }
+    assert {each.name for each in kind} - named == set()
 
 
 @pytest.mark.parametrize("action", list(Action), ids=str)

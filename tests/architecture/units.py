@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-APART = ("hub/database.py", "hub/migrations/", "hub/sdk/")
+APART = ("hub/database.py", "hub/postgresql/", "hub/migrations/", "hub/sdk/")
 """Where transactions are made, where the schema is, and what knows of no database of the hub."""
 
 

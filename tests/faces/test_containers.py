@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 COMPOSE: dict[str, Any] = YAML(typ="safe").load((ROOT / "docker-compose.yml").read_text(encoding="utf-8"))
 DOCKERFILE = (ROOT / "Dockerfile").read_text(encoding="utf-8")
 VERBS = dict(verbs())
-OURS = ("api", "migrate", "worker")
+OURS = ("api", "broker", "migrate", "worker")
 
 
 def takes(words: list[str]) -> bool:
@@ -53,10 +53,33 @@ def test_a_service_of_ours_has_no_rights_it_does_not_need(service: str) -> None:
     assert told["cap_drop"] == ["ALL"]
     assert told["security_opt"] == ["no-new-privileges:true"]
     assert "privileged" not in told
-    assert "user" not in told, "the image's own user is nobody in particular"
+    assert told.get("user") == ("broker" if service == "broker" else None), (
+        "the image's own user is nobody in particular"
+    )
 
 
-@pytest.mark.parametrize("service", ["api", "worker", "postgres", "redis"])
+def test_the_keys_are_the_broker_s_alone() -> None:
+    mounted = {
+        name: {each.split(":")[0] for each in told.get("volumes", ())} for name, told in COMPOSE["services"].items()
+    }
+    assert [name for name, volumes in mounted.items() if "keys" in volumes] == ["broker"]
+    assert "leases_worker" not in mounted["api"]
+    broker = COMPOSE["services"]["broker"]
+    key_file = broker["environment"]["HUB_KEY_FILE"]
+    assert any(key_file.startswith(each.split(":")[1]) for each in broker["volumes"] if each.startswith("keys:"))
+    assert "HUB_KEY_FILE" not in {
+        **COMPOSE["services"]["api"]["environment"],
+        **COMPOSE["services"]["worker"]["environment"],
+    }
+    for name in ("api", "worker"):
+        told = COMPOSE["services"][name]
+        assert told["environment"]["HUB_LEASE_SOCKET"] in broker["environment"].values()
+        assert told["depends_on"]["broker"] == {"condition": "service_healthy"}
+    users = re.findall(r"useradd --system --uid (\d+) \S+ \S+ --create-home (\w+)", DOCKERFILE)
+    assert {name: uid for uid, name in users} == {"hub": broker["environment"]["HUB_LEASE_USERS"], "broker": "10002"}
+
+
+@pytest.mark.parametrize("service", ["api", "broker", "worker", "postgres", "redis"])
 def test_a_service_that_goes_on_tells_whether_it_is_well(service: str) -> None:
     health = COMPOSE["services"][service]["healthcheck"]
     assert health["test"][0] in ("CMD", "CMD-SHELL")
@@ -75,7 +98,7 @@ def test_no_password_is_written_down_and_every_secret_is_declared(service: str) 
     for name, value in told.get("environment", {}).items():
         assert name.endswith("_FILE") or not re.search(r"PASSWORD|SECRET|TOKEN", name), name
         assert not re.search(r"://[^/@]*:[^/@]+@", str(value)), name
-        if name.endswith("_FILE"):
+        if name.endswith("_FILE") and name not in {variable(each) for each in Settings.model_fields}:
             assert str(value).removeprefix("/run/secrets/") in told["secrets"]
     assert set(told.get("secrets", ())) <= set(COMPOSE["secrets"])
     assert all(each["file"].startswith("./secrets/") for each in COMPOSE["secrets"].values())

@@ -44,9 +44,18 @@ def test_every_claim_of_the_demo_holds_and_nothing_outside_its_folder_is_touched
     ):
         assert any(each.startswith(f"hub {verb}") for each in commands), verb
     ended = [(each["command"], each["exit_code"]) for step in told["steps"] for each in step["commands"]]
-    # Refused to whoever wrote the mapping; and the undo that left one lead alone says so.
+    # Refused where two people are needed, to whoever wrote the mapping, and while a login may do too much; and the
+    # undo that left one lead alone.
     others = [(" ".join(command.split()[:3]), code) for command, code in ended if code]
-    assert others == [("hub mappings approve", 1), ("hub mappings publish", 1), ("hub runs watch", 3)]
+    assert others == [
+        ("hub connections add", 1),
+        ("hub mappings approve", 1),
+        ("hub mappings publish", 1),
+        ("hub access verify", 4),
+        ("hub mappings publish", 1),
+        ("hub access approvals", 1),
+        ("hub runs watch", 3),
+    ]
     assert "Fatal" not in done.stderr
     assert sorted(each.name for each in tmp_path.iterdir()) == ["clinic", "hub.toml"]
     environment = {**os.environ, "HUB_HOME": str(tmp_path / "clinic" / ".hub")}

@@ -49,7 +49,15 @@ def live(folder: Path) -> None:
     rows = [(key, value, NAME, OTHER) for key, value in zip(KEYS, (NUMBER, 0.0, 3.0, 4.0, None), strict=True)]
     small.sql("insert into T (id, X, NAME, N) values (?, ?, ?, ?)", rows)
     small.connect()
-    walled = {"dialect": "postgresql", "host": "127.0.0.1", "port": 1, "database": "d", "user": "u", "tls": "off"}
+    walled = {
+        "dialect": "postgresql",
+        "host": "127.0.0.1",
+        "private": True,
+        "port": 1,
+        "database": "d",
+        "user": "u",
+        "tls": "off",
+    }
     small.hub.connections.create("walled", "sql", walled, {"password": Secret(PASSWORD)}, small.me)
     try:
         small.hub.connections.check("walled", small.me)

@@ -5,9 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from hub.access import Scope
+from sqlalchemy import text
+
+from hub.access import Role, Scope, move_under_newest_key
 from hub.audit import Action
+from hub.keys import rotate
 from hub.runs import RunKind, RunState, Scoring, Worker, cancel, keep_following, undo
+from hub.sdk import RightsReport, Secret
 from tests.hub.runs.site import ME, Site, document
 from tests.system.drill import DIED, carry_until_fault, runs
 
@@ -68,6 +72,20 @@ def _handed_in(site: Site) -> str:
     return site.hub.mappings.submit(document(use="2"), ME).document.digest
 
 
+def _put_up_with(site: Site) -> str:
+    report = RightsReport("hub", excess=("DELETE on public.T",))
+    return site.hub.mappings.accept_excess("risk", {"far": report}, ME, "a test")[0].id
+
+
+def _let_through_long_ago(site: Site) -> str:
+    """What one person let through alone, and nobody confirmed within a day."""
+    approval = _put_up_with(site)
+    site.hub.approvals.break_glass(approval, ME, "a test")
+    with site.hub.database.begin() as session:
+        session.execute(text("update access_approval_glass set at = '2020-01-01 00:00:00.000000'"))
+    return approval
+
+
 def _paused(site: Site) -> str:
     site.hub.mappings.pause("risk", ME, "a test")
     return ""
@@ -87,6 +105,40 @@ def _connected(site: Site) -> str:
 def _key(site: Site) -> str:
     site.hub.access.create_token("t", owner="anna", scopes=[next(iter(Scope))], actor=ME)
     return site.hub.access.list_tokens()[-1].id
+
+
+def _role_held(site: Site) -> str:
+    site.hub.access.roles.grant("bert", Role.VIEWER, actor=ME)
+    return ""
+
+
+def _client(site: Site) -> str:
+    made, secret = site.hub.access.clients.add("c", owner="anna", scopes=[Scope.READ], actor=ME)
+    assert secret is not None
+    return f"{made.id} {secret.reveal()}"
+
+
+def _rotated(site: Site) -> str:
+    rotate(site.hub.settings, site.hub.database)
+    return ""
+
+
+def _rewrapped(site: Site) -> str:
+    ring = rotate(site.hub.settings, site.hub.database)
+    move_under_newest_key(ring, site.hub.database, site.hub.audit)
+    with site.hub.database.begin() as session:
+        session.execute(text("update key_root set rotated_at = '2020-01-01 00:00:00.000000'"))
+    return ""
+
+
+def _replaced(site: Site) -> str:
+    with site.hub.database.begin() as session:
+        for _ in range(2):
+            site.hub.vault.put_secret(session, "replaced", Secret("a password"))
+        session.execute(
+            text("update access_secret set readable_until = '2020-01-01 00:00:00.000000' where version = 1")
+        )
+    return ""
 
 
 def _sealed(site: Site) -> str:
@@ -122,7 +174,7 @@ DEEDS = (
     Deed("cancel a run", "commit of planning.cancel", Action.RUN_CANCEL, lambda s: s.order(), steers=True),
     Deed("resume a run", "commit of planning.resume", Action.RUN_RELEASE, _held, steers=True),
     Deed("look at the schedules", "commit of planning.add_run", Action.RUN_START, parts=SCHEDULED, steers=True),
-    Deed("look at the schedules", "commit of planning._drop", Action.RUN_SKIP, _paused, parts=SCHEDULED),
+    Deed("look at the schedules", "commit of schedule._drop", Action.RUN_SKIP, _paused, parts=SCHEDULED),
     Deed("follow", "commit of planning.add_run", Action.RUN_START, parts=FOLLOWS, connector="telling"),
     Deed(
         "follow", "commit of following._is_due", Action.RUN_CANCEL, _followed_to_its_limit, FOLLOWS, connector="telling"
@@ -138,7 +190,14 @@ DEEDS = (
     Deed("check a mapping", "commit of Mappings._tell", Action.MAPPING_CHECK),
     Deed("hand in", "commit of Mappings.submit", Action.MAPPING_SUBMIT),
     Deed("note a preview", "commit of Mappings.note_preview", Action.MAPPING_PREVIEW),
-    Deed("approve", "commit of Mappings.approve", Action.MAPPING_APPROVE, _handed_in),
+    Deed("approve", "commit of Approvals._decide", Action.MAPPING_APPROVE, _handed_in),
+    Deed("approve at large", "commit of Approvals._decide", Action.APPROVAL_APPROVE, _put_up_with),
+    Deed("approve one's own", "commit of Approvals._refusing", Action.ACCESS_DENIED, _put_up_with),
+    Deed("break the glass", "commit of Approvals._decide", Action.APPROVAL_BREAK, _put_up_with),
+    Deed("keep up", "commit of Approvals.tell_overdue", Action.APPROVAL_LAPSE, _let_through_long_ago),
+    Deed("ask to keep rights", "commit of Mappings.accept_excess", Action.APPROVAL_REQUEST),
+    Deed("ask to replay", "commit of Many.ask", Action.APPROVAL_REQUEST),
+    Deed("ask about rights", "commit of Mappings.verify", Action.RIGHTS_VERIFY),
     Deed("publish", "commit of Mappings.publish", Action.MAPPING_PUBLISH),
     Deed("pause a mapping", "commit of Mappings._transaction", Action.MAPPING_PAUSE),
     Deed("resume a mapping", "commit of Mappings.resume", Action.MAPPING_RESUME, _paused, steers=True),
@@ -147,16 +206,25 @@ DEEDS = (
     Deed("remove a model", "commit of Registry.remove", Action.MODEL_REMOVE),
     Deed("connect", "commit of Connections.create", Action.CONNECTION_CREATE),
     Deed("put secrets", "commit of Connections.put_secrets", Action.SECRET_PUT),
+    Deed("revoke leases", "commit of broker.revoke", Action.LEASE_REVOKE),
     Deed("check a connection", "commit of Connections._note_check", Action.CONNECTION_CHECK),
     Deed("pause a connection", "commit of Connections._set_paused", Action.CONNECTION_PAUSE),
     Deed("disconnect", "commit of Connections.remove", Action.CONNECTION_REMOVE, _connected),
     Deed("make a key", "commit of Access.create_token", Action.TOKEN_CREATE),
     Deed("end a key", "commit of Access.revoke_token", Action.TOKEN_REVOKE, _key),
+    Deed("add a client", "commit of Clients.add", Action.CLIENT_CREATE),
+    Deed("take a token", "commit of Clients.token", Action.CLIENT_TOKEN, _client),
+    Deed("end a client", "commit of Clients.revoke", Action.CLIENT_REVOKE, _client),
+    Deed("give a role", "commit of Roles.grant", Action.ROLE_GRANT),
+    Deed("take a role", "commit of Roles.revoke", Action.ROLE_REVOKE, _role_held),
     Deed("look at a record", "commit of answers.look_up", Action.DECISION_SHOW, ran),
     Deed("look at an undo", "commit of answers.left_alone", Action.DECISION_SHOW, _undone),
     Deed("release", "commit of decisions.release", Action.DECISION_RELEASE, _one_held, HOLDS),
     Deed("drop", "commit of decisions.drop", Action.DECISION_DROP, _one_held, HOLDS),
-    Deed("rotate", "commit of ring.rotate", Action.KEY_ROTATE),
+    Deed("rotate", "commit of rotation.rotate", Action.KEY_ROTATE),
+    Deed("rewrap", "commit of rotation.rewrap_some", Action.KEY_REWRAP, _rotated),
+    Deed("retire", "commit of rotation.retire", Action.KEY_RETIRE, _rewrapped),
+    Deed("let secrets go", "commit of turnover.destroy_overdue", Action.SECRET_DESTROY, _replaced),
     Deed("verify", "commit of audit.verify", Action.AUDIT_VERIFY),
     Deed("export the trail", "commit of audit.export", Action.AUDIT_EXPORT, ran),
     Deed("anchor", "commit of Anchoring._note", None, _sealed),

@@ -24,7 +24,7 @@ import psutil
 
 from hub.audit import Action
 from hub.decisions import APPLIED, CONFLICT, PARKED, PLANNED, REJECTED, UNKNOWN
-from hub.runs import Run, RunKind, RunState, abandon
+from hub.runs import Installation, Run, RunKind, RunState, Worker, abandon
 from hub.runs.types import OUTCOMES
 from hub.worker import Supervisor
 from hub.worker.naming import worker_name
@@ -97,6 +97,21 @@ def lone_worker(site: Site, pool: str = "default", **variables: str) -> Iterator
         assert child.stdin is not None
         child.stdin.close()
         abandon(site.hub.database, worker_name(child.pid, pool))
+
+
+def work_by_turns(hub: Installation, name: str, over: Callable[[], Any]) -> None:
+    """A worker of each kind in this process, by turns until `over`; nobody follows afterwards."""
+    light = Worker(hub, "default", f"{name}/light")
+    follower = Worker(hub, "follow", f"{name}/follower", stopping=lambda: bool(over()))
+
+    def step() -> bool:
+        while light.work():
+            pass
+        return bool(over()) or (follower.work() and False)
+
+    until(step)
+    light.rest()
+    follower.rest()
 
 
 def carry_until_fault(site: Site, fault: str, pool: str = "default") -> int:
@@ -319,11 +334,11 @@ def runs(site: Site) -> list[Run]:
         return site.hub.ledger.runs(session, limit=10_000)[::-1]
 
 
-def decided(site: Site) -> pl.DataFrame:
-    """Every decision there is: `key`, `digest`, `state`, what the far side answered, and `run`, `kind`, `segment`."""
+def decided(site: Site, mapping: str = "risk") -> pl.DataFrame:
+    """Each decision of a mapping: `key`, `digest`, `state`, what the far side answered, `run`, `kind` and `segment`."""
     known = {each.id: each for each in runs(site)}
     with site.hub.database.read() as session:
-        segments = site.hub.log.segments(session, mapping="risk")
+        segments = site.hub.log.segments(session, mapping=mapping)
     frames = []
     for each in segments:
         rows = site.hub.log.frame(each.id, ["_key", "_digest", "_state"]).with_row_index("row")
@@ -343,13 +358,13 @@ def decided(site: Site) -> pl.DataFrame:
     return pl.concat(frames) if frames else pl.DataFrame({"key": [], "digest": [], "answer": [], "kind": []})
 
 
-def assert_one_decision_per_input(site: Site) -> None:
+def assert_one_decision_per_input(site: Site, mapping: str = "risk") -> None:
     """No record was decided twice on the same input, save where the earlier decision did not reach the record.
 
     Nor did it where somebody ended the run before its changes were sent.
     """
     ended = [each.id for each in runs(site) if each.state in (RunState.CANCELLED, RunState.STOPPED)]
-    scored = decided(site).filter(pl.col("digest").is_not_null() & ~pl.col("kind").is_in(["undo", "request"]))
+    scored = decided(site, mapping).filter(pl.col("digest").is_not_null() & ~pl.col("kind").is_in(["undo", "request"]))
     scored = scored.filter(~pl.col("run").is_in(ended) | (pl.col("answer") == APPLIED))
     twice = scored.filter(pl.len().over("key", "digest") > 1).sort("key", "segment")
     for (key, _), group in twice.group_by("key", "digest", maintain_order=True):
@@ -373,7 +388,8 @@ def assert_counts_agree(site: Site, *, foreign_writes: int = 0) -> None:
     """The ledger, the summary in the audit, the decision log and the far side's own journal say the same."""
     log = decided(site)
     summaries = {each.event.run: each.event.detail for each in site.events(Action.RUN_FINISH)}
-    applied = unknown = 0
+    applied = 0
+    unknown = sum(each.event.detail.get("maybe_written", 0) for each in site.events(Action.WRITE_OUTCOME))
     for run in runs(site):
         assert run.counts.balanced, describe(run)
         if not run.state.final:
@@ -391,7 +407,21 @@ def assert_counts_agree(site: Site, *, foreign_writes: int = 0) -> None:
     if elsewhere(site):
         return
     written = site.writes() - foreign_writes
-    assert applied <= written <= applied + unknown, f"{applied} were applied, {unknown} unknown, {written} written"
+    assert applied <= written <= applied + unknown, (
+        f"{applied} were applied, {unknown} unknown, {written} written; other than decided: {_misjudged(site, log)}"
+    )
+
+
+def _misjudged(site: Site, log: pl.DataFrame) -> dict[str, Any]:
+    """Of records that were not written as often as they were decided to have been: their writes and decisions."""
+    writes = Counter(key for (key,) in site.ask("select ID from WRITES"))
+    applied = Counter(log.filter(pl.col("answer") == APPLIED)["key"].to_list())
+    told = log.select("key", "run", "kind", "segment", "state", "answer")
+    return {
+        key: (writes[key], told.filter(pl.col("key") == key).rows())
+        for key in writes.keys() | applied.keys()
+        if writes[key] != applied[key]
+    }
 
 
 def assert_nothing_left_to_do(site: Site, *, allow: Mapping[str, int] | None = None) -> None:

@@ -71,6 +71,7 @@ class Server(FarSide):
             "database": self.url.database,
             "user": self.url.username,
             "tls": "off",
+            "private": True,
             "late_seconds": 0,
         }
 
@@ -84,7 +85,7 @@ def site_on(
 ) -> Iterator[Site]:
     """An installation whose far side is that database; as `make_site` does for SQLite."""
     shutil.copytree(model_home, home)
-    given = {"lease_seconds": 5, "poll_seconds": 0.5, "page_rows": 8, "log_level": "error", **settings}
+    given = {"lease_seconds": 5, "poll_seconds": 0.5, "page_rows": 8, "log_level": "error", "slices": 8, **settings}
     configured = load_settings(home=home, **given)
     configure(configured, process="test")
     with open_installation(configured) as hub:

@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from hub.cli.reference import verbs
 from tests.system.canary_story import CANARIES, PASSWORD
+from tests.system.secret_story import SENT, STAYING, STORED
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -23,6 +25,56 @@ def _spellings(canary: str) -> Iterator[bytes]:
     for offset in range(3):
         coded = base64.b64encode(b"\0" * offset + plain)
         yield coded[4 if offset else 0 : -4]
+
+
+REFERENCED = "canary-referenced-Passw0rd-51d0"
+KEK = "canary-key-encryption-key-32byte"
+
+
+@pytest.fixture(scope="module")
+def walked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """What every verb and every route answered, what was logged, exported and stored, and how it crashed."""
+    folder = tmp_path_factory.mktemp("doors")
+    told = {"HUB_HOME": str(folder / "home"), "HUB_LOG_LEVEL": "debug", "HUB_SECRET_CANARY": REFERENCED}
+    told |= {
+        "HUB_KEK": "environment",
+        "HUB_KEK_KEYS": f"1:{base64.b64encode(KEK.encode()).decode()}",
+        "TMPDIR": str(folder),
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.system.secret_story", str(folder)],
+        env={**os.environ, **told},
+        cwd=ROOT,
+        capture_output=True,
+        check=False,
+    )
+    files = {str(each.relative_to(folder)): each.read_bytes() for each in folder.rglob("*") if each.is_file()}
+    return {**files, "standard output": done.stdout, "standard error": done.stderr}
+
+
+def test_every_door_was_opened(walked: dict[str, bytes]) -> None:
+    told, failed = walked["standard output"].decode(), walked["standard error"].decode()
+    seen = {line.partition("verb ")[2].rpartition(":")[0] for line in told.splitlines() if line.startswith("verb ")}
+    assert {name for name, _ in verbs()} - seen == set(STAYING), failed[-3000:]
+    fine = [line for line in told.splitlines() if line.startswith("verb ") and line.endswith(": 0")]
+    assert len(fine) > len(seen) / 2, fine
+    routes = [line for line in told.splitlines() if line.startswith("route ")]
+    assert len(routes) > 20
+    assert any(line.endswith(": 200") for line in routes)
+    assert not any(line.endswith(": 500") for line in routes), routes
+    assert failed.count("builtins.RuntimeError (message withheld") == 2, failed[-3000:]
+    assert b"audit.writer.open" in walked["exported"]
+
+
+@pytest.mark.parametrize("secret", [STORED, REFERENCED, SENT, KEK])
+def test_no_door_gives_a_secret_back(walked: dict[str, bytes], secret: str) -> None:
+    found = [
+        (name, content[max(0, at - 60) : at + 60])
+        for name, content in walked.items()
+        for spelling in _spellings(secret)
+        if (at := content.find(spelling)) >= 0
+    ]
+    assert not found
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from hub.audit import Action, legible
 from hub.runs import Run, RunKind, RunState, resume
 from tests.hub.runs.site import ME, Site, document
 from tests.system.drill import Make, settled, until, workers
@@ -97,6 +98,7 @@ def drilled(site: Site, alter: Callable[[Site, str], None]) -> str:
             assert found.state is RunState.HELD, (change, found)
             assert told in str(found.reason), change
             assert f"then `hub runs resume {run}` goes on" in str(found.reason)
+            assert site.events(Action.RUN_HOLD)[0].event.detail["reason"] == legible(str(found.reason)), change
             text = text.replace(old, new)
             site.publish(text)
             resume(site.hub, run, str(ME))
@@ -127,14 +129,12 @@ def test_a_run_whose_columns_change_holds_with_the_difference_and_goes_on_under_
     tmp_path: Path,
     model_home: Path,
     request: pytest.FixtureRequest,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("hub.runs.planning.MOST_SLICES", 1)
     quiet = make_site(PEOPLE)
     plain = BEFORE.replace('y: "Y"', 'y: "cast(0 as real)"')
     quiet.publish(plain)
     quiet.run()
-    given = {"page_rows": 1, "poll_seconds": 0.2, "lease_seconds": 3}
+    given = {"page_rows": 1, "poll_seconds": 0.2, "lease_seconds": 3, "slices": 1}
     if product == "sqlite":
         site = make_site(PEOPLE, **given)
         site.publish(BEFORE)

@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import select
 
 from hub.runs import RunState
-from hub.runs.store import SliceRow
+from hub.runs.ledger.tables import SliceRow
 from tests.hub.runs.site import ME, Site, document
 from tests.system.drill import Make, assert_master_property, lone_worker, settled, until, workers
 

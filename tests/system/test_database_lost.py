@@ -15,8 +15,10 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import DBAPIError
 
+from hub.audit import Action
+from hub.connections.guard import GuardedDestination
 from hub.database import DatabaseError
-from hub.runs import RunKind, RunState, Worker
+from hub.runs import Run, RunKind, RunState, Worker
 from hub.sdk.testing.proxy import Behaviour, FaultProxy
 from tests.hub.runs.conftest import register
 from tests.hub.runs.site import Site
@@ -131,6 +133,53 @@ def test_a_connection_cut_at_commit_is_looked_up_and_the_run_goes_on(
         assert (found.state, dict(found.counts.by)) == (RunState.DONE, {"applied": 12})
         assert site.decisions() == site.writes() == 12
         assert_master_property(site, make_site)
+
+
+def assert_known_of_the_first_try(site: Site, found: Run, make_site: Make) -> None:
+    """All twelve were written by it; one is refused now, since it was deleted meanwhile, and said to be in doubt."""
+    assert dict(found.counts.by) == {"applied": 11, "rejected": 1}
+    assert site.writes() == 12
+    told = [each.event.detail.get("maybe_written") for each in site.events(Action.WRITE_OUTCOME)]
+    assert told == [1]
+    assert_master_property(site, make_site)
+
+
+def test_a_second_try_whose_start_was_never_stored_still_knows_of_the_first(
+    cluster: Cluster, make_lost_site: Make, make_site: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The try that is made smaller after a failure counts as the first of its size: a lost commit must not look so."""
+    write = GuardedDestination.write
+    with CommitProxy(cluster.server.port) as proxy:
+        site = make_lost_site(12, through=proxy.port, page_rows=20, lease_seconds=600)
+        run, worker = site.order(), site.worker()
+
+        def lose_the_answer(self: GuardedDestination, changes: Any, **more: Any) -> Any:
+            write(self, changes, **more)
+            raise RuntimeError("lost after the write")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(GuardedDestination, "write", lose_the_answer)
+            worker.work(run)
+        site.ask("delete from PERSON where ID = '000011'")
+        with armed_at(
+            f"before commit of {COMMITS['start of the write']}", partial(proxy.arm, answered=False), monkeypatch
+        ):
+            found = site.carry(run, worker)
+        assert proxy.cuts == 1
+        assert_known_of_the_first_try(site, found, make_site)
+
+
+def test_a_worker_whose_database_stays_away_after_its_write_still_knows_of_it(
+    cluster: Cluster, make_lost_site: Make, make_site: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = make_lost_site(12, page_rows=20, lease_seconds=600)
+    run, worker = site.order(), site.worker()
+    place = f"before commit of {COMMITS['second commit']}"
+    with armed_at(place, cluster.server.kill, monkeypatch), pytest.raises((DBAPIError, DatabaseError)):
+        work_on(worker)
+    site.ask("delete from PERSON where ID = '000011'")
+    cluster.server.start()
+    assert_known_of_the_first_try(site, site.carry(run, worker), make_site)
 
 
 def test_a_worker_whose_database_stays_away_goes_on_with_what_it_held_and_no_record_is_blamed(

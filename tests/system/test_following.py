@@ -134,6 +134,9 @@ def test_what_a_dead_follower_left_between_two_commits_is_finished_before_anothe
     light = followed.worker()
     until(lambda: not light.work() and followed.look(full).state.final)  # with nobody who follows about
     assert (over(), followed.look(full).counts["applied"]) == (True, 0)
+    with followed.hub.database.read() as session:
+        told = followed.hub.ledger.totals(session, followed.hub.database.now(session)).followed["risk"]
+    assert sum(told.lags.counts) == 1  # the page remembered when it was told of
     assert_each_edit_was_one_write(followed, make_site)
 
 

@@ -26,6 +26,7 @@ from tests.system.drill import (
     workers,
 )
 
+pytestmark = pytest.mark.timeout(300)
 KEPT = (1,)
 """Seeds that found something once."""
 MORE = int(os.environ.get("HUB_TEST_SEEDS", "0"))

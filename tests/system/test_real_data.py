@@ -166,6 +166,7 @@ def _connect(hub: Installation, name: str, url: URL) -> None:
         "database": url.database,
         "user": url.username,
         "tls": "off",
+        "private": True,
         "changed_by": {"Customers": [tables.MOVED]},
         "late_seconds": 0,
     }

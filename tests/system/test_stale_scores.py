@@ -105,14 +105,15 @@ def _held(site: Site, elsewhere: bool) -> list[Any]:
     ],
 )
 def test_an_answer_lost_after_the_commit_is_read_back_and_nothing_is_sent_again(
-    product: str, tmp_path: Path, model_home: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    product: str, tmp_path: Path, model_home: Path, request: pytest.FixtureRequest
 ) -> None:
-    monkeypatch.setattr("hub.runs.planning.MOST_SLICES", 1)
     url: URL = request.getfixturevalue(f"{product}_url")
     port = url.port or {"postgresql": 5432, "mariadb": 3306}[product]
     proxy = FaultProxy(str(url.host), port)
     try:
-        with site_on(Server(url), tmp_path / "hub", model_home, 20, port=proxy.port, poll_seconds=0.2) as site:
+        with site_on(
+            Server(url), tmp_path / "hub", model_home, 20, port=proxy.port, poll_seconds=0.2, slices=1
+        ) as site:
             run = site.order()
             proxy.behave(Behaviour(cut_at=b"COMMIT", answered=True))
             mend = threading.Thread(target=_after_the_cut, args=(proxy,))

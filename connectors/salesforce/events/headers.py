@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from io import BytesIO
 from typing import Any
 
@@ -16,13 +17,17 @@ _NO_RECORD = "000000000000000"
 
 @dataclass(frozen=True)
 class Header:
-    """The header of one event. `moved` are the fields that changed, `told` those that such an event can tell of."""
+    """The header of one event. `moved` are the fields that changed, `told` those that such an event can tell of.
+
+    `at` is when the change was committed.
+    """
 
     kind: str
     records: tuple[str, ...]
     user: str
     moved: frozenset[str]
     told: frozenset[str]
+    at: datetime
 
     @classmethod
     def of(cls, payload: bytes, schema: Any) -> Header:
@@ -36,6 +41,7 @@ class Header:
             str(header["commitUser"]),
             frozenset(_names(header["changedFields"], fields, named)),
             frozenset(name for each in fields for name in (each["name"], *_parts(each, named))),
+            datetime.fromtimestamp(header["commitTimestamp"] / 1000, UTC),
         )
 
     @property

@@ -8,11 +8,12 @@ import random
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 import polars as pl
 
-from connectors.salesforce.client import Client
+from connectors.salesforce.client import RENEWALS, Client
 from connectors.salesforce.events.headers import OVERFLOW, Header
 from connectors.salesforce.events.pubsub_pb2 import ConsumerEvent, FetchResponse
 from connectors.salesforce.events.wire import ReplayGoneError, Subscription, Wire
@@ -111,10 +112,14 @@ class Place:
 
 @dataclass
 class _News:
-    """What some events amount to: record → whether it is gone, and whether there was more than they tell."""
+    """What some events amount to: record → whether it is gone, and whether there was more than they tell.
+
+    `since` is when the oldest change of these records was committed.
+    """
 
     records: dict[str, bool]
     more: bool = False
+    since: datetime | None = None
 
 
 class _Follower:
@@ -146,7 +151,7 @@ class _Follower:
                 self._context.log.warning("the place in the event stream is no longer kept: reconcile")
                 self._place = Place()
             except SessionEndedError:
-                self._wire.renew(last=self._refusals > 0)
+                self._wire.renew(last=self._refusals >= RENEWALS)
                 self._refusals += 1
             except UnavailableError as error:
                 yield from self._resting(error)
@@ -163,13 +168,14 @@ class _Follower:
         anew = self._place.replay is None
         began = spoke = self._context.clock.monotonic()
         while not self._context.cancelled():
+            stood = stream.begun
             come = stream.wait(BEAT)
             now = self._context.clock.monotonic()
             if anew and (come or stream.begun or now - began >= SETTLED):
                 anew = False
                 yield self._empty(gap=True)
-            if come or now - began >= SETTLED:
-                self._refusals = 0
+            if come or stood or now - began >= SETTLED:
+                self._refusals = 0  # the session was good for a beat at least: its end is not a refusal of the login
             if come:
                 spoke, self._failures = now, 0
                 yield from self._told(come)
@@ -188,14 +194,14 @@ class _Follower:
         news = self._news(events)
         frames = list(self._frames(news))
         for frame in frames if news.more else frames[:-1]:
-            yield Page(frame, self._place.cursor())
+            yield Page(frame, self._place.cursor(), since=news.since)
         self._place = behind
         # Not before the pages are made: what a lookup failed on comes again, and must not be taken for known.
         self._seen.extend(each.event.id for each in events)
         if news.more or not frames:
             yield self._empty(gap=news.more)
         else:
-            yield Page(frames[-1], behind.cursor())
+            yield Page(frames[-1], behind.cursor(), since=news.since)
 
     def _news(self, events: Sequence[ConsumerEvent]) -> _News:
         news = _News({})
@@ -207,6 +213,7 @@ class _Follower:
                 news.more = True
             elif not header.made_by(self._wire.who()[1]) and (header.deleted or header.touches(self._wanted)):
                 news.records.update(dict.fromkeys(header.records, header.deleted))
+                news.since = min(header.at, news.since or header.at)
         return news
 
     def _header(self, each: ConsumerEvent) -> Header | None:
@@ -214,7 +221,7 @@ class _Follower:
         schema = self._wire.schema(each.event.schema_id)
         try:
             return Header.of(each.event.payload, schema)
-        except (ValueError, LookupError, EOFError, TypeError) as error:
+        except (ValueError, LookupError, EOFError, TypeError, OverflowError) as error:
             self._context.log.warning("a change event cannot be read: reconcile", error=type(error).__name__)
             return None
 

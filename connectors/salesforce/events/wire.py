@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import grpc
 from fastavro import parse_schema
 
-from connectors.salesforce.client import Client
+from connectors.salesforce.client import RENEWALS, Client
 from connectors.salesforce.config import SalesforceConfig
 from connectors.salesforce.events.pubsub_pb2 import (
     CUSTOM,
@@ -114,8 +114,8 @@ class Wire:
             self._channel = None
 
     def _calling(self, do: Callable[[Any], T]) -> T:
-        """One short call, made once more with a new session where it met the end of the old one."""
-        for last in (False, True):
+        """One short call, made again with a new session where it met the end of the old one."""
+        for number in range(RENEWALS + 1):
             try:
                 seconds = self._client.context.seconds_left(self._client.config.call_seconds)
                 return do({"metadata": self._metadata(), "timeout": seconds})
@@ -123,7 +123,7 @@ class Wire:
                 try:
                     raise problem(error) from None
                 except SessionEndedError:
-                    self.renew(last=last)
+                    self.renew(last=number == RENEWALS)
         raise AssertionError("unreachable")
 
     def _method(self, name: str, asked: Any, told: Any) -> Any:

@@ -134,6 +134,11 @@ class Control:
         """Switches a fault on; see `Fault` for what there is."""
         self._site.faults.add(what, **particulars)
 
+    def luck(self, seed: int) -> None:
+        """Begins the luck anew that faults with a rate and locks by chance are drawn by."""
+        self._site.faults.chance.seed(seed)
+        self._org.rules.chance.seed(seed)
+
     def calm(self) -> None:
         """Switches all faults, locks and strange ways off; jobs go on."""
         self._site.faults.clear()

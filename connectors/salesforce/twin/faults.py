@@ -14,15 +14,18 @@ from connectors.salesforce.twin.org.clock import Clock
 
 LIMIT = [{"message": "TotalRequests Limit exceeded.", "errorCode": "REQUEST_LIMIT_EXCEEDED"}]
 BUSY = [{"message": "The server is busy. Please try again later.", "errorCode": "SERVER_UNAVAILABLE"}]
-KINDS = ("503", "429", "limit", "401", "cut", "cut_after", "half")
+FAILED = [{"message": "An unexpected error occurred.", "errorCode": "UNKNOWN_EXCEPTION"}]
+PART = "part"
+REFUSALS = ("500", "503", "429", "limit")
+KINDS = (*REFUSALS, "401", "cut", "cut_after", "half")
 
 
 @dataclass(slots=True)
 class Fault:
     """A fault as it was asked for.
 
-    `what` is one of KINDS: 503 and 429 and `limit` (403 REQUEST_LIMIT_EXCEEDED) refuse, with Retry-After where
-    `retry_after` tells seconds (`as_date`: in the other form); 401 ends all sessions; `cut` closes the connection
+    `what` is one of KINDS: 500 fails; 503 and 429 and `limit` (403 REQUEST_LIMIT_EXCEEDED) refuse, with Retry-After
+    where `retry_after` tells seconds (`as_date`: in the other form); 401 ends all sessions; `cut` closes the connection
     before the call is carried out, `cut_after` when it has been and no answer is sent, `half` in the middle
     of the answer.
     """
@@ -33,7 +36,7 @@ class Fault:
     rate: float = 1.0
     """The share of calls that it meets."""
     only: str | None = None
-    """The kind of call, as the journal names it, or the beginning of it."""
+    """The kind of call, as the journal names it, or its beginning; `part`: a part of a composite, which is refused."""
     skip: int = 0
     """Calls that are let through first."""
     retry_after: float | None = None
@@ -60,8 +63,11 @@ class Faults:
         """Switches one on."""
         if what not in KINDS:
             raise ValueError(f"no fault is called {what}; there is {', '.join(KINDS)}")
+        made = Fault(what, **particulars)
+        if made.only == PART and what not in REFUSALS:
+            raise ValueError(f"a part of a composite call is refused, by {', '.join(REFUSALS)}")
         with self._lock:
-            self.standing.append(Fault(what, **particulars))
+            self.standing.append(made)
 
     def clear(self) -> None:
         """Switches all off."""
@@ -75,6 +81,8 @@ class Faults:
         """The fault that meets a call of this kind, if one does."""
         with self._lock:
             for each in self.standing:
+                if each.only is None and kind == PART:
+                    continue
                 if each.only is not None and not f"{kind}.".startswith(f"{each.only}."):
                     continue
                 if each.skip > 0:
@@ -91,7 +99,9 @@ class Faults:
 
     def refusal(self, fault: Fault) -> Answer:
         """The answer of a fault that refuses; remembers the wait that it asks for."""
-        status, body = {"503": (503, BUSY), "429": (429, LIMIT), "limit": (403, LIMIT)}[fault.what]
+        status, body = {"500": (500, FAILED), "503": (503, BUSY), "429": (429, LIMIT), "limit": (403, LIMIT)}[
+            fault.what
+        ]
         headers: dict[str, str] = {}
         if fault.retry_after is not None:
             now = self.clock.now()

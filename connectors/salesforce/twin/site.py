@@ -19,7 +19,7 @@ from connectors.salesforce.twin.faces import (
     tooling,
 )
 from connectors.salesforce.twin.faces.call import Answer, Call, Route, Router
-from connectors.salesforce.twin.faults import LIMIT, Fault, Faults
+from connectors.salesforce.twin.faults import LIMIT, REFUSALS, Fault, Faults
 from connectors.salesforce.twin.jobs import Jobs
 from connectors.salesforce.twin.journal import Journal
 from connectors.salesforce.twin.org.org import Org
@@ -86,7 +86,7 @@ class Site:
 
     def _answered(self, found: Route, call: Call, fault: Fault | None) -> tuple[Answer, int]:
         """The answer, and as how many calls it counts."""
-        if fault and fault.what in {"503", "429", "limit"}:
+        if fault and fault.what in REFUSALS:
             return self.faults.refusal(fault), 0
         if fault and fault.what == "401":
             self.sessions.revoke_all()

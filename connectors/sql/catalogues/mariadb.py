@@ -51,6 +51,13 @@ SELECT TABLE_SCHEMA, TABLE_NAME, INDEX_NAME, COLUMN_NAME FROM information_schema
 """
 
 
+ROLES = """
+SELECT ROLE_NAME AS name FROM information_schema.APPLICABLE_ROLES WHERE ROLE_NAME NOT IN
+  (SELECT ROLE_NAME FROM information_schema.ENABLED_ROLES WHERE ROLE_NAME IS NOT NULL) ORDER BY ROLE_NAME
+"""
+"""The roles that are ours to take on and not in force: what they hold stands nowhere that we can see."""
+
+
 COLUMNS = (
     "schema", "table", "view", "updatable", "name", "type", "native", "nullable", "defaulted", "length", "precision",
     "scale", "digits", "charset", "collation", "generated", "rights", "title", "json",

@@ -79,6 +79,58 @@ SELECT n.nspname AS schema, c.relname AS "table", c.relkind IN ('v', 'm') AS vie
 """
 
 
+# A role that we may become counts as ours, whether its rights are inherited or only taken on by SET ROLE.
+WIDE = """
+WITH mine AS (SELECT oid FROM pg_roles WHERE pg_has_role(current_user, oid, 'MEMBER')),
+     place AS (SELECT n.oid, n.nspname FROM pg_namespace n
+                WHERE n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_%')
+SELECT line FROM (
+  SELECT 1 AS n, name AS line FROM pg_roles r JOIN mine USING (oid)
+    CROSS JOIN LATERAL (VALUES ('SUPERUSER', rolsuper), ('CREATEROLE', rolcreaterole), ('CREATEDB', rolcreatedb),
+      ('REPLICATION', rolreplication), ('BYPASSRLS', rolbypassrls)) a (name, has) WHERE a.has
+  UNION SELECT 2, 'member of ' || rolname FROM pg_roles JOIN mine USING (oid) WHERE rolname LIKE 'pg\\_%'
+  UNION SELECT 3, 'CREATE on database ' || current_database()
+    WHERE EXISTS (SELECT 1 FROM mine WHERE has_database_privilege(mine.oid, current_database(), 'CREATE'))
+  UNION SELECT 4, 'CREATE on schema ' || nspname FROM place
+    WHERE EXISTS (SELECT 1 FROM mine WHERE has_schema_privilege(mine.oid, place.oid, 'CREATE'))
+  UNION SELECT 5, 'owner of ' || p.nspname || '.' || c.relname FROM pg_class c JOIN place p ON p.oid = c.relnamespace
+    WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relowner IN (SELECT oid FROM mine)
+) told ORDER BY n, line
+"""
+
+
+HELD = """
+WITH mine AS (SELECT oid FROM pg_roles WHERE pg_has_role(current_user, oid, 'MEMBER')),
+     place AS (SELECT n.oid, n.nspname FROM pg_namespace n
+                WHERE n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_%')
+, relation AS (SELECT c.oid, p.nspname, c.relname FROM pg_class c JOIN place p ON p.oid = c.relnamespace
+                WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND NOT c.relispartition
+                  AND EXISTS (SELECT 1 FROM mine WHERE has_schema_privilege(mine.oid, p.oid, 'USAGE')))
+SELECT k.name AS "right", r.nspname AS schema, r.relname AS "table", NULL AS columns
+  FROM relation r CROSS JOIN (VALUES ('SELECT'), ('INSERT'), ('UPDATE'), ('DELETE'), ('TRUNCATE'), ('REFERENCES'),
+    ('TRIGGER')) k (name)
+ WHERE EXISTS (SELECT 1 FROM mine WHERE has_table_privilege(mine.oid, r.oid, k.name))
+UNION ALL
+SELECT k.name, r.nspname, r.relname, json_agg(a.attname)::text
+  FROM relation r CROSS JOIN (VALUES ('SELECT'), ('INSERT'), ('UPDATE'), ('REFERENCES')) k (name)
+  JOIN pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped
+ WHERE NOT EXISTS (SELECT 1 FROM mine WHERE has_table_privilege(mine.oid, r.oid, k.name))
+   AND EXISTS (SELECT 1 FROM mine WHERE has_column_privilege(mine.oid, r.oid, a.attnum, k.name))
+ GROUP BY 1, 2, 3
+"""
+
+
+COUNTERS = """
+SELECT DISTINCT pg_get_serial_sequence(quote_ident(n.nspname) || '.' || quote_ident(c.relname), a.attname) AS counter
+  FROM json_to_recordset(CAST(:inserted AS json)) AS i (schema text, "table" text, columns json)
+  JOIN pg_namespace n ON n.nspname = i.schema
+  JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = i."table"
+  JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND a.atthasdef AND a.attidentity = ''
+ WHERE a.attname NOT IN (SELECT json_array_elements_text(i.columns)) ORDER BY 1
+"""
+"""The sequences that fill columns of new rows; those of identity columns need no right."""
+
+
 def described(group: pl.DataFrame) -> Table:
     rows = group.to_dicts()
     uniques = json.loads(rows[0]["uniques"] or "[]")

@@ -21,14 +21,18 @@ def answer(content: Any, status: int = 200, headers: Mapping[str, str] | None = 
 _TOLD = {
     400: "the body is no JSON or nests too deep",
     401: "no API key, or none that opens the door",
-    403: "the API key does not hold the scope, or not for this mapping",
+    403: "the caller does not hold the scope",
     404: "unknown, or not visible to this API key",
     409: "not as things stand: paused, preflight, another run",
+    413: "the body is too large",
+    415: "the body is compressed",
     422: "the request is not as described; names the field, never the value",
     429: "too often; see Retry-After",
     502: "the far system refused",
     503: "the far system or the hub's database does not answer; see Retry-After",
 }
+
+ALWAYS = (401, 413, 415, 429)
 
 _PROBLEM = {
     "type": "object",
@@ -44,6 +48,6 @@ _PROBLEM = {
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """The errors of a route for its description; 401 and 429 are on every one."""
+    """The errors of a route for its description; what is asked of every request is on every one."""
     content = {MEDIA_TYPE: {"schema": _PROBLEM}}
-    return {each: {"description": _TOLD[each], "content": content} for each in sorted({401, 429, *statuses})}
+    return {each: {"description": _TOLD[each], "content": content} for each in sorted({*ALWAYS, *statuses})}

@@ -7,12 +7,14 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict
 
-from hub.access import Scope
-from hub.api.access import Gate, Hub, Reader
+from hub.access import Resource, Scope
+from hub.api.access import Hub, RecordReader
 from hub.api.problems import ProblemError
 from hub.api.routes.answers import answer, problems
+from hub.decisions import DecisionError
 from hub.decisions.plain import receipt_json
-from hub.runs import look_up
+from hub.decisions.receipts import named_key
+from hub.runs import Installation, look_up
 
 router = APIRouter(tags=["decisions"])
 
@@ -37,34 +39,35 @@ class ReceiptAnswer(BaseModel):
 )
 def show(
     hub: Hub,
-    caller: Reader,
+    caller: RecordReader,
     mapping: Annotated[str, Query(max_length=128, examples=["patient_risk"])],
     key: Annotated[
         list[str],
         Query(
             min_length=1,
             max_length=20,
-            description="The record's key: the value alone, or field=value, once for each field of the key.",
+            description="The record's key: the value alone, or field=value, once for each field of the key or all of"
+            " them with commas between.",
             examples=[["PATNR=00842302"]],
         ),
     ],
     limit: Annotated[int, Query(ge=1, le=1000)] = 20,
 ) -> Response:
     """Starts at the standing and follows the decisions back. The look is an event of the audit trail."""
-    hub.hub.access.require(caller, Scope.READ, mapping)
+    hub.hub.access.require(caller, Scope.RECORDS, Resource.mapping(mapping))
     name = hub.hub.mappings.get(mapping).mapping
-    found = look_up(hub.hub, name, _key(hub, name, key), str(caller.actor), limit)
+    found = look_up(hub.hub, name, key_of(hub.hub, name, key), str(caller.actor), limit)
     if found is None:
         raise ProblemError(404, "unknown_record", "the mapping has never met this record")
     return answer(receipt_json(found))
 
 
-def _key(hub: Gate, mapping: str, parts: list[str]) -> dict[str, str]:
-    kind = hub.hub.standing.key_type(mapping)
-    names = [each.name for each in kind.fields] if kind is not None else []
-    if len(names) == 1 and len(parts) == 1:
-        return {names[0]: parts[0].removeprefix(f"{names[0]}=")}
-    given = dict(each.partition("=")[::2] for each in parts)
-    if names and (set(given) != set(names) or len(parts) != len(names)):
-        raise ProblemError(422, "invalid", f"key: expected {' and '.join(f'key={each}=…' for each in names)}")
-    return given
+def key_of(hub: Installation, mapping: str, parts: list[str]) -> dict[str, str]:
+    """The key that somebody wrote, by field; of a mapping that has met no record, as it was given. ProblemError."""
+    kind = hub.standing.key_type(mapping)
+    if kind is None:
+        return {"": ",".join(parts)}
+    try:
+        return named_key([each.name for each in kind.fields], parts)
+    except DecisionError as error:
+        raise ProblemError(422, "invalid", f"key: {error}") from None

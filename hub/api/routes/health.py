@@ -5,7 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Response
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
-from hub.api.access import Hub, Watcher
+from hub.api.access import Hub, Prober, Watcher
 from hub.api.problems import ProblemError
 from hub.api.routes.answers import answer, problems
 
@@ -15,13 +15,13 @@ PROBE = b"ready"
 
 
 @router.get("/healthz", summary="Does the process live?")
-async def healthz() -> dict[str, str]:
+async def healthz(_caller: Prober) -> dict[str, str]:
     """Always ok while the process answers."""
     return {"status": "ok"}
 
 
 @router.get("/readyz", summary="Can it work?", responses={503: problems(503)[503]})
-def readyz(hub: Hub) -> Response:
+def readyz(hub: Hub, _caller: Prober) -> Response:
     """The database answers and is migrated, and the key ring opens what it seals."""
     try:
         lacking = hub.hub.database.lacking()

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from fastapi import APIRouter, Body, Path, Query, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from hub.access import Caller, DeniedError, Scope
+from hub.access import Resource, Scope
 from hub.api.access import Gate, Hub, Reader, Runner
-from hub.api.problems import UNKNOWN_RUN
 from hub.api.routes.answers import answer, problems
-from hub.runs import Order, RunKind, cancel, describe, progress, resume, start, undo
+from hub.runs import Order, RunKind, cancel, describe, progress, require_run, resume, start, start_following, undo
 
 router = APIRouter(prefix="/v1/runs", tags=["runs"])
 
@@ -26,7 +25,14 @@ class RunRequest(BaseModel):
     mapping: str = Field(max_length=128, description="A published mapping.")
     full: bool = Field(False, description="Read every record, not only those that moved.")
     dry: bool = Field(False, description="Score and count; write nothing.")
+    follow: bool = Field(False, description="Carry each change as the read connection tells of it, from here on.")
     changed: int | None = Field(None, ge=0, description="Hold the run before it writes more records than this.")
+
+    @model_validator(mode="after")
+    def _alone(self) -> Self:
+        if self.follow and (self.full or self.dry or self.changed is not None):
+            raise ValueError("follow goes on until it is ended: leave out full, dry and changed")
+        return self
 
 
 class ResumeRequest(BaseModel):
@@ -86,7 +92,9 @@ START: dict[str, Any] = {
 )
 def begin(hub: Hub, caller: Runner, asked: Annotated[RunRequest, Body(openapi_examples=START)]) -> Response:
     """Starts a run; workers carry it. `Location` is where to follow it."""
-    hub.hub.access.require(caller, Scope.RUN, asked.mapping)
+    hub.hub.access.require(caller, Scope.RUN, Resource.mapping(asked.mapping))
+    if asked.follow:
+        return _accepted(hub, start_following(hub.hub, asked.mapping, str(caller.actor)))
     kind = RunKind.FULL if asked.full else None
     order = Order(asked.mapping, str(caller.actor), kind=kind, dry=asked.dry, changed_limit=asked.changed)
     return _accepted(hub, start(hub.hub, order))
@@ -100,54 +108,48 @@ def list_runs(
     limit: Annotated[int, Query(ge=1, le=1000)] = 20,
 ) -> Response:
     """The latest runs of a mapping; of every mapping for a key that is held to none."""
-    hub.hub.access.require(caller, Scope.READ, mapping)
+    hub.hub.access.require(caller, Scope.READ, None if mapping is None else Resource.mapping(mapping))
     with hub.hub.database.read() as session:
         return answer([describe(each) for each in hub.hub.ledger.runs(session, mapping, limit)])
 
 
-@router.get("/{run}", summary="Look at a run", response_model=ProgressAnswer, responses=problems(403, 404))
+@router.get("/{run}", summary="Look at a run", response_model=ProgressAnswer, responses=problems(403, 404, 422))
 def show(hub: Hub, caller: Reader, run: RunId) -> Response:
     """A run as it stands, with its progress."""
-    _allow(hub, caller, Scope.READ, run)
+    require_run(hub.hub, caller, Scope.READ, run)
     return answer(progress(hub.hub, run))
 
 
-@router.post("/{run}/cancel", summary="Cancel a run", response_model=RunAnswer, responses=problems(403, 404, 409))
+@router.post("/{run}/cancel", summary="Cancel a run", response_model=RunAnswer, responses=problems(403, 404, 409, 422))
 def stop(hub: Hub, caller: Runner, run: RunId) -> Response:
     """Ends a run at its next page; what it wrote stays, and can be undone."""
-    _allow(hub, caller, Scope.RUN, run)
+    require_run(hub.hub, caller, Scope.RUN, run)
     cancel(hub.hub, run, str(caller.actor))
     return _told(hub, run)
 
 
 @router.post(
-    "/{run}/resume", summary="Resume a held run", response_model=RunAnswer, responses=problems(403, 404, 409, 422)
+    "/{run}/resume", summary="Resume a held run", response_model=RunAnswer, responses=problems(400, 403, 404, 409, 422)
 )
 def go_on(hub: Hub, caller: Runner, run: RunId, asked: ResumeRequest | None = None) -> Response:
     """Lets a held run go on, under the mapping as it is published now."""
-    _allow(hub, caller, Scope.RUN, run)
+    require_run(hub.hub, caller, Scope.RUN, run)
     how = asked or ResumeRequest()
     resume(hub.hub, run, str(caller.actor), changed_limit=how.changed, lift=how.no_limit)
     return _told(hub, run)
 
 
 @router.post(
-    "/{run}/undo", status_code=202, summary="Undo a run", response_model=RunAnswer, responses=problems(403, 404, 409)
+    "/{run}/undo",
+    status_code=202,
+    summary="Undo a run",
+    response_model=RunAnswer,
+    responses=problems(403, 404, 409, 422),
 )
 def take_back(hub: Hub, caller: Runner, run: RunId) -> Response:
     """Starts the run that puts back what a run replaced, and pauses the mapping."""
-    _allow(hub, caller, Scope.RUN, run)
+    require_run(hub.hub, caller, Scope.RUN, run)
     return _accepted(hub, undo(hub.hub, run, caller.actor))
-
-
-def _allow(hub: Gate, caller: Caller, scope: Scope, run: str) -> None:
-    """404 for a run that is not there, and the same for one of a mapping that the caller may not see."""
-    with hub.hub.database.read() as session:
-        mapping = hub.hub.ledger.run(session, run).mapping
-    try:
-        hub.hub.access.require(caller, scope, mapping)
-    except DeniedError:
-        raise UNKNOWN_RUN from None
 
 
 def _told(hub: Gate, run: str) -> Response:

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Body, Path, Response
 from fastapi.concurrency import run_in_threadpool
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
-from hub.access import Scope
+from hub.access import Resource, Scope
 from hub.api.access import Hub, Scorer
 from hub.api.routes.answers import answer, problems
 from hub.runs import MOST_RECORDS, Answer, answer_json
@@ -143,7 +143,7 @@ async def score(
     actor = str(caller.actor)
     what, given = ("records", asked.records) if asked.records is not None else ("keys", asked.keys or [])
     if asked.write:
-        await hub.require(caller, Scope.WRITE, mapping)
+        await hub.require(caller, Scope.WRITE, Resource.mapping(mapping))
         made = await run_in_threadpool(hub.scoring.score_and_write, mapping, given, actor, what)
     else:
         ask = hub.scoring.score if what == "records" else hub.scoring.score_keys

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-import structlog
 from sqlalchemy import select
 
 from hub.audit.anchors.types import Anchor, AnchorError
@@ -16,8 +15,9 @@ from hub.audit.merkle.sealed import SealedLog
 from hub.audit.store import AnchorRow
 from hub.audit.types import Action, AuditError, Event, Outcome
 from hub.database import Database, insert_into
+from hub.logs import Log
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,9 @@ class FileAnchor:
             descriptor = os.open(self._path, os.O_APPEND | os.O_CREAT | os.O_WRONLY, 0o640)
             try:
                 # The line before may be half of one, left by a machine that went down: it ends here.
-                os.write(descriptor, b"\n" + line + b"\n")
+                whole = b"\n" + line + b"\n"
+                if os.write(descriptor, whole) != len(whole):
+                    raise AnchorError(f"{self._path} took half of the checkpoint: its disk is full")
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)

@@ -21,10 +21,11 @@ MOST_BYTES = 1024 * 1024
 
 
 class Wire:
-    """One address of an anchor. The operator names it in the settings, so it may stand in the house's own network."""
+    """One address of an anchor. `private` lets it stand in the house's own network, where the settings say so."""
 
-    def __init__(self, url: str, authorities: Path | None = None) -> None:
+    def __init__(self, url: str, authorities: Path | None = None, *, private: bool = False) -> None:
         self.url = url
+        self._private = private
         self._trust = ssl.create_default_context(cafile=str(authorities) if authorities is not None else None)
 
     def post(self, content: bytes, kind: str) -> httpx.Response:
@@ -35,7 +36,7 @@ class Wire:
         bounds = Bounds(read_seconds=SECONDS, most_bytes=MOST_BYTES)
         host = f"{parts.hostname}:{parts.port or 443}"
         try:
-            with Http(context, [host], bounds=bounds, trust=self._trust, private=True) as http:
+            with Http(context, [host], bounds=bounds, trust=self._trust, private=self._private) as http:
                 answer = http.send("POST", self.url, content=content, headers={"Content-Type": kind}, repeatable=True)
         except ConnectorError as error:
             raise AnchorError(f"{parts.hostname} did not take the checkpoint: {error}") from error

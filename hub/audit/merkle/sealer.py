@@ -9,20 +9,20 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 
-import structlog
 from sqlalchemy.orm import Session
 
 from hub.audit.merkle import seals
-from hub.audit.merkle.note import Checkpoint, sign_checkpoint
+from hub.audit.merkle.note import Checkpoint, follow_changes, sign_checkpoint
 from hub.audit.merkle.seals import Span
 from hub.audit.merkle.tree import Tree, grow
 from hub.database import Database
 from hub.keys import KeyRing, open_signing_key
+from hub.logs import Log
 
 PURPOSE = "audit-log"
 """The signing key of the log."""
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 
 def seal(database: Database, keys: KeyRing, *, every_chain: bool, apart: timedelta) -> Checkpoint | None:
@@ -64,7 +64,9 @@ def _append(
     changed = grow(size, hashes, stored)
     grown = size + len(hashes)
     tree = Tree(lambda level, number: changed.get((level, number)) or stored(level, number))
-    made = sign_checkpoint(open_signing_key(session, keys, PURPOSE), grown, tree.root(grown))
+    signer = open_signing_key(session, keys, PURPOSE)
+    known = follow_changes(signer.public, seals.key_changes(session))
+    made = sign_checkpoint(signer, grown, tree.root(grown), known.origin)
     seals.store_tiles(session, changed)
     seals.extend(session, spans, now)
     seals.add_checkpoint(session, grown, made.note, now)

@@ -5,17 +5,30 @@ from __future__ import annotations
 from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
-from sqlalchemy import CursorResult, LargeBinary, TextClause, bindparam, column, insert, select, text, update
+from sqlalchemy import CursorResult, LargeBinary, TextClause, bindparam, column, delete, insert, select, text, update
 from sqlalchemy.orm import Session
 
-from hub.audit.store import AuditEventRow, ChainRow, CheckpointRow, SealHeadRow, SpanRow, TileRow
+from hub.audit.store import (
+    AnchorRow,
+    AuditEventRow,
+    ChainRow,
+    CheckpointRow,
+    KeyChangeRow,
+    PrunedRow,
+    SealHeadRow,
+    SpanRow,
+    TileRow,
+)
 from hub.database import insert_into, table_of
 
 ONLY = 1
 COLD = timedelta(hours=2)
 """A chain that did not move for so long is looked at only where all are: its writer gave it up long before."""
+DENSE = timedelta(days=1)
+"""For so long every checkpoint is kept; of what is older, one an hour."""
 FROZEN = "30s"
 """How long PostgreSQL lets a sealer hold the head without a word; then another takes over, and the frozen one fails."""
 
@@ -102,9 +115,12 @@ _SPAN_OF = (
     .where(SpanRow.first_index <= bindparam("index"))
     .order_by(SpanRow.first_index.desc())
     .limit(1)
+    .subquery()
 )
-_LEAF = select(AuditEventRow.leaf).where(
-    AuditEventRow.writer == bindparam("writer"), AuditEventRow.seq == bindparam("seq")
+_LEAF_AT = select(AuditEventRow.leaf).where(
+    bindparam("index") < _SPAN_OF.c.first_index + _SPAN_OF.c.events,
+    AuditEventRow.writer == _SPAN_OF.c.writer,
+    AuditEventRow.seq == _SPAN_OF.c.first_seq + bindparam("index") - _SPAN_OF.c.first_index,
 )
 
 
@@ -168,6 +184,16 @@ def spans_by_index(session: Session) -> Generator[Span, None, None]:
     yield from _spans(session, SpanRow.first_index)
 
 
+def spans_of(session: Session, writer: int, first_seq: int, count: int) -> list[Span]:
+    """The spans that hold any of these neighbours of a chain, in order."""
+    wanted = select(SpanRow.first_index, SpanRow.writer, SpanRow.first_seq, SpanRow.count).where(
+        SpanRow.writer == writer,
+        SpanRow.first_seq < first_seq + count,
+        SpanRow.first_seq + SpanRow.count > first_seq,
+    )
+    return [Span(*each) for each in session.execute(wanted.order_by(SpanRow.first_seq))]
+
+
 def _spans(session: Session, *order: Any) -> Generator[Span, None, None]:
     wanted = select(SpanRow.first_index, SpanRow.writer, SpanRow.first_seq, SpanRow.count).order_by(*order)
     with session.execute(wanted.execution_options(yield_per=5000)) as rows:
@@ -186,18 +212,58 @@ def place(session: Session, writer: int, seq: int) -> int | None:
 
 def leaf_at(session: Session, index: int) -> bytes | None:
     """The leaf at an index of the log."""
-    found = session.execute(_SPAN_OF, {"index": index}).one_or_none()
-    if found is None or index >= found.first_index + found.events:
-        return None
-    place = {"writer": found.writer, "seq": found.first_seq + index - found.first_index}
-    return session.execute(_LEAF, place).scalar_one_or_none()
+    return session.execute(_LEAF_AT, {"index": index}).scalar_one_or_none()
 
 
-def leaves(session: Session, span: Span) -> Sequence[bytes]:
-    """The leaves of a span, in order."""
-    wanted = select(AuditEventRow.leaf).where(
+def leaves(session: Session, span: Span) -> dict[int, bytes]:
+    """The leaves of a span that are there, by their place in the chain, in order."""
+    wanted = select(AuditEventRow.seq, AuditEventRow.leaf).where(
         AuditEventRow.writer == span.writer,
         AuditEventRow.seq >= span.first_seq,
         AuditEventRow.seq < span.first_seq + span.count,
     )
-    return session.execute(wanted.order_by(AuditEventRow.seq)).scalars().all()
+    return {row.seq: row.leaf for row in session.execute(wanted.order_by(AuditEventRow.seq))}
+
+
+def pruned(session: Session, writer: int, first_seq: int, count: int) -> set[int]:
+    """Which of these neighbours of a chain had their bodies dropped."""
+    wanted = select(PrunedRow.first_seq, PrunedRow.count).where(
+        PrunedRow.writer == writer,
+        PrunedRow.first_seq < first_seq + count,
+        PrunedRow.first_seq + PrunedRow.count > first_seq,
+    )
+    found = session.execute(wanted)
+    return {seq for begin, many in found for seq in range(max(begin, first_seq), min(begin + many, first_seq + count))}
+
+
+def is_pruned(session: Session, index: int) -> bool:
+    """Whether the body of the event at an index of the log was dropped."""
+    wanted = select(SpanRow).where(SpanRow.first_index <= index).order_by(SpanRow.first_index.desc())
+    span = session.execute(wanted.limit(1)).scalar_one_or_none()
+    return span is not None and bool(pruned(session, span.writer, span.first_seq + index - span.first_index, 1))
+
+
+def thin(session: Session, now: datetime) -> int:
+    """Drops the checkpoints between the hours of days gone by, but for those that were put outside; how many."""
+    anchored = set(session.execute(select(AnchorRow.size)).scalars())
+    wanted = select(CheckpointRow.size, CheckpointRow.at).where(CheckpointRow.at < now - DENSE)
+    rows = session.execute(wanted.order_by(CheckpointRow.size)).all()
+    between = [
+        {"gone": size}
+        for (size, at), (_, after) in pairwise(rows)
+        if size not in anchored and (at.date(), at.hour) == (after.date(), after.hour)
+    ]
+    if between:
+        table = table_of(CheckpointRow)
+        session.connection().execute(delete(table).where(table.c.size == bindparam("gone")), between)
+    return len(between)
+
+
+def add_key_change(session: Session, size: int, note: str, now: datetime) -> None:
+    """Notes that another key signs checkpoints of more than `size` events."""
+    session.execute(insert(table_of(KeyChangeRow)), {"size": size, "note": note, "at": now})
+
+
+def key_changes(session: Session) -> list[str]:
+    """The statements of all changes of the key, in order."""
+    return list(session.execute(select(KeyChangeRow.note).order_by(KeyChangeRow.size)).scalars())

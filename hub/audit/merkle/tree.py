@@ -6,6 +6,8 @@ of n each. Only full subtrees have a place in a tile; what lies over the ragged 
 
 from __future__ import annotations
 
+import threading
+from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from hashlib import sha256
 
@@ -28,12 +30,49 @@ def split(size: int) -> int:
     return 1 << ((size - 1).bit_length() - 1)
 
 
-class Tree:
-    """Roots and proofs over tiles that somebody else keeps; each tile is asked for once."""
+class Storeys:
+    """Tiles with the subtrees over them, kept from one proof to the next: the upper ones, and the ragged edge.
 
-    def __init__(self, load: Load) -> None:
+    What is kept is named by how many hashes it holds as well, and so many of them never change.
+    """
+
+    MOST = 64
+
+    def __init__(self) -> None:
+        self._held: OrderedDict[tuple[int, int, int], list[list[bytes]]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, level: int, number: int, count: int) -> list[list[bytes]] | None:
+        """The storeys of a tile when it held so many hashes."""
+        with self._lock:
+            return self._held.get((level, number, count))
+
+    def put(self, level: int, number: int, count: int, storeys: list[list[bytes]]) -> None:
+        """Keeps them, if another proof will ask for them: each full tile of leaves is one among thousands."""
+        if level == 0 and count == WIDTH:
+            return
+        with self._lock:
+            self._held[level, number, count] = storeys
+            if len(self._held) > self.MOST:
+                self._held.popitem(last=False)
+
+    def clear(self) -> None:
+        """Forgets all of it."""
+        with self._lock:
+            self._held.clear()
+
+
+class Tree:
+    """Roots and proofs over tiles that somebody else keeps; each tile is asked for once.
+
+    `kept` holds tiles beyond this tree, which then is the one of `size` leaves and no other.
+    """
+
+    def __init__(self, load: Load, *, kept: Storeys | None = None, size: int = 0) -> None:
         self._load = load
         self._tiles: dict[tuple[int, int], list[list[bytes]]] = {}
+        self._kept = kept
+        self._size = size
 
     def root(self, size: int) -> bytes:
         """The root over the first `size` leaves."""
@@ -84,8 +123,18 @@ class Tree:
         number, place = divmod(index, WIDTH >> above)
         found = self._tiles.get((level, number))
         if found is None:
-            found = self._tiles[level, number] = _storeys(self._load(level, number))
+            found = self._tiles[level, number] = self._storeys(level, number)
         return found[above][place]
+
+    def _storeys(self, level: int, number: int) -> list[list[bytes]]:
+        if self._kept is None:
+            return _storeys(self._load(level, number))
+        count = min(WIDTH, (self._size >> level * HEIGHT) - number * WIDTH)
+        found = self._kept.get(level, number, count)
+        if found is None:
+            found = _storeys(self._load(level, number)[: count * HASH_BYTES])
+            self._kept.put(level, number, count, found)
+        return found
 
 
 def grow(size: int, leaves: Sequence[bytes], load: Load) -> dict[tuple[int, int], bytes]:

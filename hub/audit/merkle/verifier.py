@@ -168,8 +168,8 @@ class Peaks:
         return found
 
 
-def open_note(note: str, key: str) -> tuple[int, bytes]:
-    """Size and root of a checkpoint that the key signed."""
+def signed(note: str, key: str) -> list[str] | None:
+    """The lines of a note's text, if the key signed it."""
     name, key_id, encoded = key.split("+", 2)
     public = base64.b64decode(encoded)
     text, _, signatures = note.partition("\n\n")
@@ -178,51 +178,115 @@ def open_note(note: str, key: str) -> tuple[int, bytes]:
         if line.startswith(f"\u2014 {name} "):
             raw = base64.b64decode(line.rpartition(" ")[2])
             if raw[:4].hex() == key_id and public[:1] == b"\x01" and verifies(public[1:], text.encode(), raw[4:]):
-                origin, size, root = text.splitlines()[:3]
-                if origin != name:
+                return text.splitlines()
+    return None
+
+
+class Keys:
+    """The key you were given, and those that it leads to: each change is signed by the old key and the new one."""
+
+    def __init__(self, key: str, changes: list[str]) -> None:
+        self._since, self._until = {key: 0}, dict[str, int]()
+        self.name = key.split("+", 2)[0]
+        self.roots: dict[int, bytes] = {}
+        told = [(note, note.splitlines()[:6]) for note in changes]
+        for at in (3, 4):
+            named = [each for _, lines in told for each in lines[at : at + 1]]
+            if len(set(named)) < len(named):
+                # Whoever got hold of a key that was given up could have it vouch for one of his own.
+                raise FaultError("a change of the log's key is forged: one key leads to two, or two to one")
+        for note, (_, kind, size, old, new, root) in [*told, *reversed(told)]:
+            if old not in self._since and new not in self._since:
+                continue
+            if kind != "key-change" or signed(note, old) is None or signed(note, new) is None:
+                raise FaultError("a change of the log's key is forged: the keys did not both sign it")
+            self._since.setdefault(old, 0)
+            self._until[old] = self._since[new] = int(size)
+            self.roots[int(size)] = base64.b64decode(root)
+
+    @property
+    def changed_at(self) -> int:
+        """How many events the log had when its key was last changed; it has no fewer since."""
+        return max(self._since.values())
+
+    def __contains__(self, key: str) -> bool:
+        return key in self._since
+
+    def open(self, note: str) -> tuple[int, bytes]:
+        """Size and root of a checkpoint that the log's key of that time signed."""
+        for key, since in self._since.items():
+            lines = signed(note, key)
+            if lines is not None:
+                origin, told, root = lines[:3]
+                if origin != self.name:
                     raise FaultError("the checkpoint is forged: it is signed for another log")
-                return int(size), base64.b64decode(root)
-    raise FaultError("the checkpoint is forged: the key did not sign it")
+                size = int(told)
+                if not since < size <= self._until.get(key, size):
+                    raise FaultError("the checkpoint is forged: its key was not the log's at that size")
+                found = base64.b64decode(root)
+                if self.roots.get(size, found) != found:
+                    raise FaultError(
+                        "the checkpoint is forged: the log had another root when its key was changed there"
+                    )
+                return size, found
+        raise FaultError("the checkpoint is forged: the key did not sign it")
 
 
 class Verification:
     """Takes the lines of an export one by one; `check` raises FaultError at the first that does not hold."""
 
     def __init__(self, key: str, kept: list[str]) -> None:
-        self.key = key
-        self.kept = [open_note(each, key) for each in kept]
-        self.events = 0
+        self._key = key
+        self._notes = kept
+        self.kept: list[tuple[int, bytes]] = []
+        self.events = self.pruned = 0
+        self._prunings: dict[str, list[list[int]]] = {}
+        self._told: set[str] = set()
         self.size, self.root = 0, b""
-        self._whole = False
+        self.whole = False
         self._peaks = Peaks()
         self._sizes: dict[int, bytes] = {}
         self._heads: dict[int, tuple[int, str]] = {}
         self._openings: dict[int, str] = {0: bytes(32).hex()}
         self._latest: datetime | None = None
         self._sealed_until: datetime | None = None
-        self._grown: set[int] = set()
+        self._grown: set[tuple[int, bytes]] = set()
 
     def check(self, lines: Iterator[dict[str, Any]]) -> None:
         """Everything, or the first fault."""
         first = next(lines, None)
         if first is None or first.get("type") != "log":
             raise FaultError("the file does not begin as an export does")
-        if first["key"] != self.key:
+        self._keys = Keys(self._key, first["changes"])
+        if first["key"] not in self._keys:
             raise FaultError("the export is of another log: its key is not the one you were given")
-        self.size, self.root = open_note(first["checkpoint"], self.key)
-        self._whole = first["whole"]
+        self.size, self.root = self._keys.open(first["checkpoint"])
+        if self.size < self._keys.changed_at:
+            # Whoever got hold of a key that was given up signs, with it, all that lies before its end.
+            raise FaultError(
+                f"the log was rolled back: its key was changed at {self._keys.changed_at} events, it has {self.size}"
+            )
+        self._sizes.update(self._keys.roots)
+        self.kept = [self._keys.open(each) for each in self._notes]
+        self.whole = first["whole"]
         for size, root in self.kept:
             if size > self.size:
                 raise FaultError(
                     f"the log was rolled back: you hold a checkpoint of {size} events, this one has {self.size}"
                 )
             self._sizes[size] = root
+        takes = {
+            "event": self._event,
+            "pruned": self._pruned,
+            "pruning": self._pruning,
+            "checkpoint": self._checkpoint,
+            "growth": self._growth,
+            "end": self._end,
+        }
         end = None
         for line in lines:
             end = line if line["type"] == "end" else None
-            {"event": self._event, "checkpoint": self._checkpoint, "growth": self._growth, "end": self._end}[
-                line["type"]
-            ](line)
+            takes[line["type"]](line)
         if end is None:
             raise FaultError(f"the file was cut after {self.events} events: its last line is missing")
 
@@ -231,34 +295,63 @@ class Verification:
         self._sizes.setdefault(int(size), base64.b64decode(root))
 
     def _growth(self, line: dict[str, Any]) -> None:
-        size, root = open_note(line["from"], self.key)
+        size, root = self._keys.open(line["from"])
         if not grown(size, root, self.size, self.root, _hashes(line["path"])):
             raise FaultError(f"a proof is forged: the log of {size} events is not the beginning of this one")
-        self._grown.add(size)
+        self._grown.add((size, root))
 
     def _event(self, line: dict[str, Any]) -> None:
         index, leaf = line["index"], line["leaf"].encode("utf-8")
         found = base64.b64decode(line["hash"])
         if leaf_hash(leaf) != found:
             raise FaultError(f"event {index} was altered: its bytes do not have its hash")
-        if self._whole:
+        if self.whole:
             self._next(index, found, json.loads(leaf))
         elif not included(found, index, self.size, _hashes(line["path"]), self.root):
             raise FaultError(f"the proof of event {index} is forged: it does not lead to the signed root")
         self.events += 1
 
-    def _next(self, index: int, found: bytes, told: dict[str, Any]) -> None:
+    def _pruning(self, line: dict[str, Any]) -> None:
+        ranges = [[int(number) for number in each] for each in line["ranges"]]
+        self._prunings[hashlib.sha256(json.dumps(ranges, separators=(",", ":")).encode()).hexdigest()] = ranges
+
+    def _pruned(self, line: dict[str, Any]) -> None:
+        writer, seq = line["writer"], line["seq"]
+        took = [
+            told
+            for told, ranges in self._prunings.items()
+            if any(w == writer and 0 <= seq - first < count for w, first, count in ranges)
+        ]
+        if seq < 1 or not took:
+            raise FaultError(f"event {line['index']} is missing: no pruning took it")
+        if self._told.issuperset(took):
+            raise FaultError(f"event {line['index']} is missing: its pruning was told of before it was there")
+        found = base64.b64decode(line["hash"])
+        self._place(line["index"])
+        self._heads[writer] = (self._reached(line["index"], writer, seq), found.hex())
+        self._append(found)
+        self.events, self.pruned = self.events + 1, self.pruned + 1
+
+    def _place(self, index: int) -> None:
         if index > self._peaks.size:
             raise FaultError(f"event {self._peaks.size} is missing")
         if index < self._peaks.size:
             raise FaultError(f"event {index} is there twice: it was inserted, or rows were swapped")
+
+    def _next(self, index: int, found: bytes, told: dict[str, Any]) -> None:
+        self._place(index)
         self._follow(index, found, int(told["writer"]), told["seq"], told["previous"])
+        if told["action"] == "audit.trail.prune":
+            self._told.add(told["digest"])
         moment = datetime.fromisoformat(told["at"])
         if self._sealed_until is not None and moment < self._sealed_until - LATE:
             raise FaultError(
                 f"event {index} was back-dated: it tells of {moment}, sealed before it was {self._sealed_until}"
             )
         self._latest = moment if self._latest is None else max(moment, self._latest)
+        self._append(found)
+
+    def _append(self, found: bytes) -> None:
         self._peaks.append(found)
         root = self._sizes.get(self._peaks.size)
         if root is not None:
@@ -268,13 +361,17 @@ class Verification:
                 )
             self._sealed_until = self._latest
 
-    def _follow(self, index: int, found: bytes, writer: int, seq: int, previous: str) -> None:
-        """Each event names the one before it of its writer, and each writer's first the first of the writer before."""
-        reached, head = self._heads.get(writer, (-1, self._openings.get(writer - 1, "")))
-        if seq != reached + 1:
+    def _reached(self, index: int, writer: int, seq: int) -> int:
+        if seq != self._heads.get(writer, (-1, ""))[0] + 1:
             raise FaultError(
                 f"event {index} is not the next of writer {writer}: rows were swapped, inserted or taken out"
             )
+        return seq
+
+    def _follow(self, index: int, found: bytes, writer: int, seq: int, previous: str) -> None:
+        """Each event names the one before it of its writer, and each writer's first the first of the writer before."""
+        _, head = self._heads.get(writer, (-1, self._openings.get(writer - 1, "")))
+        self._reached(index, writer, seq)
         if previous != head:
             raise FaultError(f"event {index} does not follow the one before it: one of them was replaced")
         self._heads[writer] = (seq, found.hex())
@@ -284,12 +381,14 @@ class Verification:
     def _end(self, line: dict[str, Any]) -> None:
         if line["events"] != self.events:
             raise FaultError(f"the file speaks of {line['events']} events and holds {self.events}")
-        if self._whole and self._peaks.size != self.size:
+        if self.whole and self._peaks.size != self.size:
             raise FaultError(f"the tail was cut: events {self._peaks.size} to {self.size - 1} are missing")
-        if self._whole and self._peaks.root() != self.root:
+        if self.whole and self._peaks.root() != self.root:
             raise FaultError("the events are not those that the checkpoint was signed over")
+        for ranges in (each for told, each in self._prunings.items() if told not in self._told):
+            raise FaultError(f"events of writer {ranges[0][0]} are missing: no event tells of their pruning")
         for size, root in self.kept:
-            if not self._whole and size not in self._grown and (size, root) != (self.size, self.root):
+            if not self.whole and (size, root) not in self._grown | {(self.size, self.root)}:
                 raise FaultError(f"the export holds no proof that it grew from your checkpoint of {size} events")
 
 
@@ -320,10 +419,12 @@ def main() -> int:
     except OSError as error:
         print(f"cannot be read: {error}", file=sys.stderr)
         return 2
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         print(f"FAULT: the file is no export, or was damaged: {type(error).__name__}: {error}")
         return 1
-    print(f"everything holds: {verification.events} events, under a checkpoint of {verification.size}")
+    pruned = f", of {verification.pruned} only the hash" if verification.pruned else ""
+    some = "" if verification.whole else "; these were chosen, and what else there is this file does not show"
+    print(f"everything holds: {verification.events} events{pruned}, under a checkpoint of {verification.size}{some}")
     return 0
 
 

@@ -17,6 +17,8 @@ LEADS, PAST = 300, 1500
 FIELDS = ["Score_Band__c", "Score_Reasons__c", "Score__c", "Scored_At__c"]
 APPROVER = "grace"
 CHANCE, USEFUL = 0.5, 0.75
+BEYOND = 4
+"""What `hub access verify` ends with where a login may do more than is needed."""
 NOT_GREEN = 3
 """What `hub runs watch` ends with where a person should look at what was left."""
 
@@ -66,7 +68,14 @@ def _connect(story: Story, told: dict[str, Any]) -> None:
     )
     login = f"login=client_credentials client_id={told['consumer_key']} --secret client_secret=env:HUB_SECRET_CRM"
     shown = """objects='["Account", "Lead"]' provision=true"""
-    story.hub(f"connections add crm salesforce {where} {shown} {login}")
+    add = f"connections add crm salesforce {where} {shown} {login}"
+    story.hub(add, expected=1)
+    (asked,) = story.hub("access approvals list")
+    there = [each["name"] for each in story.hub("connections list")]
+    alone = asked["kind"] == "private" and "crm" not in there
+    story.claim("the twin stands in this machine's own network: one person alone does not connect it", alone)
+    story.hub(f"access approvals approve {asked['id']}", person=APPROVER)
+    story.hub(add)
     report = story.hub("connections check crm")
     story.claim("the org lets us in", not report["missing"])
 
@@ -109,8 +118,20 @@ def _publish(story: Story, ask: Ask) -> None:
     listed = {each["mapping"]: each["number"] for each in story.hub("mappings list")}
     story.claim("whoever handed it in can neither approve nor publish it", listed[MAPPING] is None)
     story.hub(f"mappings approve {MAPPING} {digest}", person=APPROVER)
+    _accept(story)
     published = story.hub(f"mappings publish {MAPPING}")
     story.claim("after the other's approval it is published", published["digest"] == digest)
+
+
+def _accept(story: Story) -> None:
+    """The org's only login administers it: what it may do beyond the mapping takes two people to put up with."""
+    told = story.hub(f"access verify {MAPPING}", expected=BEYOND)["connections"]["crm"]
+    story.claim("the org says that its login may modify all of its data", "Modify All Data" in told["excess"])
+    story.hub(f"mappings publish {MAPPING}", expected=1)
+    why = "--reason 'the login of a twin, which holds no customer' --days 30"
+    for each in story.hub(f"access verify {MAPPING} --accept {why}")["approvals"]:
+        story.hub(f"access approvals approve {each}", expected=1)
+        story.hub(f"access approvals approve {each}", person=APPROVER)
 
 
 def _run(story: Story, ask: Ask, before: dict[str, Any]) -> str:

@@ -15,6 +15,7 @@ from typing import Annotated
 
 import typer
 
+from hub.cli.caller import local
 from hub.cli.output import AsJson
 
 MARK = ".made-by-hub-demo"
@@ -25,6 +26,7 @@ def add_to(app: typer.Typer) -> None:
     app.command(epilog="Example: hub demo --folder .hub-demo")(demo)
 
 
+@local("who has a hub of his own made there")
 def demo(
     folder: Annotated[
         Path | None, typer.Option(help="Keep everything here, to look around afterwards; else a temporary folder.")

@@ -18,7 +18,7 @@ from hub.decisions.log import merkle
 from hub.decisions.log.merkle import SALT_BYTES
 from hub.decisions.log.rows import LEAF, SALT
 from hub.decisions.types import IntegrityError, Segment, SegmentFacts
-from hub.mappings.pipeline.canonical import canonical_rows, kind
+from hub.mappings.pipeline.canonical import each_row, kind
 
 
 def columns_of(rows: pl.DataFrame) -> tuple[tuple[str, str], ...]:
@@ -30,7 +30,7 @@ def leaves(rows: pl.DataFrame, salts: bytes) -> list[bytes]:
     """The hash of each row: SHA-256(0x00 ‖ salt ‖ canonical row)."""
     start = np.zeros((rows.height, 1), np.uint8)
     salt = np.frombuffer(salts, np.uint8).reshape(rows.height, SALT_BYTES)
-    return [sha256(each).digest() for each in canonical_rows(rows, rows.columns, [start, salt])]
+    return [sha256(each).digest() for each in each_row(rows, [start, salt])]
 
 
 def binary(name: str, content: bytes, width: int) -> pl.Series:

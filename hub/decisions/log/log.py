@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import secrets
 import threading
@@ -21,7 +20,7 @@ from hub.database import Database
 from hub.decisions import store
 from hub.decisions.log import merkle, upkeep
 from hub.decisions.log.archive import Archive
-from hub.decisions.log.rows import LEAF, RESULTS, SALT, counts, ipc, normal
+from hub.decisions.log.rows import LEAF, RESULTS, SALT, counts, normal, packed, unpacked
 from hub.decisions.types import STATE, DecisionError, IntegrityError, Segment, SegmentFacts
 from hub.keys import KeyRing
 from hub.sdk import Clock, SystemClock
@@ -111,7 +110,7 @@ class DecisionLog:
         fresh = results.select(pl.col(name).cast(dtype) for name, dtype in RESULTS.items())
         earlier = self._open_results(segment_id, store.load_results(session, segment_id))
         merged = pl.concat([earlier, fresh]).unique("row", keep="last").sort("row")
-        sealed = self._keys.seal(ipc(merged), _result_identity(segment_id))
+        sealed = self._keys.seal(packed(merged), _result_identity(segment_id))
         store.save_results(session, segment_id, sealed, counts(merged["state"]))
 
     def frame(self, segment_id: int, columns: Sequence[str] | None = None) -> pl.DataFrame:
@@ -216,13 +215,13 @@ class DecisionLog:
         gone = pl.col("row").is_in(list(rows))
         told = [pl.when(~gone).then(pl.col(name)).alias(name) for name in ("field", "reason", "version")]
         results = self._open_results(segment_id, sealed).with_columns(told)
-        fresh = self._keys.seal(ipc(results), _result_identity(segment_id))
+        fresh = self._keys.seal(packed(results), _result_identity(segment_id))
         store.save_results(session, segment_id, fresh, counts(results["state"]))
 
     def _open_results(self, segment_id: int, sealed: bytes | None) -> pl.DataFrame:
         if sealed is None:
             return pl.DataFrame(schema=dict(RESULTS))
-        return pl.read_ipc(io.BytesIO(self._keys.open(sealed, _result_identity(segment_id))))
+        return unpacked(self._keys.open(sealed, _result_identity(segment_id)))
 
 
 class _Ids:

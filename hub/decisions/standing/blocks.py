@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
@@ -34,7 +33,8 @@ SCHEMA: Mapping[str, pl.DataType] = {
 BLOCK_ROWS = 10_000
 """Keys above which a block is split."""
 SPLIT_ROWS = 7_500
-FEW_PACKED = 64
+FEW_ROWS = 64
+"""Rows for which polars is told to do one thing after the other."""
 FEW = 16
 """Keys up to which they are looked for one by one, which takes less than to set polars going."""
 
@@ -87,7 +87,7 @@ def nested(rows: pl.DataFrame, fields: Mapping[str, pl.DataType] | None = None) 
         return pl.DataFrame(none)
     values = pl.when(pl.col(HAS_VALUES)).then(pl.struct(parts)) if parts else pl.lit(None)
     wanted = [values.alias(name) if name == HAS_VALUES else pl.col(name) for name in STANDING_COLUMNS]
-    return rows.select_seq(wanted) if rows.height <= FEW_PACKED else rows.select(wanted)
+    return rows.select_seq(wanted) if rows.height <= FEW_ROWS else rows.select(wanted)
 
 
 def empty() -> pl.DataFrame:
@@ -159,13 +159,11 @@ def picked(rows: pl.DataFrame, texts: Sequence[str]) -> pl.DataFrame:
 def aligned(texts: pl.Series, parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
     """The rows of the parts in the order of the key texts, without their keys; null where there is none."""
     rows = stacked(parts)
-    if rows.is_empty():
-        none = [None] * len(texts)
-        kept = ((name, dtype) for name, dtype in rows.schema.items() if name != KEY)
-        return pl.DataFrame([pl.Series(name, none, dtype) for name, dtype in kept])
-    if rows[TEXT].equals(texts):
+    if not rows.is_empty() and rows[TEXT].equals(texts):
         return rows
     rows = rows.select(pl.exclude(KEY))
+    if rows.is_empty() or (rows[TEXT] < texts.min()).all():  # new keys are above all others more often than not
+        return rows.clear(len(texts))
     return texts.alias(TEXT).to_frame().join(rows, on=TEXT, how="left", maintain_order="left")
 
 
@@ -176,22 +174,6 @@ def split(rows: pl.DataFrame) -> list[pl.DataFrame]:
     parts = -(-rows.height // SPLIT_ROWS)
     edges = [rows.height * at // parts for at in range(parts + 1)]
     return [rows.slice(start, stop - start) for start, stop in pairwise(edges)]
-
-
-def packed(rows: pl.DataFrame) -> bytes:
-    """Rows as Arrow: few as a stream, which takes a tenth of the time, many as a compressed file."""
-    buffer = io.BytesIO()
-    if rows.height <= FEW_PACKED:
-        rows.write_ipc_stream(buffer)
-    else:
-        rows.write_ipc(buffer, compression="zstd")
-    return buffer.getvalue()
-
-
-def unpacked(content: bytes) -> pl.DataFrame:
-    """The inverse of `packed`."""
-    buffer = io.BytesIO(content)
-    return pl.read_ipc(buffer) if content.startswith(b"ARROW1") else pl.read_ipc_stream(buffer)
 
 
 def counted(rows: pl.DataFrame) -> dict[str, int]:

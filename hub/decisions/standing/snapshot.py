@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
+from itertools import pairwise
 from typing import TypeAlias
 
 import polars as pl
 
+from hub.decisions.log.rows import packed
 from hub.decisions.standing import blocks
 from hub.decisions.standing.blocks import TEXT
 
@@ -143,7 +145,7 @@ def is_blank(plan: Prepared) -> bool:
 def packed_parts(low: str, rows: pl.DataFrame) -> list[tuple[str, pl.DataFrame, bytes]]:
     parts = blocks.split(rows)
     lows = [low, *(part[TEXT][0] for part in parts[1:])]
-    return [(each, part, blocks.packed(part)) for each, part in zip(lows, parts, strict=True)]
+    return [(each, part, packed(part)) for each, part in zip(lows, parts, strict=True)]
 
 
 def place_of_each(snapshot: Snapshot, texts: pl.Series) -> pl.Series:
@@ -157,4 +159,9 @@ def places_of(snapshot: Snapshot, texts: pl.Series) -> list[int]:
         return []
     if len(snapshot.blocks) == 1:
         return [0]
+    if not texts.has_nulls() and texts.is_sorted():  # as most pages are: the few ends of blocks are looked for instead
+        first, last = snapshot.place(texts[0]), snapshot.place(texts[-1])
+        lows = pl.Series(snapshot.lows[first + 1 : last + 1], dtype=pl.String)
+        ends = [0, *texts.search_sorted(lows, side="left").to_list(), len(texts)]
+        return [first + at for at, (start, end) in enumerate(pairwise(ends)) if start < end]
     return place_of_each(snapshot, texts).unique().sort().to_list()

@@ -22,6 +22,7 @@ from sqlalchemy.orm import Session
 from hub.database import Database
 from hub.decisions import store
 from hub.decisions.keytext import key_text
+from hub.decisions.log.rows import packed, unpacked
 from hub.decisions.standing import blocks
 from hub.decisions.standing.blocks import TEXT
 from hub.decisions.standing.snapshot import (
@@ -46,7 +47,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 KEPT_BLOCKS = 24
-"""Blocks kept open per process."""
+"""Blocks kept open per process for those who ask for few keys; each takes some megabytes."""
+PASSED_BLOCKS = 8
+"""Blocks that a page of many keys leaves open behind it: the pages of a run come in order, and no page comes back."""
 SCANNED = 6
 """Blocks read at once by whoever looks through all of them."""
 SCATTERED = 0.05
@@ -60,6 +63,8 @@ TIDY_EVERY = 8
 LOOKS = 100
 FEW_KEYS = 256
 """Keys up to which a view picks single rows out of their blocks."""
+SPARSE = 8
+"""Rows of the blocks that some keys lie in, for each of the keys, above which the other rows are not kept together."""
 
 
 class _MovedError(Exception):
@@ -130,10 +135,15 @@ class Standing:
 
     def key_type(self, mapping: str) -> pl.Struct | None:
         """The type of the keys that stand; None before the first."""
-        for rows in self._scan(mapping):
-            kind = rows.schema[KEY]
-            return kind if isinstance(kind, pl.Struct) else None
-        return None
+
+        def look(session: Session, snapshot: Snapshot) -> pl.DataType | None:
+            if snapshot.over:
+                return snapshot.over[-1].rows.schema[KEY]
+            some = next((at for at, each in enumerate(snapshot.blocks) if each.rows), None)
+            return None if some is None else self._plain(session, snapshot, [some], KEPT_BLOCKS)[0].schema[KEY]
+
+        _, kind = self._seen(mapping, look)
+        return kind if isinstance(kind, pl.Struct) else None
 
     def states(self, mapping: str) -> dict[str, int]:
         """How many records stand in each state."""
@@ -207,7 +217,7 @@ class Standing:
             if left.height < rows.height:
                 removed += rows.height - left.height
                 block = snapshot.blocks[at]
-                self._write_block(session, mapping, (block.id, block.low), left, blocks.packed(left), seq)
+                self._write_block(session, mapping, (block.id, block.low), left, packed(left), seq)
         for each in snapshot.over:
             left = each.rows.filter(~gone)
             if left.height < each.rows.height:
@@ -238,7 +248,7 @@ class Standing:
             chosen = self._laden(snapshot, share)[:most]
             plan = Prepared(snapshot, blocks.empty())
             for at, rows in zip(chosen, self._rows(session, snapshot, chosen), strict=True):
-                block, content = snapshot.blocks[at], blocks.packed(rows)
+                block, content = snapshot.blocks[at], packed(rows)
                 plan.rewrites[at] = [(block.low, rows, content)]
                 self._write_block(session, mapping, (block.id, block.low), rows, content, seq)
             self._gather(session, plan, seq)
@@ -295,7 +305,7 @@ class Standing:
         return snapshot.then(seq, over, instead=True)
 
     def _write_over(self, session: Session, mapping: str, rows: pl.DataFrame, seq: int) -> Over:
-        sealed = self._keys.seal(blocks.packed(rows), _identity("standing_row", mapping, seq))
+        sealed = self._keys.seal(packed(rows), _identity("standing_row", mapping, seq))
         named = {"mapping": mapping, "seq": seq, "rows": rows.height, "due": rows["due"].min(), "sealed": sealed}
         store.write_rows(session, named)
         return Over(seq, rows, rows[TEXT][0], rows[TEXT][-1])
@@ -357,7 +367,10 @@ class Standing:
     def _matching(self, session: Session, snapshot: Snapshot, texts: pl.Series) -> list[pl.DataFrame]:
         """Rows of the touched blocks; only those of the keys where these are few."""
         if len(texts) > FEW_KEYS:
-            return self._rows(session, snapshot, places_of(snapshot, texts))
+            places = places_of(snapshot, texts)
+            if sum(snapshot.blocks[at].rows for at in places) <= SPARSE * len(texts):
+                return self._rows(session, snapshot, places)
+            return self._few_of_many(session, snapshot, places, texts)
         found, below = [], dict[int, list[str]]()
         for text in dict.fromkeys(texts.to_list()):
             at = snapshot.place(text)
@@ -368,15 +381,26 @@ class Standing:
                 found.append(top[1].slice(top[2], 1))
             else:
                 below.setdefault(at, []).append(text)
-        plain = self._plain(session, snapshot, list(below))
+        plain = self._plain(session, snapshot, list(below), KEPT_BLOCKS)
         return [*found, *(blocks.picked(rows, wanted) for rows, wanted in zip(plain, below.values(), strict=True))]
+
+    def _few_of_many(
+        self, session: Session, snapshot: Snapshot, places: Sequence[int], texts: pl.Series
+    ) -> list[pl.DataFrame]:
+        """The rows of keys that lie scattered, some blocks at a time: all of these together would be most there is."""
+        wanted, found = texts.alias(TEXT).to_frame(), []
+        for first in range(0, len(places), PASSED_BLOCKS):
+            rows = blocks.stacked(self._rows(session, snapshot, places[first : first + PASSED_BLOCKS]))
+            found.append(rows.join(wanted, on=TEXT, how="semi", maintain_order="left"))
+        return found
 
     def _rows(self, session: Session, snapshot: Snapshot, places: Sequence[int]) -> list[pl.DataFrame]:
         """The rows of blocks with what is laid over them."""
-        plain = self._plain(session, snapshot, places)
+        plain = self._plain(session, snapshot, places, PASSED_BLOCKS)
         return [blocks.laid_over(rows, snapshot.newer(at)) for at, rows in zip(places, plain, strict=True)]
 
-    def _plain(self, session: Session, snapshot: Snapshot, places: Sequence[int]) -> list[pl.DataFrame]:
+    def _plain(self, session: Session, snapshot: Snapshot, places: Sequence[int], most: int) -> list[pl.DataFrame]:
+        """The rows of blocks; `most` stay open, those used last."""
         wanted = [snapshot.blocks[at] for at in places]
         with self._lock:
             found = {each.id: self._open[each.token] for each in wanted if each.token in self._open}
@@ -387,16 +411,16 @@ class Standing:
             if token != each.token:
                 raise _MovedError
             identity = _identity("standing_block", snapshot.mapping, each.id, token)
-            found[each.id] = blocks.unpacked(self._keys.open(sealed, identity))
-        self._keep({each.token: found[each.id] for each in wanted})
+            found[each.id] = unpacked(self._keys.open(sealed, identity))
+        self._keep({each.token: found[each.id] for each in wanted}, most)
         return [found[each.id] for each in wanted]
 
-    def _keep(self, opened: Mapping[int, pl.DataFrame]) -> None:
+    def _keep(self, opened: Mapping[int, pl.DataFrame], most: int) -> None:
         with self._lock:
             for token, rows in opened.items():
                 self._open[token] = rows
                 self._open.move_to_end(token)
-            while len(self._open) > KEPT_BLOCKS:
+            while len(self._open) > most:
                 self._open.popitem(last=False)
 
     def _current(self, session: Session, mapping: str) -> Snapshot:
@@ -431,7 +455,7 @@ class Standing:
 
     def _over(self, mapping: str, row: store.OverRow) -> Over:
         assert row.sealed is not None
-        rows = blocks.unpacked(self._keys.open(row.sealed, _identity("standing_row", mapping, row.seq)))
+        rows = unpacked(self._keys.open(row.sealed, _identity("standing_row", mapping, row.seq)))
         return Over(row.seq, rows, rows[TEXT][0], rows[TEXT][-1])
 
 

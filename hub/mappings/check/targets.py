@@ -12,7 +12,7 @@ from hub.mappings.expressions import Expression
 from hub.mappings.expressions.types import Node
 from hub.mappings.nearest import near
 from hub.mappings.pipeline import fits
-from hub.mappings.types import Document, Taken
+from hub.mappings.types import Document, Taken, Write
 from hub.sdk import Entity, Field, FieldType, Mode
 
 ASK = "ask its administrator for"
@@ -32,14 +32,11 @@ def find_target(findings: Findings, systems: Systems, reading: Reading) -> Entit
     target = reading.source if own else systems.entity(("write",), write.connection, write.entity)
     if target is None:
         return None
+    target = target.keyed_by(write.key or ())
     if write.mode not in target.modes:
-        takes = listed(sorted(target.modes))
-        verb = (
-            f"takes {takes} only, not {write.mode}"
-            if takes
-            else f"is read-only; {ASK} the right to {write.mode} {target.name}"
+        findings.note(
+            ("write", "mode"), f"{target.name} of connection {write.connection} {_other_modes(target, write)}"
         )
-        findings.note(("write", "mode"), f"{target.name} of connection {write.connection} {verb}")
     if not own and write.key is None:
         findings.note(("write", "entity"), f"needs write.key, which says which {target.name} a record belongs to")
     for part, fields in (("set", write.set), ("with", write.with_)):
@@ -56,6 +53,16 @@ def find_target(findings: Findings, systems: Systems, reading: Reading) -> Entit
         if kind is not None and kind.type not in _NUMBERS:
             findings.note(("write", "when_changed", name), f"{name} holds {kind.type}; a difference needs a number")
     return target
+
+
+def _other_modes(target: Entity, write: Write) -> str:
+    """What the entity takes instead, and by which other key it takes what is asked."""
+    others = [each.field for each in target.alternates if write.mode in each.modes]
+    if others:
+        return f"takes {write.mode} by another key only; give write.key as one of {listed(others)}"
+    if target.modes:
+        return f"takes {listed(sorted(target.modes))} only, not {write.mode}"
+    return f"is read-only; {ASK} the right to {write.mode} {target.name}"
 
 
 def _check_field(findings: Findings, path: tuple[str, ...], name: str, target: Entity) -> None:
@@ -85,13 +92,18 @@ def compile_key(findings: Findings, target: Entity | None, scope: Scope) -> dict
         if target is None:
             continue
         if name not in target.key:
-            findings.note(path, f"{name} is no key field of {target.name}; its key is {listed(target.key) or 'none'}")
+            findings.note(path, f"{name} is no key field of {target.name}; {_keys_of(target)}")
         elif expression is not None and name in target.by_name:
             _check_fit(findings, path, expression, target.by_name[name])
     missing = [name for name in target.key if name not in key] if target is not None else []
     if missing and target is not None:
         findings.note(("write", "key"), f"lacks {listed(missing)} of the key of {target.name}")
     return made
+
+
+def _keys_of(target: Entity) -> str:
+    others = [each.field for each in target.alternates]
+    return f"its key is {listed(target.key) or 'none'}{f', or one of {listed(others)}' if others else ''}"
 
 
 def check_values(findings: Findings, target: Entity, results: Results) -> None:

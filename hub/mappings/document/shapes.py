@@ -122,7 +122,9 @@ class WriteShape(Shape):
     connection: Name | None = Field(None, description="the connection written; that of read where absent")
     entity: Line | None = Field(None, description="the entity written; that of read where absent")
     key: dict[FieldName, ExpressionText] | None = Field(
-        None, min_length=1, description="key field of the target: expression over the fields read"
+        None,
+        min_length=1,
+        description="key field of the target, or another unique one: expression over the fields read",
     )
     set: dict[FieldName, ExpressionText] = Field(
         min_length=1, description="target field: expression; written whole or not at all"

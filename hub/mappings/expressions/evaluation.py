@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
-import structlog
 
+from hub.logs import Log
 from hub.mappings.expressions.functions import REGISTRY, Check
 from hub.mappings.expressions.types import NOW, REASONS, Evaluated, Expression, Node, as_utc
 from hub.sdk import FieldType
@@ -306,7 +306,7 @@ class Prepared:
         )
 
 
-_LOG = structlog.get_logger("expressions")
+_LOG = Log("expressions")
 _UNFORESEEN_ERRORS = (
     pl.exceptions.PolarsError,
     pl.exceptions.PanicException,

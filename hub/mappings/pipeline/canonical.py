@@ -11,7 +11,7 @@ all rows.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -27,6 +27,8 @@ Bytes = NDArray[np.uint8]
 NULL = "n;"
 FEW = 64
 """Rows below which joining them one by one costs less than a call of Arrow."""
+WHOLE = 4_096
+"""Rows up to which all bytes are made at once."""
 
 
 def kind(dtype: pl.DataType) -> str:
@@ -78,6 +80,18 @@ def canonical_rows(frame: pl.DataFrame, columns: Sequence[str], prefix: Sequence
     made = frame.select(pl.int_range(pl.len()).alias("row"), *(each.alias(name) for name, each in asked.items()))
     fixed = _fixed(plan, made, prefix)
     return _joined(fixed, made["text"]) if plan.texts else _cut(fixed)
+
+
+def each_row(frame: pl.DataFrame, prefix: Sequence[Bytes] = ()) -> Iterator[bytes]:
+    """As `canonical_rows` over all columns, one half of many rows after the other.
+
+    What is made on the way is several times as large as the rows, and of one part only. More parts would make less at
+    once, and each waits for the interpreter's lock again.
+    """
+    step = frame.height if frame.height <= WHOLE else -(-frame.height // 2)
+    for start in range(0, frame.height, step or 1):
+        end = start + step
+        yield from canonical_rows(frame[start:end], frame.columns, [each[start:end] for each in prefix])
 
 
 def _seen(values: pl.Series) -> str:
@@ -136,19 +150,18 @@ def _fixed(plan: _Plan, made: pl.DataFrame, prefix: Sequence[Bytes]) -> Bytes:
             whole[:, start + number // 8] |= made[str(number)].to_numpy().astype(np.uint8) * bit
     for number, value in enumerate(plan.numbers):
         if value is not None:
-            begin = start + flag_bytes + 8 * number
-            whole[:, begin : begin + 8] = _eight(made[str(len(plan.flags) + number)].to_numpy())
+            _put(whole, start + flag_bytes + 8 * number, made[str(len(plan.flags) + number)].to_numpy())
     return whole
 
 
-def _eight(numbers: NDArray[np.generic]) -> Bytes:
-    """Each number as eight bytes, the highest first; every NaN is the same."""
-    if numbers.dtype.kind != "f":
-        return numbers.astype(">i8").view(np.uint8).reshape(-1, 8)
-    odd = np.isnan(numbers)
-    if odd.any():
+def _put(whole: Bytes, begin: int, numbers: NDArray[np.generic]) -> None:
+    """Each number into its row as eight bytes from `begin` on, the highest first; every NaN is the same."""
+    real = numbers.dtype.kind == "f"
+    if real and (odd := np.isnan(numbers)).any():
         numbers = np.where(odd, np.nan, numbers)
-    return numbers.astype(">f8").view(np.uint8).reshape(-1, 8)
+    # One number at a time: to numpy, eight bytes would be eight values.
+    places = np.ndarray((len(whole),), ">f8" if real else ">i8", whole, begin, (whole.shape[1],))
+    places[:] = numbers
 
 
 def _cut(fixed: Bytes) -> list[bytes]:

@@ -6,7 +6,7 @@ from hashlib import blake2b
 
 import polars as pl
 
-from hub.mappings.pipeline.canonical import canonical_rows, kind
+from hub.mappings.pipeline.canonical import each_row, kind
 
 DIGEST_BYTES = 16
 
@@ -26,7 +26,7 @@ class RowDigest:
         # No hash of polars is cryptographic: this loop is the one place of the pipeline that visits every row.
         fresh = started.copy
         digests: list[bytes] = []
-        for row in canonical_rows(frame, frame.columns):
+        for row in each_row(frame):
             one = fresh()
             one.update(row)
             digests.append(one.digest())

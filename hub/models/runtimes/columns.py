@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Self, TypeAlias
 
@@ -163,15 +163,24 @@ class Plan:
 
     def matrix(self, inputs: Inputs) -> Floats:
         """What the pipeline's own transform gives on these rows: (rows, columns), float64, C order."""
-        out = np.empty((inputs.height, len(self.columns)), dtype=np.float64)
-        for group in self.arithmetic:
-            block = inputs.numbers[:, group.sources]
-            for name, by in zip(group.names, group.by, strict=True):
-                block = apply_step(block, name, by)
-            out[:, group.targets] = block
-        for each in self.tables:
-            out[:, each.targets] = each.table[each.codes(inputs)]
-        return out
+        (whole,) = self.parts(inputs, max(inputs.height, 1))
+        return whole
+
+    def parts(self, inputs: Inputs, rows: int) -> Iterator[Floats]:
+        """The matrix in parts of at most so many rows, at least one, each good until the next is asked for."""
+        codes = [each.codes(inputs) for each in self.tables]
+        out = np.empty((min(rows, inputs.height), len(self.columns)), dtype=np.float64)
+        for at in range(0, max(inputs.height, 1), rows):
+            numbers = inputs.numbers[at : at + rows]
+            part = out[: len(numbers)]
+            for group in self.arithmetic:
+                block = numbers[:, group.sources]
+                for name, by in zip(group.names, group.by, strict=True):
+                    block = apply_step(block, name, by)
+                part[:, group.targets] = block
+            for each, taken in zip(self.tables, codes, strict=True):
+                part[:, each.targets] = each.table[taken[at : at + rows]]
+            yield part
 
     def to_bytes(self) -> bytes:
         """The plan as JSON; floats keep every bit."""

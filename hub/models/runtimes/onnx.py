@@ -22,6 +22,9 @@ from hub.sdk import FieldType
 DOMAINS: Final = frozenset({"", "ai.onnx", "ai.onnx.ml"})
 CHUNK: Final = 100_000
 """Rows per call: bounds the memory of a graph's intermediate values."""
+IN_CACHE: Final = 4_096
+"""Rows per call of a graph of ours on the CPU: what its columns go through stays in the cache, in memory used again."""
+CUDA: Final = "CUDAExecutionProvider"
 
 _TYPES: Final[Mapping[int, str]] = {
     TensorProto.FLOAT: "float32",
@@ -40,7 +43,7 @@ def open_session(content: bytes, *, cuda: bool = False) -> Any:
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     present = onnxruntime.get_available_providers()
-    wanted = ["CUDAExecutionProvider"] if cuda and "CUDAExecutionProvider" in present else []
+    wanted = [CUDA] if cuda and CUDA in present else []
     return onnxruntime.InferenceSession(content, options, providers=[*wanted, "CPUExecutionProvider"])
 
 
@@ -58,15 +61,10 @@ class Converted:
         return cls(plan, open_session(graph, cuda=cuda), task in {Task.REGRESSION, Task.ANOMALY})
 
     def run(self, inputs: Inputs) -> Answer:
-        matrix = self.plan.matrix(inputs)
-        values = in_chunks(lambda part: self.session.run(None, {self.session.get_inputs()[0].name: part})[0], matrix)
+        name, rows = self.session.get_inputs()[0].name, CHUNK if CUDA in self.session.get_providers() else IN_CACHE
+        parts = [self.session.run(None, {name: each})[0] for each in self.plan.parts(inputs, rows)]
+        values = np.concatenate(parts).astype(np.float64, copy=False)
         return Answer(values.reshape(-1) if self.flat else values)
-
-
-def in_chunks(run: Any, matrix: NDArray[Any]) -> NDArray[np.float64]:
-    """Answers to a matrix of any height, asked in bounded pieces, as float64."""
-    parts = [run(matrix[at : at + CHUNK]) for at in range(0, max(len(matrix), 1), CHUNK)]
-    return np.concatenate(parts).astype(np.float64, copy=False) if len(parts) > 1 else np.asarray(parts[0], np.float64)
 
 
 def read_graph(content: bytes) -> onnx.ModelProto:

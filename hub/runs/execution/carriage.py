@@ -13,8 +13,8 @@ from hub.runs.execution.heartbeat import Heartbeat, Looks
 from hub.runs.execution.lanes import Lanes, made_by
 from hub.runs.execution.staged import STAGED_PAGES, read_again
 from hub.runs.installation import Installation
-from hub.runs.pages import Intent, LimitError, Load, Trip
-from hub.runs.planning import finish
+from hub.runs.pages import Intent, LimitError, Load, Ready, Trip
+from hub.runs.planning.planning import finish
 from hub.runs.types import LANDING, MOST_PARKED, MOST_TRIES, Claim, PageRecord, PageState, Stage
 
 PARKED_BECAUSE = f"carrying this record failed {MOST_TRIES} times on its own"
@@ -97,25 +97,28 @@ class Carriage:
         alone = self._claim.fragile > 0 or park is not None
         lands = not self._trip.run.ahead
         flow = Flow(self._trip, self._claim, self._lanes, self._heartbeat.check, lands=lands)
-        with closing(self._loads(ahead=not alone)) as loads, flow:
-            for load in loads:
+        with closing(made_by(self._lanes.reading, self._made_ready(park), ahead=not alone)) as pages, flow:
+            for page in pages:
                 self._heartbeat.check()
-                self._looks.look()
-                hashes = self._trip.hashes(load)
-                flow.meet(hashes)
-                judged = self._trip.judge(load, park=park)
-                flow.put(self._number, load, judged, hashes)
+                self._looks.look(self._trip.tally)
+                flow.meet(page.hashes)
+                flow.put(self._number, page, self._trip.judge(page, park=park))
                 self._number += 1
                 if alone or self._stopping():
                     flow.settle()
-                    self._leave(**(self._grown(load.rows) if alone else {}))
+                    self._leave(**(self._grown(page.load.rows) if alone else {}))
                     return
             flow.settle()
         self._end_of_read()
 
-    def _loads(self, *, ahead: bool) -> Generator[Load]:
-        pages = self._trip.pages(self._claim, after=self._claim.cursor)
-        return made_by(self._lanes.reading, pages, ahead=ahead)
+    def _loads(self) -> Generator[Load]:
+        return self._trip.pages(self._claim, after=self._claim.cursor)
+
+    def _made_ready(self, park: str | None) -> Generator[Ready]:
+        """Each page with what can be made of it where it is read: the thread that judges has the most to do."""
+        with closing(self._loads()) as loads:
+            for load in loads:
+                yield self._trip.make_ready(load, park=park)
 
     def _land(self, intent: Intent, *, repeated: bool = False) -> None:
         landing = self._lanes.writing.submit(
@@ -155,7 +158,7 @@ class Carriage:
         """Some pages read and stored for the pool that scores; those an earlier claim left are passed on with them."""
         park = self._park()
         read, exhausted = sum(page.state is not PageState.DECIDED for page in self._open_pages()), True
-        with closing(self._loads(ahead=False)) as loads:
+        with closing(made_by(self._lanes.reading, self._loads(), ahead=False)) as loads:
             for load in loads:
                 self._heartbeat.check()
                 self._trip.store_features(self._claim, self._number, load, park=park)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from threading import Event
 from typing import Final, TypeAlias
+
+from sqlalchemy.orm import Session
 
 from hub.runs.execution.carriage import Carriage
 from hub.runs.execution.heartbeat import Heartbeat, Looks
@@ -18,6 +20,7 @@ from hub.runs.following import GAP, has_ended, keep_following, reconcile
 from hub.runs.installation import Installation
 from hub.runs.pages import Intent, Load, Trip
 from hub.runs.types import Claim, PageState
+from hub.sdk import Happening
 
 LOOK_SECONDS = 0.5
 """How long a run that waits for this one to give way may wait while nothing comes."""
@@ -88,8 +91,8 @@ class Following(Carriage):
         hub, park = self._hub, self._park()
         with hub.database.read() as session:
             trip = self._trip.later(hub.database.now(session))
-        hashes = trip.hashes(load)
-        intent = trip.store(self._claim, self._number, load, trip.judge(load, park=park), hashes)
+        page = trip.make_ready(load, park=park)
+        intent = trip.store(self._claim, self._number, load, trip.judge(page, park=park), page.hashes)
         self._write_out(trip, intent)
         self._number += 1
         left = max(0, self._claim.fragile - load.rows)
@@ -104,9 +107,13 @@ class Following(Carriage):
         """A page without records: a newer cursor, or the word that some changes may never be told."""
         if load.gap or not self._begun or load.cursor != self._claim.cursor:
             owed = [GAP] if load.gap and not self._owed() else None
-            hub, claim = self._hub, self._claim
-            hub.database.retrying(lambda s: hub.ledger.move_on(s, claim, load.cursor, owed), repeatable=True)
+            self._hub.database.retrying(lambda s: self._store_place(s, load.cursor, owed), repeatable=True)
             self._claim, self._begun = replace(self._claim, cursor=load.cursor), True
+
+    def _store_place(self, session: Session, cursor: str | None, owed: Sequence[str] | None) -> None:
+        ledger, claim = self._hub.ledger, self._claim
+        ledger.move_on(session, claim, cursor, owed)
+        ledger.put_up_with(session, claim.run, {Happening.MISSED.value: (1, 1.0)} if owed else {})
 
     def _owed(self) -> tuple[str, ...]:
         with self._hub.database.read() as session:

@@ -7,17 +7,18 @@ import time
 from collections.abc import Callable
 from typing import Self
 
-import structlog
 from sqlalchemy.exc import DBAPIError
 
+from hub.access.leases import BrokerAwayError, LeaseError
 from hub.database import DatabaseError
+from hub.logs import Log
 from hub.mappings import PausedMappingError
 from hub.runs.installation import Installation
 from hub.runs.pages import changes_since
 from hub.runs.types import Claim, LostLeaseError, RunError, RunKind
-from hub.sdk import ConnectorError
+from hub.sdk import ConnectorError, Tally
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 
 class Heartbeat:
@@ -47,11 +48,12 @@ class Heartbeat:
             try:
                 with self._hub.database.begin() as session:
                     self._hub.ledger.beat(session, self._claim, lease)
+                self._hub.connections.leases.renew(self._claim.holder)
                 self._look_for_pause()
             except (LostLeaseError, PausedMappingError) as lost:
                 self._lost = lost
                 return
-            except (DBAPIError, DatabaseError) as error:
+            except (DBAPIError, DatabaseError, BrokerAwayError) as error:
                 log.warning("heartbeat failed", run=self._claim.run, slice=self._claim.number, why=type(error).__name__)
 
     def _look_for_pause(self) -> None:
@@ -82,11 +84,14 @@ class Looks:
         self._every = hub.settings.lease_seconds / 3
         self._next = 0.0 if looked is None else looked + self._every
 
-    def look(self) -> None:
-        """RunError says what changed; nothing is asked where that was done a moment ago."""
+    def look(self, tally: Tally) -> None:
+        """RunError says what changed; nothing is asked where that was done a moment ago.
+
+        `tally` is told what asking had to put up with.
+        """
         if time.monotonic() < self._next:
             return
-        if (changed := changes_since(self._hub, self.run)) is not None:
+        if (changed := changes_since(self._hub, self.run, tally)) is not None:
             raise RunError(changed)
         self._next = time.monotonic() + self._every
 
@@ -94,5 +99,5 @@ class Looks:
         """What changed, where that may be why a page failed; a far side that is away says so by itself."""
         try:
             return changes_since(self._hub, self.run)
-        except ConnectorError:
+        except (ConnectorError, LeaseError):
             return None

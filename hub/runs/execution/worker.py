@@ -7,13 +7,20 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 
-import structlog
 from polars.exceptions import PanicException
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
+from hub.access.leases import (
+    BrokerAwayError,
+    LeaseEndedError,
+    LeaseRevokedError,
+    WorkerRevokedError,
+    abandon_leases,
+)
 from hub.connections import ConnectionsError, PausedConnectionError
 from hub.database import Database, DatabaseError, is_transient
+from hub.logs import Log
 from hub.mappings import MappingError, MappingsError, PausedMappingError
 from hub.models import ModelError
 from hub.runs.execution.carriage import Carriage
@@ -25,7 +32,7 @@ from hub.runs.execution.staged import Scoring
 from hub.runs.execution.starving import MEMORY, lacking
 from hub.runs.installation import Installation
 from hub.runs.pages import LimitError, Trip, open_trip
-from hub.runs.planning import differences
+from hub.runs.planning.preflight import differences
 from hub.runs.store import abandon_worker
 from hub.runs.types import (
     FOLLOWERS,
@@ -50,7 +57,7 @@ PAUSED_SECONDS = 5.0
 MOST_TURNS = 100
 """How often a slice may be claimed and given back without a step forward before a person is asked."""
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 
 class Worker:
@@ -67,7 +74,8 @@ class Worker:
     ) -> None:
         """`progress` is called once a page; `stopping` is asked then, and the slice given back where it says so.
 
-        `starved` says afterwards that this process ran out of memory: another one has it all to itself again.
+        `starved` says afterwards that this process ran out of memory: another one has it all to itself again;
+        `dismissed` that somebody took its credentials away.
         """
         self._hub = hub
         self._pool = pool
@@ -81,6 +89,7 @@ class Worker:
         self._looked: Looks | None = None
         self._excused: dict[tuple[str, int], int] = {}
         self.starved = False
+        self.dismissed = False
 
     def work(self, run: str | None = None) -> bool:
         """Carries one slice (of `run`, where named) as far as it goes; False where there was nothing to claim.
@@ -151,7 +160,16 @@ class Worker:
                 self._wait(claim, str(error), PAUSED_SECONDS)
             else:
                 self._hold(claim, str(error))
+        except WorkerRevokedError as error:
+            self.dismissed = True
+            raise LostLeaseError(str(error)) from error
+        except LeaseEndedError as error:
+            raise LostLeaseError(str(error)) from error
+        except BrokerAwayError as error:
+            self._wait(claim, str(error), None, far=False)
         except (UnauthorizedError, LimitError, MappingsError, ConnectionsError, ModelError, RunError) as error:
+            self._hold(claim, str(error))
+        except LeaseRevokedError as error:
             self._hold(claim, str(error))
         except (MappingError, UnexpectedError) as error:
             self._hold(claim, differences(self._hub, claim.run) or str(error))
@@ -207,6 +225,7 @@ class Worker:
                 self._lanes = Lanes()
                 self._open.callback(self._lanes.close)
                 self._open.enter_context(trip.travelling())
+            trip.turn(claim)
             trip.look_for_pause()
             yield trip, self._lanes
         except BaseException:
@@ -295,4 +314,6 @@ class Worker:
 
 def abandon(database: Database, worker: str) -> int:
     """Ends the leases of a worker whose process is known to be dead; how many slices it held."""
-    return database.retrying(lambda session: abandon_worker(session, worker), repeatable=True)
+    held = database.retrying(lambda session: abandon_worker(session, worker), repeatable=True)
+    abandon_leases(database, worker)
+    return held

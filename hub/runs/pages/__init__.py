@@ -5,7 +5,7 @@ from hub.runs.pages.judging import Featured, Judged
 from hub.runs.pages.loading import Load
 from hub.runs.pages.shape import changes_since
 from hub.runs.pages.staging import score_page, set_aside
-from hub.runs.pages.trip import Askers, Concluded, Hashes, Intent, LimitError, Trip, open_trip, refused
+from hub.runs.pages.trip import Askers, Concluded, Hashes, Intent, LimitError, Ready, Trip, open_trip, refused
 
 __all__ = [
     "Askers",
@@ -17,6 +17,7 @@ __all__ = [
     "Judged",
     "LimitError",
     "Load",
+    "Ready",
     "Trip",
     "changes_since",
     "checked",

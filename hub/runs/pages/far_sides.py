@@ -8,23 +8,31 @@ from datetime import datetime
 
 import polars as pl
 
+from hub.access.leases import Holder
 from hub.connections import GuardedConnection, GuardedLive, GuardedSource
 from hub.mappings import Compiled, CompiledLookup
 from hub.mappings.expressions import to_filter
 from hub.runs.installation import Installation
+from hub.runs.pages.remembered import Remembered
 from hub.runs.types import RunError
 from hub.sdk import Context, Selection, Tally
 
 
 class FarSides:
-    """What a mapping reads from and writes to, under its grant; usable while `opening` is open."""
+    """What a mapping reads from and writes to, under its grant; usable while `opening` is open.
 
-    def __init__(self, hub: Installation, compiled: Compiled) -> None:
+    With `remembers` a key is looked up once for as long as that.
+    """
+
+    def __init__(self, hub: Installation, compiled: Compiled, *, remembers: bool = False) -> None:
         self._hub = hub
         self._compiled = compiled
         self._open: dict[tuple[str, str], tuple[GuardedConnection, Context]] = {}
         self._stack = ExitStack()
         self._patience: float | None = None
+        self._holder: Holder | None = None
+        self._remembers = remembers
+        self._remembered: dict[str, Remembered] = {}
         self.tally = Tally()
 
     @contextmanager
@@ -32,7 +40,15 @@ class FarSides:
         """While open, connections may be used; with `seconds`, no call on them goes on for longer."""
         with ExitStack() as stack:
             self._stack, self._open, self._patience = stack, {}, seconds
+            self._remembered.clear()
             yield
+
+    def turn(self, holder: Holder) -> None:
+        """The next slice: what is open goes on under its leases. LeaseError where one is over."""
+        self._holder = holder
+        names = {name for name, _ in [*self._open]}
+        if names:
+            self._hub.connections.leases.turn(names, holder)
 
     def look_for_pause(self) -> None:
         """PausedConnectionError where a connection that is open was paused since."""
@@ -64,7 +80,8 @@ class FarSides:
         """The trip's own connection for one thread role; a deadline counts from each call."""
         if (name, role) not in self._open:
             made = Context(tally=self.tally)
-            opened = self._stack.enter_context(self._hub.connections.open(name, self._compiled.grants[name], made))
+            opening = self._hub.connections.open(name, self._compiled.grants[name], made, self._holder)
+            opened = self._stack.enter_context(opening)
             self._open[(name, role)] = (opened, made)
         connection, context = self._open[(name, role)]
         seconds = self._patience if seconds is None else seconds
@@ -73,12 +90,20 @@ class FarSides:
 
     def read_lookup(self, lookup: CompiledLookup, match: pl.DataFrame, now: datetime) -> Iterator[pl.DataFrame]:
         """The records of another entity that match, page by page. RunError where it cannot be read."""
+        if not self._remembers:
+            return self._looked_up(lookup, match, now)
+        name = lookup.lookup.name
+        if name not in self._remembered:
+            self._remembered[name] = Remembered(lambda keys: self._looked_up(lookup, keys, now))
+        return self._remembered[name].read(match)
+
+    def _looked_up(self, lookup: CompiledLookup, match: pl.DataFrame, now: datetime) -> Iterator[pl.DataFrame]:
         connection = self._connect(lookup.lookup.connection, "lookup")
         source = connection.source()
         if source is None:
             raise RunError(f"connection {lookup.lookup.connection} cannot be read")
         pushed = to_filter(lookup.where, lookup.entity.by_name, now=now).pushed if lookup.where is not None else None
-        rows = self._hub.settings.page_rows
+        rows = min(self._hub.settings.page_rows, connection.spec.limits.page_rows)
         selection = Selection(lookup.entity.name, lookup.fields, where=pushed, page_rows=rows)
         for page in source.lookup(selection, match):
             yield page.frame

@@ -98,7 +98,7 @@ class Judged:
 
 
 class Judge:
-    """Judges the pages of one run; belongs to one thread, like the connections behind its readers."""
+    """Judges the pages of one run. `features` may go on in a thread of its own, as the connections of lookups do."""
 
     def __init__(
         self,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable
 from dataclasses import dataclass, replace
+from datetime import datetime
 
 import numpy as np
 import polars as pl
@@ -19,7 +20,8 @@ class Load:
     """What one page brings: records as read, and the keys of records that the source has no more.
 
     `frame` is a page (`Entity.page_schema`), `gone` has the key columns, `cursor` stands after the page. `forced`
-    says that the records are due whatever their digest says, `gap` that what moved before may never be told.
+    says that the records are due whatever their digest says, `gap` that what moved before may never be told, `since`
+    when the oldest change was made that a live source tells of here.
     """
 
     frame: pl.DataFrame
@@ -28,6 +30,7 @@ class Load:
     forced: bool = False
     segment: int | None = None
     gap: bool = False
+    since: datetime | None = None
 
     @property
     def rows(self) -> int:
@@ -73,7 +76,7 @@ class Loader:
         for page in live.follow(replace(wanted, where=None), after=cursor):
             # An empty cursor is no place yet: whoever followed from it would begin with a gap again.
             place = page.cursor.to_json() if page.cursor.state else None
-            yield Load(page.frame, self._no_keys(), place, gap=page.gap)
+            yield Load(page.frame, self._no_keys(), place, gap=page.gap, since=page.since)
             live.acknowledge(page.cursor)
 
     def _due(self, source: Source, claim: Claim, after: str | None, seen: np.ndarray) -> Generator[Load]:

@@ -11,7 +11,7 @@ import polars as pl
 from sqlalchemy.orm import Session
 
 from hub.connections import GuardedConnection
-from hub.decisions import CONFLICT, PARKED
+from hub.decisions import APPLIED, CONFLICT, PARKED, REJECTED, UNKNOWN
 from hub.runs.installation import Installation
 from hub.runs.pages.landing import moved_since, read_back, send, unanswered
 from hub.runs.types import MOST_PARKED, MOST_TRIES, Claim, Part, RunError
@@ -26,6 +26,9 @@ MOST_SENT = 3
 PARKED_BECAUSE = f"writing this record ended its process {MOST_TRIES} times on its own"
 
 CHANGED_SINCE = "the record holds something else by now"
+
+SENT_BEFORE = "; an earlier try, whose answer was lost, may have written it"
+"""Ends the reason of a refusal that does not say how the try before it ended."""
 
 Connect: TypeAlias = Callable[[float], GuardedConnection]
 LookUp: TypeAlias = Callable[[GuardedConnection, pl.DataFrame, Sequence[str]], pl.DataFrame]
@@ -65,7 +68,7 @@ class Sending:
         """
         while True:
             check()
-            part = self._hub.database.retrying(self._enter, stored=lambda s, made: self._tries(s) == made.tries)
+            part = self._hub.database.retrying(self._enter, stored=self._entered)
             results = self._part(part, repeated=repeated) if part.rows else None
             if results is not None and part.rows == len(self._changes):
                 return results
@@ -81,8 +84,11 @@ class Sending:
             raise RunError(f"storing what the far side answered to a page ended its process {MOST_TRIES} times")
         return part
 
+    def _entered(self, session: Session, part: Part) -> bool:
+        return self._hub.ledger.trying(session, self._claim, self._page) == (part.tries, part.shrunk)
+
     def _tries(self, session: Session) -> int:
-        return self._hub.ledger.tries(session, self._claim, self._page)
+        return self._hub.ledger.trying(session, self._claim, self._page)[0]
 
     def _settle(self, part: Part, results: Results, session: Session) -> None:
         """Stores what was answered to one part, so that nobody sends it again."""
@@ -103,6 +109,28 @@ class Sending:
         if part.tries > MOST_TRIES:
             self._refuse_a_row(part)
             return self._set_aside(connection, changes, part.tries)
+        if part.doubtful and self._journal().last() is None:
+            return self._sent_unless_landed(connection, changes, repeated=repeated)
+        results = self._sent_with_care(connection, changes, repeated=repeated)
+        return self._doubted(connection, changes, results) if part.doubtful else results
+
+    def _sent_unless_landed(self, connection: GuardedConnection, changes: Changes, *, repeated: bool) -> Results:
+        """Sends what the target does not show to have landed by an earlier try, so that nothing is written twice.
+
+        Of a job that was noted the far side tells itself. While it is away that costs no try: the doubt stays, and is
+        looked into again.
+        """
+        with self._untried():
+            results = self._looked_at(connection, changes, unanswered(len(changes), ""))
+        results = Results(results.frame.with_columns(reason=pl.when(pl.col("reason") != "").then("reason")))
+        left = (results.frame["state"] == UNKNOWN).arg_true()
+        if not len(left):
+            return results
+        rest = Changes(changes.entity, changes.mode, changes.fields, changes.frame[left])
+        told = self._sent_with_care(connection, rest, repeated=repeated)
+        return Results(_laid_over(results.frame, self._doubted(connection, rest, told), left))
+
+    def _sent_with_care(self, connection: GuardedConnection, changes: Changes, *, repeated: bool) -> Results:
         if not self._careful or connection.source() is None:
             return self._sent(connection, changes, repeated=repeated)
         return self._sent_unless_moved(connection, changes, repeated=repeated)
@@ -123,14 +151,15 @@ class Sending:
         """The far side's answers; what it leaves open is read back, and sent again unless this is a repetition."""
         results = self._answered(connection, changes)
         for number in range(MOST_SENT):
-            if not (results.frame["state"] == "unknown").any():
+            if not (results.frame["state"] == UNKNOWN).any():
                 return results
-            results = self._read_back(connection, changes, results)
-            again = (results.frame["state"] == "unknown").arg_true()
+            results = self._looked_at(connection, changes, results)
+            again = (results.frame["state"] == UNKNOWN).arg_true()
             if not len(again) or repeated or number == MOST_SENT - 1:
                 return results
             rest = Changes(changes.entity, changes.mode, changes.fields, changes.frame[again])
-            results = Results(_laid_over(results.frame, self._send(connection, rest), again))
+            told = self._doubted(connection, rest, self._send(connection, rest))
+            results = Results(_laid_over(results.frame, told, again))
         return results
 
     def _answered(self, connection: GuardedConnection, changes: Changes) -> Results:
@@ -153,15 +182,18 @@ class Sending:
         destination = connection.destination()
         if destination is None:
             raise RunError(f"the connection of {changes.entity} cannot be written")
-        return send(destination, changes, PageJournal(self._hub, self._claim, self._page))
+        return send(destination, changes, self._journal())
+
+    def _journal(self) -> PageJournal:
+        return PageJournal(self._hub, self._claim, self._page)
 
     def _set_aside(self, connection: GuardedConnection, changes: Changes, tries: int) -> Results:
         """A record whose write ended its process too often: parked, unless the target shows that it landed."""
         results = unanswered(len(changes), PARKED_BECAUSE)
         if tries == MOST_TRIES + 1:
             results = self._read_back(connection, changes, results)
-        lost = pl.when(pl.col("state") == "unknown").then(pl.lit(PARKED)).otherwise("state").alias("state")
-        landed = pl.when(pl.col("state") == "unknown").then("reason").alias("reason")
+        lost = pl.when(pl.col("state") == UNKNOWN).then(pl.lit(PARKED)).otherwise("state").alias("state")
+        landed = pl.when(pl.col("state") == UNKNOWN).then("reason").alias("reason")
         return Results(results.frame.with_columns(lost, landed))
 
     def _refuse_a_row(self, part: Part) -> None:
@@ -176,8 +208,46 @@ class Sending:
     def _read_back(self, connection: GuardedConnection, changes: Changes, results: Results) -> Results:
         if connection.source() is None:
             return results
-        asked = changes.frame.filter(results.frame["state"] == "unknown")["_key"].struct.unnest()
-        return read_back(changes, results, self._look_up(connection, asked, changes.fields))
+        return read_back(changes, results, self._found(connection, changes, results))
+
+    def _looked_at(self, connection: GuardedConnection, changes: Changes, results: Results) -> Results:
+        """As read back; what holds neither the wanted values nor those to be replaced is somebody's newer write.
+
+        Such a change is a conflict: sent again it would lay an older score over a newer one.
+        """
+        if connection.source() is None:
+            return results
+        found = self._found(connection, changes, results)
+        results = read_back(changes, results, found)
+        moved = (results.frame["state"] == UNKNOWN) & changes.frame["_before"].is_not_null()
+        moved &= moved_since(changes, found)
+        state, reason = pl.lit(CONFLICT), pl.lit(CHANGED_SINCE + SENT_BEFORE)
+        told = {"state": state, "reason": reason}
+        return Results(
+            results.frame.with_columns(**{name: pl.when(moved).then(to).otherwise(name) for name, to in told.items()})
+        )
+
+    def _found(self, connection: GuardedConnection, changes: Changes, results: Results) -> pl.DataFrame:
+        """What the target holds now of the changes whose fate is unknown."""
+        asked = changes.frame.filter(results.frame["state"] == UNKNOWN)["_key"].struct.unnest()
+        return self._look_up(connection, asked, changes.fields)
+
+    def _doubted(self, connection: GuardedConnection, changes: Changes, results: Results) -> Results:
+        """Answers to changes that were sent before, unanswered: a refusal now does not say that nothing landed then.
+
+        What holds the wanted values was applied; elsewhere the reason tells of the try before.
+        """
+        refused = results.frame["state"].is_in([CONFLICT, REJECTED])
+        if not refused.any():
+            return results
+        open_ = Results(results.frame.with_columns(state=pl.when(refused).then(pl.lit(UNKNOWN)).otherwise("state")))
+        landed = self._read_back(connection, changes, open_).frame["state"] == APPLIED
+        told = results.frame.with_columns(
+            state=pl.when(refused & landed).then(pl.lit(APPLIED)).otherwise("state"),
+            field=pl.when(~(refused & landed)).then("field"),
+            reason=pl.when(~refused).then("reason").when(~landed).then(pl.concat_str("reason", pl.lit(SENT_BEFORE))),
+        )
+        return Results(told)
 
 
 def _laid_over(results: pl.DataFrame, told: Results, rows: pl.Series) -> pl.DataFrame:

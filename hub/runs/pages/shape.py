@@ -9,7 +9,7 @@ from hub.connections import Connections
 from hub.mappings import Compiled
 from hub.mappings.nearest import near
 from hub.runs.installation import Installation
-from hub.sdk import Entity, Field, Json, Mode
+from hub.sdk import Entity, Field, Json, Mode, Tally
 
 Shape: TypeAlias = Mapping[str, Mapping[str, Mapping[str, Mapping[str, Json]]]]
 """Connection, entity, field, and what it is: `type`, limits, `written`, `required` (a new record needs it)."""
@@ -38,10 +38,10 @@ def shape_of(compiled: Compiled) -> Shape:
     return found
 
 
-def changes_since(hub: Installation, run: str) -> str | None:
+def changes_since(hub: Installation, run: str, tally: Tally | None = None) -> str | None:
     """What changed at the far sides since a run began, and what to do, in one line; None where nothing that matters.
 
-    ConnectorError where a far side cannot be asked.
+    `tally` is told what asking had to put up with. ConnectorError where a far side cannot be asked.
     """
     with hub.database.read() as session:
         found = hub.ledger.run(session, run)
@@ -49,7 +49,7 @@ def changes_since(hub: Installation, run: str) -> str | None:
         return None
     write = hub.mappings.document(hub.mappings.version(found.mapping, found.version)).write
     making = (write.connection, write.entity) if write.mode is not Mode.UPDATE else None
-    changes = moved(hub.connections, cast("Shape", found.shape), making=making)
+    changes = moved(hub.connections, cast("Shape", found.shape), making=making, tally=tally)
     if not changes:
         return None
     told = "; ".join(changes[:MOST_TOLD]) + (f"; and {len(changes) - MOST_TOLD} more" if changes[MOST_TOLD:] else "")
@@ -59,14 +59,20 @@ def changes_since(hub: Installation, run: str) -> str | None:
     )
 
 
-def moved(connections: Connections, shape: Shape, *, making: tuple[str, str] | None = None) -> list[str]:
+def moved(
+    connections: Connections,
+    shape: Shape,
+    *,
+    making: tuple[str, str] | None = None,
+    tally: Tally | None = None,
+) -> list[str]:
     """What no longer is as it was, a sentence each: gone, of another type, narrower, no longer writable, required.
 
     `making` is the connection and the entity of which the mapping makes new records, where it does.
     """
     found: list[str] = []
     for connection, entities in shape.items():
-        now = {each.name: each for each in connections.entities(connection, list(entities))}
+        now = {each.name: each for each in connections.entities(connection, list(entities), tally=tally)}
         for name, fields in entities.items():
             place = f"{connection}/{name}"
             if name not in now:

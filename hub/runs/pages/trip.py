@@ -16,18 +16,18 @@ import polars as pl
 from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
-from hub.audit import Action, Outcome
+from hub.audit import Action
 from hub.decisions import (
-    PARKED,
+    APPLIED,
     PLANNED,
     REJECTED,
     UNCHANGED,
     Prepared,
     Segment,
-    SegmentFacts,
     Snapshot,
     View,
     key_hash,
+    key_text,
 )
 from hub.faults import reach
 from hub.mappings import Compiled, Facts, Pipeline
@@ -40,12 +40,13 @@ from hub.runs.pages.judging import Featured, Judge, Judged, Scored, completed
 from hub.runs.pages.landing import Terms, changes_of, rows_of, shown_after, standing_after, unanswered
 from hub.runs.pages.loading import Load, Loader
 from hub.runs.pages.parking import Parking
-from hub.runs.pages.sending import Sending
+from hub.runs.pages.sending import SENT_BEFORE, Sending
 from hub.runs.pages.shape import changes_since, shape_of
 from hub.runs.pages.staging import seal, unseal
+from hub.runs.pages.trail import Trail
 from hub.runs.pages.undoing import undo_segment
 from hub.runs.types import Claim, Counts, PageRecord, PageState, Run, RunKind, RunState, SliceKind
-from hub.sdk import Results, UnexpectedError
+from hub.sdk import Mode, Results, Tally, UnexpectedError
 from hub.sdk.shared import Told
 
 
@@ -87,9 +88,24 @@ class Remembering:
     segment: Segment
     view: View
     after: Prepared | None
+    subjects: Sequence[str]
 
 
 Hashes: TypeAlias = NDArray[np.uint64]
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A page as it is judged: a hash of each record's key (two pages that share none share no record), its features.
+
+    There are none in a page of decisions to undo. `parked` counts the records that were kept out of it.
+    """
+
+    load: Load
+    hashes: Hashes
+    featured: Featured | None
+    parked: Counts
+
 
 Askers: TypeAlias = tuple[str, int, int]
 """Who asked, the first row of theirs in the segment, and how many."""
@@ -112,9 +128,11 @@ class Trip:
         self._compiled = compiled
         self._pipeline = pipeline or Pipeline(compiled)
         self._loader = Loader(compiled, self._pipeline, run, hub.standing)
-        self._far = far or FarSides(hub, compiled)
+        # What answers a request or follows a live source may be at work for days: it asks each time.
+        self._far = far or FarSides(hub, compiled, remembers=run.kind not in (RunKind.REQUEST, RunKind.FOLLOW))
         facts = Facts(run.logical_at, compiled.model.name, compiled.model.number, compiled.document.digest)
         readers = (self._far.read_lookup, self._far.read_targets, self._read_target_keys)
+        self.trail = Trail(hub, run, compiled)
         self._parking = Parking(compiled, hub.standing)
         self._judge = Judge(compiled, self._pipeline, lambda: self._scorer, hub.standing, facts, readers)
 
@@ -165,9 +183,18 @@ class Trip:
         with self._far.opening(seconds):
             yield
 
+    @property
+    def tally(self) -> Tally:
+        """Counts what had to be put up with at the far sides."""
+        return self._far.tally
+
     def drain(self) -> Told:
         """What had to be put up with at the far sides since the last look."""
-        return self._far.tally.drain()
+        return self.tally.drain()
+
+    def turn(self, claim: Claim) -> None:
+        """The next claim: far sides are reached under leases for it. LeaseError where one that is open is over."""
+        self._far.turn(claim.holder)
 
     def look_for_pause(self) -> None:
         """PausedConnectionError where a connection that is open was paused since."""
@@ -192,7 +219,11 @@ class Trip:
         if claim.kind is not SliceKind.ABSENT and not (claim.kind is SliceKind.DUE and self.run.ahead):
             return np.empty(0, dtype=np.uint64)
         with self._hub.database.read() as session:
-            hashes = np.frombuffer(b"".join(self._hub.ledger.seen(session, self.run.id)), dtype=np.uint64)
+            kept = bytearray()
+            for each in self._hub.ledger.seen(session, self.run.id):
+                kept += each
+            hashes = np.frombuffer(kept, dtype=np.uint64)
+            hashes.sort()  # where they lie: of millions, a second copy is what a worker must not need
             read = self._hub.ledger.source_counts(session, self.run.id).read
         if hashes.size < read:
             raise UnexpectedError(f"run {self.run.id} no longer knows which records it read; start a new full run")
@@ -246,9 +277,10 @@ class Trip:
         """Decisions made on the spot, ready to be stored; what can fail because of a record fails here."""
         shown = [UNCHANGED if each == PLANNED else each for each in made.decisions["_state"].to_list()]
         frame = put(completed(made.decisions, self._compiled), pl.Series("_state", shown, pl.String()))
-        segment = self._hub.log.write(self._facts("request", 0, 0), frame, inside=True)
+        segment = self._hub.log.write(self.trail.facts("request", 0, 0), frame, inside=True)
         stood = shown_after(frame, made.view.frame, segment.id, self.run.logical_at)
-        return Remembering(segment, made.view, self._hub.standing.prepare(made.view, stood))
+        subjects = [self._hub.subjects.name(self.run.mapping, each) for each in key_text(frame["_key"])]
+        return Remembering(segment, made.view, self._hub.standing.prepare(made.view, stood), subjects)
 
     def remember(self, made: Remembering, told: Sequence[Askers]) -> None:
         """Stores decisions with one event for each who asked, durable when this returns; nothing is written back.
@@ -262,6 +294,7 @@ class Trip:
             subject, digest = f"mapping:{self.run.mapping}", made.segment.root.hex()
             for actor, first, records in told:
                 detail = {"records": records, "segment": str(made.segment.id), "row": first}
+                detail |= {"subjects": list(made.subjects[first : first + records]), **self.trail.told_of_reading()}
                 self._hub.record(session, actor, Action.SCORE_REQUEST, subject, digest=digest, **detail)
             return after
 
@@ -270,19 +303,23 @@ class Trip:
 
     # -- judging and the first commit ----------------------------------------------------------------------------
 
-    def hashes(self, load: Load) -> Hashes:
-        """A hash of each record's key in a page: two pages that share none share no record."""
-        return np.concatenate([key_hash(load.frame["_key"]), key_hash(load.gone.to_struct("_key"))])
-
-    def judge(self, load: Load, *, park: str | None = None) -> Judged:
-        """The decisions of a page, from where its records stand now; nothing is stored."""
+    def make_ready(self, load: Load, *, park: str | None = None) -> Ready:
+        """What can be made of a page before the one ahead of it is judged. `park` is why nothing is computed of it."""
+        hashes = np.concatenate([key_hash(load.frame["_key"]), key_hash(load.gone.to_struct("_key"))])
         if load.segment is not None:
-            return self._judge_undo(load.segment)
+            return Ready(load, hashes, None, Counts())
         open_, parked = self._parking.without_parked(load)
         featured = self._judge.features(open_) if park is None else self._parking.featured(open_)
-        judged = self._judge.judge(self._judge.sift(featured), park=park)
-        reach("after score", load.frame["_key"])
-        return replace(judged, counts=judged.counts + parked)
+        return Ready(load, hashes, featured, parked)
+
+    def judge(self, page: Ready, *, park: str | None = None) -> Judged:
+        """The decisions of a page, from where its records stand now; nothing is stored."""
+        if page.featured is None:
+            assert page.load.segment is not None
+            return self._judge_undo(page.load.segment)
+        judged = self._judge.judge(self._judge.sift(page.featured), park=park)
+        reach("after score", page.load.frame["_key"])
+        return replace(judged, counts=judged.counts + page.parked)
 
     def _kept(self, claim: Claim, hashes: Hashes | None) -> bytes | None:
         """What a page remembers of its keys: a full run finds by them who is gone, one ahead of itself what is done."""
@@ -292,7 +329,9 @@ class Trip:
     def _judge_undo(self, segment: int) -> Judged:
         assert self.run.subject is not None
         targets = [(column.removesuffix(name), name) for name, column in self.terms.columns.items()]
-        decisions = undo_segment(self._hub.log, segment, self.run.subject, targets)
+        required = {each.name for each in self._compiled.target.fields if not each.nullable}
+        makes = self.terms.mode is not Mode.UPDATE
+        decisions = undo_segment(self._hub.log, segment, self.run.subject, targets, required, makes=makes)
         return Judged(decisions, Counts(decisions.height, {}), decisions.height)
 
     def store(self, claim: Claim, number: int, load: Load, judged: Judged, hashes: Hashes | None = None) -> Intent:
@@ -305,9 +344,8 @@ class Trip:
             return Intent(number, cursor, decisions.clear(), counts, None, seen)
         if not decisions.height and not self.run.ahead:
             return Intent(number, cursor, decisions, judged.counts, None, seen)
-        segment = (
-            self._hub.log.write(self._facts(claim.run, claim.number, number), decisions) if decisions.height else None
-        )
+        facts = self.trail.facts(claim.run, claim.number, number)
+        segment = self._hub.log.write(facts, decisions) if decisions.height else None
         page = PageRecord(
             run=claim.run,
             slice=claim.number,
@@ -316,6 +354,7 @@ class Trip:
             segment=segment.id if segment else None,
             cursor=cursor,
             counts=judged.counts,
+            since=load.since,
         )
 
         def commit(session: Session) -> None:
@@ -327,9 +366,9 @@ class Trip:
             if segment is not None:
                 self._hub.log.catalogue(session, segment)
             self._hub.ledger.put_page(session, claim, page, seen)
-            self._record_read(session, claim, number, judged.counts.read)
+            self.trail.read(session, claim, number, judged.counts, segment)
             if segment is not None and judged.planned:
-                self._record_write(session, Action.WRITE_INTENT, segment, Outcome.STARTED, {"planned": judged.planned})
+                self.trail.intended(session, segment, judged.planned)
 
         self._hub.database.retrying(commit, stored=lambda s, _: self._hub.ledger.has_page(s, claim, page))
         return Intent(number, cursor, decisions, judged.counts, page.segment, None)
@@ -377,7 +416,7 @@ class Trip:
         if intent.segment is not None and intent.decisions.height:
             stand = self._stand(intent.decisions, intent.segment, results)
         self._hub.database.retrying(lambda s: self._settle(s, claim, intent, results, stand, told), repeatable=True)
-        if results is not None and refused(results) and (changed := changes_since(self._hub, claim.run)):
+        if results is not None and refused(results) and (changed := changes_since(self._hub, claim.run, self.tally)):
             raise LimitError(changed)
 
     def _settle(
@@ -404,11 +443,14 @@ class Trip:
         if intent.segment is not None and results is not None:
             hub.log.record_results(session, intent.segment, _by_row(intent.decisions, results))
             by_state = dict(results.frame["state"].value_counts().iter_rows())
-            self._record_write(session, Action.WRITE_OUTCOME, intent.segment, Outcome.DONE, by_state)
+            doubtful = int(results.frame["reason"].str.ends_with(SENT_BEFORE).sum())
+            self.trail.written(session, intent.segment, by_state, doubtful)
+            if by_state.get(APPLIED):
+                hub.ledger.note_lag(session, claim, intent.number)
         if stand is not None:
-            self._record_parked(session, claim, stand)
+            self.trail.parked(session, claim, stand[1])
         if intent.segment is None and not self.run.ahead:
-            self._record_read(session, claim, intent.number, counts.read)
+            self.trail.read(session, claim, intent.number, counts, None)
         page = PageRecord(
             run=claim.run,
             slice=claim.number,
@@ -437,16 +479,6 @@ class Trip:
         fields = self._compiled.target.schema(self.terms.fields)
         return self._hub.standing.view(self.run.mapping, decisions["_key"], fields)
 
-    def _record_parked(self, session: Session, claim: Claim, stand: tuple[View, Prepared | None]) -> None:
-        """One event where records of a page were set aside now."""
-        _, prepared = stand
-        if prepared is None:
-            return
-        parked = prepared.updates["state"] == PARKED
-        if parked.any():
-            number = int(parked.sum())
-            self._hub.record(session, self.run.actor, Action.RECORD_PARK, claim.run, run=claim.run, records=number)
-
     def _too_many_rejects(self, session: Session, claim: Claim, results: Results) -> str | None:
         """Why the run is to stop, where too many were rejected of late."""
         rejected = int((results.frame["state"] == REJECTED).sum())
@@ -460,9 +492,9 @@ class Trip:
 
     def store_features(self, claim: Claim, number: int, load: Load, *, park: str | None = None) -> None:
         """Reads and sifts a page for a model that another pool scores."""
-        hashes = self.hashes(load)
-        open_, parked = self._parking.without_parked(load)
-        featured = self._judge.features(open_) if park is None else self._parking.featured(open_)
+        ready = self.make_ready(load, park=park)
+        featured = ready.featured
+        assert featured is not None  # nobody undoes by scoring
         sifted = self._judge.sift(featured)
         fresh = sifted.fresh.select(featured.frame.columns)
         lost = sifted.lost
@@ -476,10 +508,10 @@ class Trip:
             state=PageState.FEATURED,
             segment=None,
             cursor=load.cursor,
-            counts=sifted.idle + parked,
+            counts=sifted.idle + ready.parked,
             features=seal(self._hub.keys, claim, number, "features", [fresh, outside, gone, self._shown()]),
         )
-        stored = self._kept(claim, hashes)
+        stored = self._kept(claim, ready.hashes)
         self._hub.database.retrying(lambda s: self._hub.ledger.put_page(s, claim, page, stored), repeatable=True)
 
     def _shown(self) -> pl.DataFrame:
@@ -514,47 +546,6 @@ class Trip:
                 at = (previous["segment"], previous["row"]) if previous is not None else None
             found.append(target)
         return pl.Series("_target", found, self._compiled.target.key_dtype())
-
-    # -- the trail -----------------------------------------------------------------------------------------------
-
-    def _facts(self, run: str, slice_number: int, page: int) -> SegmentFacts:
-        model = self._compiled.model
-        return SegmentFacts(
-            mapping=self.run.mapping,
-            version=self._compiled.document.digest,
-            model=model.name,
-            model_version=model.number,
-            model_digest=model.digest,
-            run=run,
-            slice=slice_number,
-            page=page,
-            at=self.run.logical_at,
-        )
-
-    def _record_read(self, session: Session, claim: Claim, number: int, records: int) -> None:
-        document = self._compiled.document
-        read = document.read
-        detail = {"slice": claim.number, "page": number, "records": records, "fields": list(self._compiled.fields)}
-        detail |= {"purpose": f"mapping:{document.mapping}", "version": document.digest}
-        subject = f"{read.connection}/{read.entity}"
-        self._hub.record(session, self.run.actor, Action.PAGE_READ, subject, run=claim.run, **detail)
-
-    def _record_write(
-        self, session: Session, action: Action, segment: Segment | int, outcome: Outcome, counts: dict[str, int]
-    ) -> None:
-        write = self._compiled.document.write
-        known = segment if isinstance(segment, Segment) else self._hub.log.segment(segment)
-        self._hub.record(
-            session,
-            self.run.actor,
-            action,
-            f"{write.connection}/{write.entity}",
-            outcome=outcome,
-            run=self.run.id,
-            digest=known.root.hex(),
-            segment=str(known.id),
-            counts=counts,
-        )
 
 
 def open_trip(hub: Installation, run: str) -> Trip:

@@ -8,11 +8,12 @@ from __future__ import annotations
 from datetime import timedelta
 
 import polars as pl
-import structlog
 from sqlalchemy.orm import Session
 
+from hub.access import destroy_overdue, move_under_newest_key
 from hub.audit import Action, Outcome
 from hub.decisions import UNCHANGED, UNKNOWN
+from hub.logs import Log
 from hub.runs.installation import Installation
 from hub.runs.pages.landing import rows_of, unanswered
 from hub.runs.types import Abandoned
@@ -32,7 +33,7 @@ TURN = "(upkeep)"
 LOST = "the run ended before the answer was recorded"
 NEVER_SENT = "the run ended before this was sent"
 
-log = structlog.get_logger(__name__)
+log = Log(__name__)
 
 
 def keep_up(hub: Installation) -> bool:
@@ -46,6 +47,8 @@ def keep_up(hub: Installation) -> bool:
         return False
     hub.sealed.seal(every_chain=True)
     hub.anchoring.push()
+    hub.retention.prune("hub")
+    hub.sealed.thin()
     swept = hub.log.sweep(now - ORPHANED)
     merged = hub.log.settle()
     folded = 0
@@ -54,8 +57,13 @@ def keep_up(hub: Installation) -> bool:
         folded += hub.standing.fold(each.mapping, share=LADEN)
     closed = _close_ended(hub)
     summed = _sum_up_ended(hub)
-    if swept or merged or folded or closed or summed:
-        log.info("upkeep done", swept=swept, merged=merged, folded=folded, pages=closed, runs=summed)
+    moved = move_under_newest_key(hub.keys, hub.database, hub.audit)
+    gone = destroy_overdue(hub.vault, hub.database, hub.audit)
+    late = hub.approvals.tell_overdue()
+    done = {"swept": swept, "merged": merged, "folded": folded, "pages": closed, "runs": summed}
+    done |= {"rewrapped": moved, "destroyed": gone, "unconfirmed": late}
+    if any(done.values()):
+        log.info("upkeep done", **done)
     return True
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
 from enum import StrEnum
 from importlib import import_module
 from pathlib import Path
-from typing import ClassVar, Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias
 
-from hub.sdk import Config, Connector, Context, Entity, Field, Spec, Value
+from hub.sdk import Config, Connector, Context, Entity, Field, Grant, Minter, Secret, Spec, Value
+from hub.sdk.shared import LentShared
 
 Record: TypeAlias = Mapping[str, Value]
 
@@ -36,6 +38,11 @@ class Fault(StrEnum):
     """The connection is lost in mid-write, after the far side has taken at least one change and before it says so."""
     EXPIRE = "expire"
     """The login's token runs out between two calls; a new login is granted."""
+
+
+def _named(place: str) -> Any:
+    module, _, name = place.partition(":")
+    return getattr(import_module(module), name)
 
 
 class Harness(ABC):
@@ -100,7 +107,7 @@ class Harness(ABC):
         """Makes these the only records of the entity, by a path that is not the connector."""
 
     def key(self, field: Field, number: int) -> Value:
-        """The value of a key field in the record of this number, where the far side makes keys itself; None: any."""
+        """The value of a field in the record of this number, where the far side makes it itself, as keys; None: any."""
         return None
 
     def stored(self, entity: str, key: Record) -> Record | None:
@@ -129,9 +136,22 @@ class Harness(ABC):
 
     def open(self, fault: Fault | None = None, *, context: Context | None = None) -> Connector:
         """A connector to this far side; `fault` happens to it."""
-        module, _, name = self.spec.factory.partition(":")
-        connector: Connector = getattr(import_module(module), name)(self.config(fault), context or Context())
+        config, context = self.config(fault), context or Context()
+        if self.spec.minter is not None:
+            config, context = self._leased(config, context)
+        connector: Connector = _named(self.spec.factory)(config, context)
         return connector
+
+    def _leased(self, config: Config, context: Context) -> tuple[Config, Context]:
+        """As the hub opens a connector whose tokens are minted elsewhere: without a single secret."""
+        minter: Minter = _named(self.spec.minter or "")()
+        given = replace(context)
+        secrets = [name for name, each in dict(config).items() if isinstance(each, Secret)]
+        context.shared = LentShared(
+            given.shared,
+            lambda refused: given.shared.token(lambda: minter.mint(config, Grant(), given), refused=refused),
+        )
+        return config.model_copy(update={each: Secret.withheld() for each in secrets}), context
 
     def close(self) -> None:  # noqa: B027  most stand-ins hold nothing
         """Gives back what the stand-in holds; called once, after the test."""

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import pytest
 
 from hub.sdk import Entity, RejectedError, UnauthorizedError, UnavailableError, UnexpectedError
 from hub.sdk.testing.harness import Harness
-from hub.sdk.testing.record import Outcome, Outcomes, code_digest, describe, folder_of, save, suite_folder
+from hub.sdk.testing.record import Outcome, Outcomes, code_digest, describe, folder_of, load, save, suite_folder
 
 pytest.register_assert_rewrite("hub.sdk.testing.suite")
 
@@ -122,15 +122,21 @@ class Recorder:
         if hasattr(session.config, "workerinput"):
             return
         for (folder, stand_in), told in sorted(self.told.items()):
-            save(Path(folder), {stand_in: self._outcomes(Path(folder), told)})
+            before = load(Path(folder)).get(stand_in)
+            save(Path(folder), {stand_in: self._outcomes(Path(folder), told, before)})
 
-    def _outcomes(self, folder: Path, told: list[dict[str, Any]]) -> Outcomes:
+    def _outcomes(self, folder: Path, told: list[dict[str, Any]], before: Outcomes | None) -> Outcomes:
+        """What this session saw; beside it, where the suite was run in parts, what the same code showed before."""
+        code, suite = code_digest(folder), code_digest(suite_folder())
+        kept = before if before is not None and (before.code, before.suite) == (code, suite) else None
+        made = self._of_session(told, code, suite)
+        return made if kept is None else replace(made, tests={**kept.tests, **made.tests})
+
+    def _of_session(self, told: list[dict[str, Any]], code: str, suite: str) -> Outcomes:
         tests: dict[str, tuple[Outcome, str]] = {}
         for each in told:
-            before = tests.get(each["test"])
-            if before is None or before[0] != "failed":
+            known = tests.get(each["test"])
+            if known is None or known[0] != "failed":
                 tests[each["test"]] = (each["outcome"], each["reason"])
         seen: dict[str, Any] = next((each["entity"] for each in told if each["entity"]), {})
-        return Outcomes(
-            kind=told[0]["kind"], code=code_digest(folder), suite=code_digest(suite_folder()), tests=tests, **seen
-        )
+        return Outcomes(kind=told[0]["kind"], code=code, suite=suite, tests=tests, **seen)

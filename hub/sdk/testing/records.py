@@ -73,13 +73,24 @@ def records(harness: Harness, count: int) -> list[dict[str, Value]]:
 
 def record(harness: Harness, index: int) -> dict[str, Value]:
     """The plain record with this number."""
+    return {each.name: _value(harness, each, index) for each in harness.entity.fields}
+
+
+def structural(entity: Entity) -> frozenset[str]:
+    """The fields whose values are not free: those of the key, stamps, and whatever else names a record."""
+    return frozenset((*entity.key, *entity.changed_by, *(each.field for each in entity.alternates)))
+
+
+def _value(harness: Harness, field: Field, index: int) -> Value:
     entity = harness.entity
-    return {
-        each.name: _key(harness, each, index if each.name == entity.key[-1] else index // 3)
-        if each.name in entity.key
-        else (stamp(harness, each, index // 2) if each.name in entity.changed_by else plain(harness, each, index))
-        for each in entity.fields
-    }
+    if field.name in entity.key:
+        return _key(harness, field, index if field.name == entity.key[-1] else index // 3)
+    if field.name in entity.changed_by:
+        return stamp(harness, field, index // 2)
+    if field.name in structural(entity):
+        return _key(harness, field, index)
+    own = harness.key(field, index)
+    return plain(harness, field, index) if own is None else own
 
 
 def _key(harness: Harness, field: Field, number: int) -> Value:

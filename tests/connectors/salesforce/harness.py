@@ -13,7 +13,7 @@ from connectors.salesforce.twin import Twin
 from connectors.salesforce.twin.org.clock import written
 from connectors.salesforce.twin.org.ids import make_id
 from connectors.salesforce.twin.org.schema import ObjectType
-from hub.sdk import Entity, Field, FieldType, Mode, Operator, Secret, Value
+from hub.sdk import Alternate, Entity, Field, FieldType, Mode, Operator, Secret, Value
 from hub.sdk.testing.harness import Fault, Harness, Record
 from hub.sdk.testing.proxy import Behaviour, FaultProxy
 from tests.connectors.sql.far_sides import closed_port
@@ -24,10 +24,13 @@ TEXTS = NULLS | {Operator.EQ, Operator.IN}
 IDS = TEXTS | {Operator.NE, Operator.NOT_IN}
 TRUTH = NULLS | {Operator.EQ, Operator.NE}
 BAD_AGE = 66666
+FIRST_ID = 1_000_000
 FIELDS = (
     Field("Id", FieldType.TEXT, nullable=False, length=18, operators=IDS),
     Field("SystemModstamp", FieldType.INSTANT, nullable=False),
     Field("LastName", FieldType.TEXT, nullable=False, writable=True, length=80, operators=TEXTS),
+    Field("Company", FieldType.TEXT, nullable=False, writable=True, length=255, operators=TEXTS),
+    Field("Ours__c", FieldType.TEXT, writable=True, length=40, operators=TEXTS),
     Field("NumberOfEmployees", FieldType.INTEGER, writable=True),
     Field("Owed__c", FieldType.DECIMAL, writable=True, precision=12, scale=4),
     Field("Smoker__c", FieldType.BOOLEAN, nullable=False, writable=True, operators=TRUTH),
@@ -47,6 +50,7 @@ CUSTOM = (
     "Story__c textarea 32000",
     "Band__c picklist 255 restricted =Hot|Warm|Cold",
     "Note__c string 60",
+    "Ours__c string 40 unique external",
 )
 ONE_ANSWER = "theirs: so few records come in one answer, whole or not at all"
 NO_EMPTY = "theirs: Salesforce keeps no empty text; it is null there"
@@ -89,7 +93,12 @@ class TwinHarness(Harness):
     def __init__(self, folder: Path) -> None:
         super().__init__(folder)
         self.entity = Entity(
-            LEAD, FIELDS, ("Id",), changed_by=("SystemModstamp",), modes=frozenset({Mode.UPDATE}), conditional=False
+            LEAD,
+            FIELDS,
+            ("Id",),
+            changed_by=("SystemModstamp",),
+            modes=frozenset({Mode.UPDATE}),
+            alternates=(Alternate("Ours__c", frozenset(Mode)),),
         )
         first, last = date(1700, 1, 1), date(4000, 12, 31)
         ends = (datetime(1700, 1, 1, tzinfo=UTC), datetime(4000, 12, 31, tzinfo=UTC))
@@ -153,7 +162,8 @@ class TwinHarness(Harness):
         return f"127.0.0.1:{self._proxy.port}"
 
     def key(self, field: Field, number: int) -> Value:
-        return make_id("00Q", number + 1)
+        # Far from those that the twin gives to records that the connector makes.
+        return make_id("00Q", FIRST_ID + number) if field.name == "Id" else None
 
     def seed(self, entity: str, records: Sequence[Record]) -> None:
         org = self.twin.site.org
@@ -180,10 +190,16 @@ class TwinHarness(Harness):
         return int(value) if isinstance(value, bool) else value
 
     def stored(self, entity: str, key: Record) -> Record | None:
-        found = self.twin.control.read(str(key["Id"]))
+        found = self._found(key)
         if found is None or found["IsDeleted"]:
             return None
         return {each.name: self._out(each, found[each.name]) for each in self.entity.fields}
+
+    def _found(self, key: Record) -> dict[str, Any] | None:
+        if "Id" in key:
+            return self.twin.control.read(str(key["Id"]))
+        ((name, value),) = key.items()
+        return next(iter(self.twin.control.find(LEAD, name, [value])), None)
 
     @staticmethod
     def _out(field: Field, value: Any) -> Value:

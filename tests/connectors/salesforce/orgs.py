@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
+
 from connectors.salesforce.twin import Twin
 from hub.access import local_caller
 from hub.runs import Installation, Order, Run, RunKind, Worker, progress, start
@@ -36,16 +39,16 @@ write:
 {write}
 run:
   limits: {{}}
-"""
+{run}"""
 IN_PLACE = """  mode: update
   set: { Score__c: score, Band__c: band }
   with: { Scored_At__c: scored_at }"""
 TARGETS = ("Score__c double 3,0", "Band__c picklist 40 restricted =Hot|Warm|Cold", "Scored_At__c datetime")
 
 
-def document(*, name: str = "leads", read: str = "", write: str = IN_PLACE) -> str:
+def document(*, name: str = "leads", read: str = "", write: str = IN_PLACE, run: str = "") -> str:
     """The mapping of the tests."""
-    return DOCUMENT.format(name=name, read=read, write=write)
+    return DOCUMENT.format(name=name, read=read, write=write, run=run)
 
 
 @dataclass
@@ -77,6 +80,11 @@ class LeadSite:
         """A run as the ledger has it."""
         with self.hub.database.read() as session:
             return self.hub.ledger.run(session, run)
+
+    def runs(self) -> list[Run]:
+        """Every run there was, oldest first."""
+        with self.hub.database.read() as session:
+            return self.hub.ledger.runs(session)[::-1]
 
     def happened(self, run: str) -> str:
         """What the run's summary says it had to put up with."""
@@ -139,6 +147,7 @@ def settings_of(twin: Twin, **more: Any) -> dict[str, Any]:
     told = twin.described()
     return {
         "host": told["host"],
+        "pubsub": told["pubsub"],
         "login": "client_credentials",
         "client_id": told["consumer_key"],
         "authority": str(twin.authority),
@@ -152,3 +161,13 @@ def settings_of(twin: Twin, **more: Any) -> dict[str, Any]:
 def secret_of(twin: Twin) -> Secret:
     """The secret that goes with it."""
     return Secret(twin.described()["consumer_secret"])
+
+
+def key_pair() -> tuple[str, str]:
+    """A private key and its public one, as PEM."""
+    made = rsa.generate_private_key(public_exponent=65_537, key_size=2048)
+    private = made.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    public = made.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
+    return private.decode(), public.decode()

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from hub.runs import PreflightError
-from tests.connectors.salesforce.orgs import LeadSite
+from tests.connectors.salesforce.orgs import LeadSite, document
 
 Make = Callable[..., LeadSite]
+PATH = "ConvertedAccount.NumberOfEmployees"
 
 
 @pytest.mark.parametrize(
@@ -64,6 +65,21 @@ def test_what_does_not_fit_is_named_before_anything_is_written(
         assert site.hub.ledger.runs(session) == []
 
 
+def test_a_parents_field_that_is_hidden_is_named_by_its_path(make_org: Make) -> None:
+    site = make_org(5)
+    site.publish(document().replace('"coalesce(NumberOfEmployees, 0)"', f"'coalesce(\"{PATH}\", 0)'"))
+    ended = site.carry(site.order())
+    assert ended.counts.by == {"applied": 5}
+    site.twin.control.forget_calls()
+    site.twin.control.hide("Account.NumberOfEmployees")
+
+    with pytest.raises(PreflightError) as refused:
+        site.order()
+
+    assert PATH in str(refused.value)
+    assert site.written() == 0
+
+
 def test_a_field_hidden_while_the_run_waits_holds_it_before_anything_is_written(make_org: Make) -> None:
     site = make_org(5)
     site.publish()
@@ -86,6 +102,20 @@ def test_an_object_that_cannot_be_filtered_by_a_stamp_offers_no_reading_of_chang
         [lead] = site.hub.connections.entities("crm", ["Lead"])
         return lead.changed_by
 
-    assert "SystemModstamp" in offered()
+    # Not `CreatedDate`, which never moves: a reading by it would miss every change.
+    assert offered() == ("SystemModstamp", "LastModifiedDate")
     site.twin.control.change_field("Lead", "SystemModstamp", {"filterable": False})
     assert "SystemModstamp" not in offered()
+
+
+def test_a_run_does_not_ask_for_the_name_of_its_login_and_a_check_by_people_does(make_org: Make) -> None:
+    site = make_org(5)
+    control = site.twin.control
+    site.publish()
+    control.forget_calls()
+
+    site.carry(site.order())
+
+    assert not control.calls(kind="login.userinfo")
+    assert site.hub.connections.check("crm").identity.endswith("@twin.example")
+    assert len(control.calls(kind="login.userinfo")) == 1

@@ -6,12 +6,17 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
 
+from connectors.salesforce.twin.org.store import Change
+from hub.audit import Action
 from hub.runs import RunState
+from hub.runs.execution.heartbeat import Looks
+from hub.sdk import Tally
+from hub.sdk.shared import Happening
 from hub.worker.supervisor import _variables
 from tests.connectors.salesforce.orgs import LeadSite
 from tests.system.drill import lone_worker, until, workers
@@ -20,6 +25,8 @@ Make = Callable[..., LeadSite]
 COLLECTIONS = {"reads": "rest", "writes": "collections"}
 BULK = {"reads": "bulk", "writes": "bulk"}
 PATIENCE = 100.0
+UNLOOKED = 6 * PATIENCE
+"""A lease under which nobody looks at the far side's fields meanwhile: each fault is meant for a certain call."""
 
 
 def settle(site: LeadSite, run: str) -> None:
@@ -39,7 +46,7 @@ def shown(site: LeadSite, run: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("as_date", [False, True], ids=["seconds", "date"])
 def test_a_storm_costs_time_and_nothing_else(make_org: Make, as_date: bool) -> None:
-    site = make_org(1_000, way=COLLECTIONS, page_rows=200)
+    site = make_org(1_000, way=COLLECTIONS, page_rows=200, lease_seconds=UNLOOKED)
     site.publish()
     run = site.order()
     control = site.twin.control
@@ -78,6 +85,7 @@ def test_a_bulk_job_that_ends_half_way_leaves_no_record_behind(make_org: Make) -
     control.forget_calls()
     control.fail_job(after=400)
     control.lock_rate(0.05)
+    control.fault("half", times=1, only="bulk.ingest.close")
     control.fault("503", retry_after=1.0, times=1, only="bulk.ingest.poll")
     control.fault("half", times=1, only="bulk.query.results")
     control.fault("401", times=1, only="bulk.ingest.results")
@@ -91,6 +99,82 @@ def test_a_bulk_job_that_ends_half_way_leaves_no_record_behind(make_org: Make) -
     told = site.happened(run)
     assert "sent 600 records again that a job of the far side had left unprocessed" in told
     assert "that somebody else had locked" in told
+
+
+def test_what_a_look_at_the_fields_has_to_put_up_with_in_mid_run_is_told_as_well(make_org: Make) -> None:
+    site = make_org(4)
+    site.publish()
+    run = site.order()
+    site.twin.control.fault("401", times=1, only="composite")
+    tally = Tally()
+
+    Looks(site.hub, run).look(tally)
+
+    assert tally.drain() == {Happening.LOGGED_IN.value: (1, 1.0)}
+
+
+@pytest.mark.parametrize("way", [COLLECTIONS, BULK], ids=["collections", "the rest of a job"])
+def test_a_lost_answer_that_cannot_be_looked_up_at_once_is_looked_up_before_anything_is_sent_again(
+    make_org: Make, way: dict[str, str]
+) -> None:
+    site = make_org(600, way=way, page_rows=600, lease_seconds=UNLOOKED)
+    site.publish()
+    run = site.order()
+    control = site.twin.control
+    control.forget_calls()
+    control.fault("cut_after", times=1, only="composite", skip=2)
+    control.fault("503", retry_after=0.5, times=4, only="query", skip=1 if way is COLLECTIONS else 0)
+    control.fail_job(after=100)
+    control.lock_rate(0.05)
+
+    settle(site, run)
+
+    ended = site.look(run)
+    assert {each["fault"] for each in control.calls()} == {None, "cut_after", "503"}
+    assert ended.state is RunState.DONE, (ended.reason, ended.counts)
+    site.assert_all_scored(ended)
+    site.assert_waits_kept()
+
+
+def test_a_newer_write_that_followed_a_lost_answer_is_not_written_over(make_org: Make) -> None:
+    site = make_org(3, way=COLLECTIONS, lease_seconds=UNLOOKED)
+    site.publish()
+    run = site.order()
+    chosen = site.leads()[0]["Id"]
+    listeners = site.twin.site.org.store.listeners
+
+    def overtake(told: Sequence[Change]) -> None:
+        if any(each.record == chosen for each in told):
+            listeners.remove(overtake)
+            site.twin.control.edit(chosen, {"Score__c": 1})
+
+    listeners.append(overtake)
+    site.twin.control.fault("cut_after", times=1, only="composite")
+
+    ended = site.carry(run)
+
+    assert ended.counts.by == {"applied": 2, "conflict": 1}
+    assert {each["Id"]: each["Score__c"] for each in site.leads()}[chosen] == 1
+    assert site.carry(site.order()).counts.by == {"applied": 1, "skipped": 2}
+    assert {each["Id"]: each["Score__c"] for each in site.leads()} == site.wanted(site.leads())
+    (_, first) = site.hub.audit.events(action=Action.WRITE_OUTCOME)
+    assert first.event.detail["maybe_written"] == 1
+
+
+def test_a_collection_that_fails_inside_a_call_that_does_not_is_looked_up_and_sent_again(make_org: Make) -> None:
+    site = make_org(600, way=COLLECTIONS, page_rows=600, lease_seconds=UNLOOKED)
+    site.publish()
+    run = site.order()
+    control = site.twin.control
+    control.forget_calls()
+    control.fault("500", times=1, only="part", skip=1)
+
+    ended = site.carry(run)
+
+    assert ended.state is RunState.DONE, (ended.reason, ended.counts)
+    site.assert_all_scored(ended)
+    written = [each["detail"]["records"] for each in control.calls(kind="composite") if each["detail"].get("records")]
+    assert written == [400, 200]
 
 
 def test_a_bulk_job_whose_worker_is_killed_is_found_again(make_org: Make) -> None:
@@ -119,7 +203,7 @@ def test_a_bulk_job_whose_worker_is_killed_is_found_again(make_org: Make) -> Non
     assert "took up a job once that had been begun before" in site.happened(run)
 
 
-def test_a_run_stops_at_the_reserve_and_says_so(make_org: Make) -> None:
+def test_a_run_stops_above_the_reserve_and_says_so(make_org: Make) -> None:
     site = make_org(1_000, way=COLLECTIONS, page_rows=100)
     site.publish()
     run = site.order()
@@ -132,7 +216,7 @@ def test_a_run_stops_at_the_reserve_and_says_so(make_org: Make) -> None:
     assert ended.state is RunState.RUNNING
     assert ended.reason is not None
     assert "of the org's 100 calls of the day are used" in ended.reason
-    assert control.summary()["used"] == 80
+    assert control.summary()["used"] == 79
     assert 0 < ended.counts.by["applied"] < 1_000
     assert "waited once for the far side" in site.happened(run)
     site.assert_reserve_untouched()

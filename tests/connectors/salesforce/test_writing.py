@@ -52,22 +52,38 @@ def test_records_of_a_job_that_somebody_aborts_are_written_all_the_same(make_org
     assert "sent 300 records again that a job of the far side had left unprocessed" in site.happened(run)
 
 
-def test_a_duplicate_rule_that_alerts_is_passed_where_the_connection_says_so(make_org: Make) -> None:
-    site = make_org(10, way=COLLECTIONS)
-    site.twin.control.rule("duplicates", "Lead", "same", {**DUPLICATES, "action": "alert"})
+@pytest.mark.parametrize("way", [COLLECTIONS, BULK], ids=["collections", "bulk"])
+def test_a_duplicate_rule_that_alerts_is_passed_where_the_connection_says_so(
+    make_org: Make, way: dict[str, str]
+) -> None:
+    site = make_org(10, way=way)
+    control = site.twin.control
+    past, *leads = site.leads()
+    wanted = site.wanted(leads)
+    taken = wanted[leads[0]["Id"]]
+    control.shift(past["Id"], {"IsConverted": 1, "Score__c": taken})
+    control.rule("duplicates", "Lead", "same", {**DUPLICATES, "action": "alert"})
     site.publish()
+    run = site.order()
+    control.forget_calls()
 
-    ended = site.carry(site.order())
+    ended = site.carry(run)
 
-    assert ended.state is RunState.DONE, (ended.reason, ended.counts)
-    site.assert_all_scored(ended)
+    assert (ended.state, ended.counts.by) == (RunState.DONE, {"applied": 9}), ended.reason
+    assert {each["Id"]: each["Score__c"] for each in site.leads() if each["Id"] in wanted} == wanted
+    # No header passes alerts in a bulk job: what it refused goes again by collections.
+    alike = sum(score == taken for score in wanted.values())
+    sent = sum(each["detail"].get("records", 0) for each in control.calls(kind="composite"))
+    assert sent == (alike if way is BULK else 9)
+    assert "locked" not in site.happened(run)
 
 
+@pytest.mark.parametrize("by", [COLLECTIONS, BULK], ids=["collections", "bulk"])
 @pytest.mark.parametrize(("action", "way"), [("block", {}), ("alert", {"pass_alerts": False})])
 def test_a_duplicate_rule_that_blocks_rejects_its_records_with_the_reason(
-    make_org: Make, action: str, way: dict[str, Any]
+    make_org: Make, action: str, way: dict[str, Any], by: dict[str, str]
 ) -> None:
-    site = make_org(10, way={**COLLECTIONS, **way})
+    site = make_org(10, way={**by, **way})
     past, *leads = site.leads()
     wanted = site.wanted(leads)
     taken = wanted[leads[0]["Id"]]

@@ -67,6 +67,7 @@ class ServerWorld(World):
 
     def settings(self) -> dict[str, Any]:
         found = {"host": self.url.host, "port": self.url.port, "database": self.url.database, "user": self.user}
+        found["private"] = True
         return {**found, "tls": "off", **({"password": Secret(self.password)} if self.password else {})}
 
 

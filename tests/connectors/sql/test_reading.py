@@ -7,6 +7,8 @@ from uuid import UUID
 
 import polars as pl
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from hub.sdk import AllOf, Compare, Context, Cursor, Operator, Selection, UnavailableError
 from tests.connectors.sql.conftest import World, frames, read
@@ -248,3 +250,50 @@ def test_sqlite_moments_are_found_however_they_were_written(sqlite: World) -> No
         whole = read(connector, "t", "at", "zone", "n", rows=1)
         found = frames(connector.source().lookup(Selection("t", ("n",)), whole.select("at", "zone")))
         assert sorted(found["n"]) == [0, 1, 2]
+
+
+PARTS = ["", "\x1f", "a\x1fb", "\x1e", "'", "\\", "ä日", "0", " "]
+
+
+@pytest.mark.service("mariadb")
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.lists(
+        st.tuples(
+            st.none() | st.integers(-(2**63), 2**63 - 1),
+            st.none() | st.floats(allow_nan=False, allow_infinity=False),
+            st.none() | st.sampled_from(PARTS) | st.text(st.characters(exclude_categories=["Cs"]), max_size=6),
+            st.none() | st.datetimes(datetime(1000, 1, 1)),
+            st.none() | st.decimals(-(10**9), 10**9, places=4, allow_nan=False),
+            st.none() | st.booleans(),
+        ),
+        min_size=1,
+        max_size=8,
+    )
+)
+def test_values_that_travel_as_one_text_are_the_values_that_stand(
+    mariadb: World, rows: list[tuple[object, ...]]
+) -> None:
+    mariadb.run("drop table if exists t")
+    mariadb.run(
+        "create table t (id integer primary key, i bigint, r double, s varchar(20) character set utf8mb4 collate"
+        " utf8mb4_bin, d datetime(6), n decimal(20, 4), b boolean, wide varchar(5) default 'é')"
+    )
+    mariadb.many(
+        "insert into t (id, i, r, s, d, n, b) values (%s, %s, %s, %s, %s, %s, %s)",
+        [(at, *row) for at, row in enumerate(rows)],
+    )
+    with mariadb.open() as connector:
+        found = read(connector, "t", "i", "r", "s", "d", "n", "b", "wide", rows=3)
+    assert found.drop("wide", "_key", "_version", "_deleted", "_invalid").rows() == rows
+    assert found["_invalid"].null_count() == len(rows)
+
+
+@pytest.mark.service("mariadb")
+def test_a_row_of_more_columns_than_a_number_has_bits_keeps_its_nulls(mariadb: World) -> None:
+    names = [f"c{at}" for at in range(130)]
+    mariadb.run(f"create table t (id integer primary key, {', '.join(f'{name} integer' for name in names)})")
+    row = [None if at % 3 else at for at in range(130)]
+    mariadb.run(f"insert into t values (1, {', '.join(['%s'] * 130)})", row)
+    with mariadb.open() as connector:
+        assert list(read(connector, "t", *names).select(names).row(0)) == row

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from importlib.resources import files
@@ -17,11 +17,12 @@ import httpx
 import polars as pl
 import pytest
 
-from hub.access import Scope, local_caller
-from hub.api.app import make_server
+from hub.access import Resource, Scope, local_caller
+from hub.api.app import Face, make_server
 from hub.database import Database
 from hub.migrations import upgrade
 from hub.runs import Installation, Worker, cancel, open_installation
+from hub.sdk.testing.tls import Certificates
 from hub.settings import load_settings
 
 ME = local_caller("anna").actor
@@ -56,7 +57,7 @@ class Site:
     def key(self, *scopes: Scope, mappings: list[str] | None = None) -> str:
         """A fresh API key of a service of its own."""
         name = f"test-{len(self.hub.access.list_tokens())}"
-        _, text = self.hub.access.create_token(name, owner="bert", scopes=scopes, actor=ME, mappings=mappings)
+        _, text = self.hub.access.create_token(name, owner="bert", scopes=scopes, actor=ME, only=_only(mappings))
         return text.reveal()
 
     def client(self, *scopes: Scope, mappings: list[str] | None = None) -> httpx.Client:
@@ -82,6 +83,10 @@ class Site:
         worker = Worker(self.hub, "default", "test")
         while worker.work(run):
             pass
+
+
+def _only(mappings: list[str] | None) -> list[Resource] | None:
+    return None if mappings is None else [Resource.mapping(each) for each in mappings]
 
 
 def document() -> str:
@@ -138,20 +143,22 @@ def build(home: Path, **settings: object) -> tuple[Installation, Path, dict[str,
 
 
 @contextmanager
-def serving(hub: Installation) -> Iterator[str]:
-    """A real server in a thread; its address."""
+def serving(hub: Installation, faces: Sequence[Face] = (), certificates: Certificates | None = None) -> Iterator[str]:
+    """A real server in a thread; its address. With certificates it speaks TLS, as the proxy before it would."""
     ready, port = threading.Event(), []
 
     def told(number: int) -> None:
         port.append(number)
         ready.set()
 
-    server = make_server(hub, told)
+    server = make_server(hub, told, faces)
+    if certificates is not None:
+        server.config.ssl_certfile, server.config.ssl_keyfile = str(certificates.certificate), str(certificates.key)
     thread = threading.Thread(target=server.run)
     thread.start()
     assert ready.wait(30)
     try:
-        yield f"http://127.0.0.1:{port[0]}"
+        yield f"{'http' if certificates is None else 'https'}://127.0.0.1:{port[0]}"
     finally:
         server.should_exit = True
         thread.join()

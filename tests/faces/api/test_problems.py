@@ -15,9 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hub.access import Scope
-from hub.api import limits
+from hub.access.leases import BrokerAwayError
+from hub.api import limits, problems
 from hub.api.limits import MOST_BYTES, MOST_DEPTH, MOST_HEADER_BYTES, is_deep
+from hub.api.problems import problem_of
+from hub.logs import Log
 from hub.runs import Scoring
+from hub.sdk import UnauthorizedError, UnavailableError, UnexpectedError
 from tests.faces.api.conftest import Opens, Site, serving
 
 URL = "/v1/score/patient_risk"
@@ -139,6 +143,28 @@ def test_what_nobody_foresaw_is_an_id_in_the_answer_and_in_the_log(
         assert "s3cret" not in text
         assert "4711" not in text
     assert "hub/" not in answered.text
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        UnavailableError("crm.bank.internal cannot be reached"),
+        UnauthorizedError("crm.bank.internal refused the login HUB_USER"),
+        UnexpectedError("crm.bank.internal is not a host of this connection"),
+        BrokerAwayError("the lease broker at /run/crm.bank.internal/broker does not answer"),
+    ],
+    ids=lambda each: type(each).__name__,
+)
+def test_a_failure_beyond_the_hub_is_named_in_the_log_and_not_in_the_answer(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    structlog.reset_defaults()  # whoever ran before may have asked for errors alone, and a log keeps what it began with
+    monkeypatch.setattr(problems, "log", Log("hub.api.problems"))
+    with structlog.testing.capture_logs() as logged:
+        told = problem_of(error).response()
+    assert told.status_code in (502, 503)
+    assert b"bank" not in bytes(told.body)
+    assert "crm.bank.internal" in str(logged)
 
 
 def test_answers_are_not_kept_nor_guessed_at(client: Opens) -> None:

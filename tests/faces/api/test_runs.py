@@ -12,7 +12,7 @@ from tests.faces.api.conftest import ME, PATIENTS, Opens, Site
 
 def test_a_run_is_started_followed_listed_explained_and_undone(site: Site, client: Opens) -> None:
     site.renew()
-    opened = client(Scope.RUN, Scope.READ)
+    opened = client(Scope.RUN, Scope.READ, Scope.RECORDS)
     begun = opened.post("/v1/runs", json={"mapping": "patient_risk", "full": True})
     assert begun.status_code == 202
     place, run = begun.headers["location"], begun.json()["run"]
@@ -54,7 +54,7 @@ def test_a_run_is_started_followed_listed_explained_and_undone(site: Site, clien
 
 def test_a_run_is_held_by_its_limit_and_goes_on_when_somebody_says_so(site: Site, client: Opens) -> None:
     site.renew()
-    opened = client(Scope.RUN, Scope.READ)
+    opened = client(Scope.RUN, Scope.READ, Scope.RECORDS)
     run = opened.post("/v1/runs", json={"mapping": "patient_risk", "full": True, "changed": 3}).json()["run"]
     site.carry(run)
     held = opened.get(f"/v1/runs/{run}").json()
@@ -68,7 +68,7 @@ def test_a_run_is_held_by_its_limit_and_goes_on_when_somebody_says_so(site: Site
 
 
 def test_a_dry_run_writes_nothing(site: Site, client: Opens) -> None:
-    opened = client(Scope.RUN, Scope.READ, Scope.SCORE)
+    opened = client(Scope.RUN, Scope.READ, Scope.RECORDS, Scope.SCORE)
     opened.post("/v1/score/patient_risk", json={"keys": [{"PATNR": key} for key in site.truth]})
     site.renew()
     run = opened.post("/v1/runs", json={"mapping": "patient_risk", "dry": True}).json()["run"]
@@ -101,7 +101,7 @@ def test_a_mapping_that_no_longer_fits_is_not_started_and_says_why(site: Site, c
 def test_a_receipt_is_asked_for_by_the_whole_key(
     site: Site, client: Opens, keys: list[str], status: int, code: str
 ) -> None:
-    opened = client(Scope.READ, Scope.SCORE)
+    opened = client(Scope.READ, Scope.RECORDS, Scope.SCORE)
     opened.post("/v1/score/patient_risk", json={"keys": [{"PATNR": "90000003"}]})
     answered = opened.get("/v1/decisions", params={"mapping": "patient_risk", "key": keys})
     assert (answered.status_code, answered.json()["code"]) == (status, code)
@@ -109,7 +109,7 @@ def test_a_receipt_is_asked_for_by_the_whole_key(
 
 
 def test_a_look_at_a_record_is_in_the_audit_trail_without_its_key(site: Site, client: Opens) -> None:
-    opened = client(Scope.READ, Scope.SCORE)
+    opened = client(Scope.READ, Scope.RECORDS, Scope.SCORE)
     opened.post("/v1/score/patient_risk", json={"keys": [{"PATNR": "90000004"}]})
     looks = []
     for key in ("90000004", "PATNR=90000004", "90000003"):
@@ -118,3 +118,13 @@ def test_a_look_at_a_record_is_in_the_audit_trail_without_its_key(site: Site, cl
     assert {each.action for each in looks} == {"decisions.decision.show"}
     assert looks[0].subject == looks[1].subject != looks[2].subject
     assert "9000000" not in str(looks)
+
+
+def test_following_is_asked_for_alone_and_of_mappings_that_ask_for_it(client: Opens) -> None:
+    opened = client(Scope.RUN)
+    both = opened.post("/v1/runs", json={"mapping": "patient_risk", "follow": True, "full": True})
+    assert both.status_code == 422
+    assert "leave out full, dry and changed" in both.text
+    refused = opened.post("/v1/runs", json={"mapping": "patient_risk", "follow": True})
+    assert refused.status_code == 409
+    assert "publish it with `run: { follow: true }`" in refused.text

@@ -27,7 +27,7 @@ def test_hub_serve_answers_carries_runs_and_ends_when_told(tmp_path: Path) -> No
             assert served.stderr is not None
             port = next(found[1] for line in served.stderr if (found := re.search(r'"port": (\d+)', line)))
             site = Site(hub, f"http://127.0.0.1:{port}", clinic, truth, model)
-            with site.client(Scope.SCORE, Scope.WRITE, Scope.RUN, Scope.READ) as opened:
+            with site.client(Scope.SCORE, Scope.WRITE, Scope.RUN, Scope.READ, Scope.RECORDS) as opened:
                 assert opened.get("/readyz").status_code == 200
                 asked = {"keys": [{"PATNR": "00842302"}], "write": True}
                 (told,) = opened.post("/v1/score/patient_risk", json=asked).json()["decisions"]

@@ -162,7 +162,7 @@ def test_a_host_that_does_not_answer_is_said(hub: Shell) -> None:
         port = taken.getsockname()[1]
         hub(
             f"connections add far sql dialect=postgresql host=127.0.0.1 port={port} database=d user=u tls=off"
-            " connect_seconds=2"
+            " private=true connect_seconds=2"
         )
         done = hub("connections check far", 1)
     assert "does not answer" in done.problem
@@ -190,7 +190,7 @@ def test_a_login_that_the_server_does_not_know_is_said_without_the_password(
     monkeypatch.setenv("HUB_SECRET_WARD", "hunter2")
     bare(
         f"connections add ward sql dialect=postgresql host=127.0.0.1 port={POSTGRESQL.port or 5432} database=postgres"
-        f" user=hub_nobody_{uuid4().hex[:8]} tls=off --secret password=env:HUB_SECRET_WARD"
+        f" user=hub_nobody_{uuid4().hex[:8]} tls=off private=true --secret password=env:HUB_SECRET_WARD"
     )
     done = bare("connections check ward", 1)
     assert "login" in done.problem or "log in" in done.problem
@@ -209,7 +209,7 @@ def test_a_missing_right_is_named_before_a_run_begins(hub: Shell, guarded_login:
     try:
         hub(
             f"connections add pg sql dialect=postgresql host=127.0.0.1 port={POSTGRESQL.port or 5432}"
-            f" database=postgres user={guarded_login} tls=off"
+            f" database=postgres user={guarded_login} tls=off private=true"
         )
         wrong = (
             DOCUMENT.replace("connection: ward", "connection: pg")

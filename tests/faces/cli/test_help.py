@@ -11,7 +11,7 @@ import pytest
 from hub.cli.reference import verbs
 from tests.faces.cli.conftest import Shell
 
-PLAIN = {"serve", "worker"}
+PLAIN = {"broker", "serve", "worker"}
 """Verbs that go on until they are ended, and so have no answer to print as JSON."""
 HEAVY = {"alembic", "celery", "numpy", "onnx", "onnxruntime", "pandas", "polars", "pydantic", "sklearn", "sqlalchemy"}
 

@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import os
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 
 import pytest
 
+from hub.access.leases import Ending, Holder
+from hub.runs import open_installation
+from hub.sdk import Grant
+from hub.settings import load_settings
+from hub.worker.naming import hub_name
 from tests.faces.cli.conftest import DOCUMENT, PEOPLE, Shell
 
 PROVISIONED = (
@@ -38,6 +46,37 @@ def test_nobody_approves_what_they_handed_in(hub: Shell) -> None:
     assert hub("mappings list --json").answer[0]["number"] is None
 
 
+def test_what_waits_for_a_second_person_is_listed_shown_and_decided(
+    hub: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digest = hub("mappings submit mapping.yaml --reason 'a first try' --json").answer["digest"]
+    (waiting,) = hub("access approvals list --json").answer
+    assert (waiting["kind"], waiting["state"], waiting["reason"]) == ("mapping", "pending", "a first try")
+    shown = hub(f"access approvals show {waiting['id']} --json").answer
+    assert (shown["content"]["document"]["digest"], shown["digest"]) == (digest, waiting["digest"])
+    assert "somebody else must approve" in hub(f"access approvals approve {waiting['id']}", 1).problem
+    monkeypatch.setenv("LOGNAME", "grace")
+    given = hub(f"access approvals approve {waiting['id']} --reason 'looked at' --json").answer
+    assert (given["state"], given["decided_by"], given["why"]) == ("approved", "human:grace", "looked at")
+    assert "is approved by human:grace" in hub(f"access approvals refuse {waiting['id']}", 1).problem
+    assert hub("mappings list --json").answer[0]["state"] == "approved"
+    hub("mappings publish mapping.yaml")
+    assert [each["id"] for each in hub("access approvals list --closed --json").answer] == [waiting["id"]]
+    assert "there is no approval nope" in hub("access approvals show nope", 1).problem
+
+
+def test_the_rights_of_a_mapping_are_planned_and_verified(hub: Shell) -> None:
+    planned = hub("access plan mapping.yaml --json").answer
+    assert "SQLite has no rights of its own" in planned["connections"]["ward"]["plan"]
+    assert "PATIENT" in planned["connections"]["ward"]["grant"]["reads"]
+    told = hub("access verify mapping.yaml --json").answer["connections"]["ward"]
+    assert (told["missing"], told["excess"]) == ([], [])
+    assert "whoever can write the file" in told["untold"][0]
+    hub("mappings publish mapping.yaml")
+    assert "exactly what the mapping needs, as far as it tells" in hub("access verify ward_risk").out
+    assert "no mapping nope" in hub("access verify nope", 1).problem
+
+
 def test_a_document_can_be_explained_signed_and_completed_by_an_editor(hub: Shell) -> None:
     assert "SCORE" in hub("mappings explain mapping.yaml").out
     assert "ward_risk" in hub("mappings spec mapping.yaml").out
@@ -50,6 +89,8 @@ def test_missing_score_fields_are_made_where_the_connection_may(hub: Shell) -> N
     done = hub("connections provision ward BARE --mapping mapping.yaml", 1)
     assert "may not make fields" in done.problem
     assert "BARE.RISK" not in done.err
+    for each in ("RISK", "RISK_WHY", "RISK_AT"):
+        assert f"{each} " in done.out  # the plan stands before whatever becomes of it
     hub("connections remove ward")
     hub("connections add ward sql dialect=sqlite path=ward.db provision=true")
     assert "writes BARE of ward" in hub("connections provision ward PATIENT --mapping mapping.yaml", 1).problem
@@ -114,7 +155,49 @@ def test_a_rotated_key_still_opens_what_was_sealed_before(hub: Shell) -> None:
     assert hub("keys rotate --json").answer["version"] == 2
     hub("mappings publish mapping.yaml")
     assert hub("runs start ward_risk --wait --json").answer["counts"]["applied"] == PEOPLE
-    assert hub("audit list --action keys.key.rotate --json").answer[0]["detail"] == {"version": 2}
+    assert hub("audit list --action keys.key.rotate --json").answer[0]["detail"] == {
+        "version": 2,
+        "emergency": False,
+    }
+
+
+def test_a_key_is_withdrawn_when_everything_is_under_the_next(hub: Shell) -> None:
+    hub("keys rotate")
+    assert hub("keys show --json").answer["behind"] == {"working_key": 1}
+    assert "`hub keys rewrap` moves it" in hub("keys retire", 1).problem
+    assert hub("keys rewrap --json").answer == {"moved": 1, "version": 2}
+    assert hub("keys rewrap --json").answer == {"moved": 0, "version": 2}
+    assert "retire after" in hub("keys retire", 1).problem
+    with closing(sqlite3.connect(hub.folder / ".hub" / "hub.db")) as connection, connection:
+        connection.execute("update key_root set rotated_at = '2020-01-01 00:00:00.000000'")
+    assert hub("keys retire --json").answer["least_version"] == 2
+    assert list(json.loads((hub.folder / ".hub" / "keys" / "kek.json").read_text())["keys"]) == ["2"]
+    shown = hub("keys show --json").answer
+    assert (shown["version"], shown["least_version"], shown["behind"]) == (2, 2, {})
+    for action in ("keys.key.rewrap", "keys.key.retire"):
+        assert len(hub(f"audit list --action {action} --json").answer) == 1
+
+
+def test_a_rotation_by_the_clock_leaves_leases_alone(hub: Shell) -> None:
+    with open_installation(load_settings(home=hub.folder / ".hub")) as here:
+        broker = here.connections.leases.broker
+        held = broker.open(Holder("w/1/requests"), "ward", Grant())
+        assert "revoked" not in hub("keys rotate --json").answer
+        assert broker.look([held.id]) == {}
+
+
+def test_a_key_that_leaked_is_withdrawn_at_once(hub: Shell) -> None:
+    with open_installation(load_settings(home=hub.folder / ".hub")) as here:
+        broker = here.connections.leases.broker
+        held = broker.open(Holder("w/1/requests"), "ward", Grant())
+        done = hub("keys rotate --emergency --json").answer
+        assert (done["version"], done["moved"], done["revoked"]) == (2, 1, 1)
+        assert broker.look([held.id]) == {held.id: Ending.REVOKED}
+    assert hub("access leases --json").answer == []
+    (told,) = hub("audit list --action access.lease.revoke --json").answer
+    assert told["detail"] == {"leases": 1}
+    assert hub("keys show --json").answer["least_version"] == 2
+    hub("connections check ward")
 
 
 def test_a_connection_in_use_is_not_removed(hub: Shell) -> None:
@@ -144,7 +227,7 @@ def test_settings_are_shown_without_their_passwords(bare: Shell, monkeypatch: py
 
 def test_a_worker_of_this_hub_is_seen_by_the_health_check(bare: Shell) -> None:
     assert "no worker process" in bare("health --worker", 1).problem
-    command = [sys.executable, "-m", "hub.worker.child", "--pool", "default"]
+    command = [sys.executable, "-m", "hub.worker.child", "--pool", "default", "--hub", hub_name(load_settings())]
     bare("runs list")
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ) as process:
         assert process.stdout is not None

@@ -8,7 +8,19 @@ from datetime import timedelta
 import pytest
 from sqlalchemy import text
 
-from hub.access import Access, AccessError, Actor, ActorKind, Caller, DeniedError, Scope, UnauthenticatedError
+from hub.access import (
+    Access,
+    AccessError,
+    Actor,
+    ActorKind,
+    Caller,
+    DeniedError,
+    HiddenError,
+    Resource,
+    Rights,
+    Scope,
+    UnauthenticatedError,
+)
 from hub.access.keytext import make_key_text, parse_key_text
 from hub.audit import Action, AuditLog
 from hub.database import Database
@@ -41,14 +53,13 @@ def make(access: Access, name: str = "crm", **more: object) -> tuple[str, str]:
 
 
 def test_a_key_stands_for_its_caller(access: Access) -> None:
-    token_id, key = make(access, scopes=[Scope.SCORE, Scope.READ], mappings=["lead_score"])
+    token_id, key = make(access, scopes=[Scope.SCORE, Scope.READ], only=[Resource.mapping("lead_score")])
     caller = access.authenticate(key)
     assert caller == Caller(
         Actor(ActorKind.SERVICE, "crm"),
         "anna",
-        frozenset({Scope.SCORE, Scope.READ}),
-        frozenset({"lead_score"}),
-        token_id,
+        Rights(on={Resource.mapping("lead_score"): frozenset({Scope.SCORE, Scope.READ})}),
+        f"token:{token_id}",
     )
 
 
@@ -178,8 +189,11 @@ def test_a_name_has_two_live_keys_at_most(access: Access) -> None:
         ({"scopes": []}, "scopes: an API key without a scope opens nothing; choose from score, write, run"),
         ({"owner": ""}, "owner: an API key has a person who answers for it"),
         ({"name": "a\nb"}, "name: an API key is named after the service"),
-        ({"mappings": []}, "mappings: name at least one mapping, or leave it out"),
-        ({"mappings": ["m"], "scopes": [Scope.ADMIN]}, "mappings: the scope admin cannot be held to some mappings"),
+        ({"only": []}, "only: name at least one resource, or leave it out"),
+        ({"only": [Resource.mapping("m")], "scopes": [Scope.AUDIT]}, "only: the scope audit is over the whole hub"),
+        ({"scopes": [Scope.APPROVE]}, "scopes: approve is for people; no program holds it"),
+        ({"addresses": ["ward"]}, "addresses: 'ward' is no network such as"),
+        ({"addresses": ["10.1.2.3/16"]}, "addresses: '10.1.2.3/16' is no network such as"),
     ],
 )
 def test_a_key_that_should_not_be_made_is_refused(access: Access, wrong: dict[str, object], said: str) -> None:
@@ -188,35 +202,32 @@ def test_a_key_that_should_not_be_made_is_refused(access: Access, wrong: dict[st
     assert access.list_tokens() == []
 
 
-MATRIX = [
-    (caller, scope, mapping)
-    for caller in (
-        frozenset({Scope.SCORE}),
-        frozenset({Scope.RUN, Scope.READ}),
-        frozenset({Scope.ADMIN}),
-        frozenset(),
-    )
-    for scope in Scope
-    for mapping in (None, "mine", "other")
-]
+@pytest.mark.parametrize("address", ["10.1.2.3", "::ffff:10.1.2.3", "2001:db8::7"])
+def test_a_key_held_to_networks_opens_from_there(access: Access, address: str) -> None:
+    _, key = make(access, addresses=["10.1.0.0/16", "2001:db8::/32"])
+    assert access.authenticate(key, address).owner == "anna"
 
 
-@pytest.mark.parametrize(("held", "scope", "mapping"), MATRIX)
-@pytest.mark.parametrize("mappings", [None, frozenset({"mine"})])
-def test_a_caller_may_what_it_holds_and_nothing_else(
-    held: frozenset[Scope], scope: Scope, mapping: str | None, mappings: frozenset[str] | None
-) -> None:
-    caller = Caller(Actor(ActorKind.SERVICE, "crm"), "anna", held, mappings)
-    allowed = (scope in held or Scope.ADMIN in held) and (mappings is None or mapping == "mine")
-    assert caller.may(scope, mapping) is allowed
+@pytest.mark.parametrize("address", ["10.2.0.1", "2001:db9::7", "", "unix", None])
+def test_a_key_held_to_networks_is_unknown_elsewhere(access: Access, audit: AuditLog, address: str | None) -> None:
+    _, key = make(access, addresses=["10.1.0.0/16", "2001:db8::/32"])
+    with pytest.raises(UnauthenticatedError, match=r"^the API key is not known here$"):
+        access.authenticate(key, address)
+    (denied,) = audit.events(action=Action.ACCESS_DENIED)
+    assert denied.event.detail["why"] == "address"
 
 
 def test_each_denial_is_one_event(access: Access, audit: AuditLog) -> None:
-    caller = Caller(Actor(ActorKind.SERVICE, "crm"), "anna", frozenset({Scope.SCORE}), frozenset({"mine"}), "t1")
-    access.require(caller, Scope.SCORE, "mine")
+    mine, other = Resource.mapping("mine"), Resource.mapping("other")
+    caller = Caller(Actor(ActorKind.SERVICE, "crm"), "anna", Rights.of([Scope.SCORE], [mine]), "token:t1")
+    access.require(caller, Scope.SCORE, mine)
     assert audit.events(action=Action.ACCESS_DENIED) == []
-    with pytest.raises(DeniedError, match="service:crm lacks the scope run for mapping other"):
-        access.require(caller, Scope.RUN, "other")
-    (denied,) = audit.events(action=Action.ACCESS_DENIED)
-    assert denied.event.detail == {"scope": "run", "mapping": "other", "token": "t1"}
-    assert (denied.event.actor, denied.event.subject) == ("service:crm", "mapping:other")
+    with pytest.raises(HiddenError, match="there is no mapping other that service:crm may see"):
+        access.require(caller, Scope.SCORE, other)
+    with pytest.raises(DeniedError, match="service:crm lacks the scope run"):
+        access.require(caller, Scope.RUN, mine)
+    with pytest.raises(DeniedError, match="service:crm lacks the scope score for the whole hub"):
+        access.require(caller, Scope.SCORE)
+    told = [(each.event.subject, each.event.detail["why"]) for each in audit.events(action=Action.ACCESS_DENIED)]
+    assert told == [("hub", "elsewhere"), ("mapping:mine", "nowhere"), ("mapping:other", "elsewhere")]
+    assert audit.events(action=Action.ACCESS_DENIED)[0].event.detail["credential"] == "token:t1"

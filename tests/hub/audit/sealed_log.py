@@ -11,7 +11,7 @@ from sqlalchemy import text
 from hub.audit import Action, AuditLog, Checkpoint, Event, SealedLog
 from hub.database import Database
 from hub.keys import KeyRing
-from hub.keys.file import FileKek
+from hub.keys.providers.file import FileKek
 
 READ = Event("service:nightly", Action.PAGE_READ, "mapping:lead_score", run="r1", digest="ab" * 32, detail={"rows": 7})
 

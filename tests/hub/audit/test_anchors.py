@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.server
+import resource
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -76,7 +77,7 @@ def listening(certificates: Certificates, answer: Answer) -> Iterator[tuple[Wire
     server.socket = certificates.server().wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
-        yield Wire(f"https://localhost:{server.server_port}/in", certificates.authority), seen
+        yield Wire(f"https://localhost:{server.server_port}/in", certificates.authority, private=True), seen
     finally:
         server.shutdown()
         server.server_close()
@@ -124,6 +125,21 @@ def test_a_file_keeps_every_checkpoint_and_names_a_rolled_back_database(log: Log
     assert "the database was rolled back" in str(log.sealed.verify(made.kept()).fault)
 
 
+def test_a_checkpoint_that_a_full_disk_took_half_of_is_not_kept(log: Log, tmp_path: Path) -> None:
+    file = tmp_path / "kept.jsonl"
+    place = FileAnchor(file)
+    place.put(log.kept[0])
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file.stat().st_size + 10, before[1]))
+    try:
+        with pytest.raises(AnchorError, match="took half of the checkpoint"):
+            place.put(log.kept[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    place.put(log.kept[1])
+    assert place.kept() == [log.kept[0].note, log.kept[1].note]
+
+
 def test_half_a_line_that_a_crash_left_does_not_hide_the_others(log: Log, tmp_path: Path) -> None:
     file = tmp_path / "kept.jsonl"
     made, _ = anchoring(log, FileAnchor(file))
@@ -166,7 +182,7 @@ def test_a_place_that_fails_is_in_the_trail_once_and_again_when_it_recovers(
 def test_a_server_that_cannot_prove_who_it_is_gets_nothing(log: Log, certificates: Certificates) -> None:
     with listening(certificates, lambda _: (200, b"")) as (wire, seen):
         with pytest.raises(AnchorError, match="localhost did not take the checkpoint"):
-            WebhookAnchor(Wire(wire.url)).put(log.kept[3])
+            WebhookAnchor(Wire(wire.url, private=True)).put(log.kept[3])
         assert seen == []
 
 
@@ -199,6 +215,24 @@ def test_an_answer_to_something_else_is_no_timestamp(authority: Path) -> None:
             timestamp.check(broken, digest, nonce)
     with pytest.raises(AnchorError, match="refused"):
         timestamp.check(bytes.fromhex("30053003020102"), digest, nonce)
+
+
+def test_a_place_in_a_private_network_is_called_only_where_the_settings_say_so(
+    log: Log, certificates: Certificates, tmp_path: Path
+) -> None:
+    with listening(certificates, lambda _: (200, b"")) as (wire, seen):
+        named = {
+            "home": tmp_path,
+            "audit_anchor_webhook": wire.url,
+            "audit_anchor_authorities": certificates.authority,
+        }
+        (refused,) = configured(load_settings(**named))
+        with pytest.raises(AnchorError, match="private network"):
+            refused.put(log.kept[3])
+        assert seen == []
+        (allowed,) = configured(load_settings(**named, private_hosts="siem.example localhost"))
+        allowed.put(log.kept[3])
+        assert len(seen) == 1
 
 
 def test_the_settings_name_the_places(tmp_path: Path) -> None:

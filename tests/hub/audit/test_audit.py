@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
+import pwd
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -14,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
 from hub.audit import Action, AuditError, AuditLog, Event, Outcome
-from hub.audit.leaf import leaf_hash, make_row
+from hub.audit.leaf import leaf_hash, make_row, tell
 from hub.database import Database
 from hub.sdk import Clock
 
@@ -58,6 +60,22 @@ def tamper(database: Database, *statements: str) -> None:
             connection.execute(text(f"drop trigger audit_event_{name}{on}"))
         for each in statements:
             assert connection.execute(text(each)).rowcount > 0
+
+
+def test_a_chain_begins_with_the_user_whom_the_kernel_knows_whatever_the_environment_says(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.setenv(name, "grace")
+    audit = AuditLog(database)
+    with database.begin() as session:
+        audit.record(session, Event("human:grace", Action.RUN_START, "run:1"))
+    (began,) = audit.events(action=Action.WRITER_OPEN)
+    try:
+        known = pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        known = str(os.geteuid())
+    assert began.event.detail["account"] == known != "grace"
 
 
 def test_an_event_comes_back_as_it_was_recorded(audit: AuditLog, any_database: Database, clock: SetClock) -> None:
@@ -123,7 +141,7 @@ def test_a_commit_that_fails_leaves_a_trail_that_holds(audit: AuditLog, any_data
             audit.record(session, READ)
             # Another writer has taken the same place: the insert at commit is refused.
             writer = session.execute(text("select max(writer) from audit_event")).scalar_one()
-            row = make_row(READ, datetime(2026, 1, 1, tzinfo=UTC), writer, 2, bytes(32))
+            row = make_row(tell(READ, datetime(2026, 1, 1, tzinfo=UTC)), writer, 2, bytes(32))
             values = ", ".join(f":{name}" for name in row)
             session.execute(
                 text(f"insert into audit_event ({', '.join(row)}) values ({values})"),

@@ -19,7 +19,11 @@ from hypothesis import strategies as st
 import hub
 from hub.audit import Chosen
 from hub.audit.merkle import verifier
+from hub.audit.merkle.export import encoded
+from hub.audit.merkle.note import sign_checkpoint
+from hub.audit.merkle.sealer import PURPOSE
 from hub.database import Database
+from hub.keys import open_signing_key
 from tests.hub.audit.sealed_log import READ, Log, make_log
 
 PROGRAM = Path(verifier.__file__)
@@ -51,7 +55,7 @@ def judged(log: Log, lines: list[dict[str, Any]], *kept: int) -> str | None:
         verification.check(iter(lines))
     except verifier.FaultError as fault:
         return str(fault)
-    assert verification.events == sum(each["type"] == "event" for each in lines)
+    assert verification.events == sum(each["type"] in ("event", "pruned") for each in lines)
     return None
 
 
@@ -85,6 +89,52 @@ def test_an_honest_export_holds_whole_and_in_part(log: Log) -> None:
 
 def test_an_export_of_some_must_show_that_it_grew_from_what_you_hold(log: Log) -> None:
     assert judged(log, some(log), 2) == "the export holds no proof that it grew from your checkpoint of 316 events"
+
+
+def test_growth_from_another_log_of_that_size_is_no_growth_from_yours(log: Log) -> None:
+    from tests.hub.audit.test_sealed import roll_back
+
+    mine = log.kept[3]
+    roll_back(log)
+    log.write(9)
+    log.write(1)
+    lines: list[str] = []
+    log.sealed.export(lines.append, Chosen(run=READ.run), [log.kept[1].note])
+    told = [json.loads(each) for each in lines]
+    with log.database.read() as session:
+        tree = log.sealed._tree(session)
+        rewritten, path = tree.root(mine.size), tree.consistency(mine.size, log.kept[-1].size)
+        signer = open_signing_key(session, log.sealed._keys, PURPOSE)
+    note = sign_checkpoint(signer, mine.size, rewritten).note
+    told.insert(1, {"type": "growth", "from": note, "path": encoded(path)})
+    assert judged(log, told) is None
+    assert judged(log, told, 3) == "the export holds no proof that it grew from your checkpoint of 320 events"
+
+
+@pytest.mark.parametrize(
+    "line", [b"[]", b'"x"', b"{}", b'{"type":"pruning","batch":1,"ranges":[]}', b'{"type":"log","changes":["x"]}']
+)
+def test_what_is_no_export_is_said_to_be_none(log: Log, tmp_path: Path, line: bytes) -> None:
+    export, lines = tmp_path / "export.jsonl", list[str]()
+    log.sealed.export(lines.append)
+    for text in (line + b"\n", b"".join([lines[0].encode(), line + b"\n", *(each.encode() for each in lines[1:])])):
+        export.write_bytes(text)
+        command = [sys.executable, "-I", "-S", PROGRAM, export, "--key", log.sealed.verifier_key()]
+        done = subprocess.run(command, env={}, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stderr) == (1, "")
+        assert done.stdout.startswith("FAULT: ")
+
+
+def test_a_file_of_chosen_events_says_that_it_is_no_more(log: Log, tmp_path: Path) -> None:
+    export = tmp_path / "export.jsonl"
+    with export.open("w", encoding="utf-8") as file:
+        log.sealed.export(file.write, Chosen(run=READ.run))
+    command = [sys.executable, "-I", "-S", PROGRAM, export, "--key", log.sealed.verifier_key()]
+    done = subprocess.run(command, env={}, capture_output=True, text=True, timeout=60)
+    assert done.stdout == (
+        "everything holds: 316 events, under a checkpoint of 320; "
+        "these were chosen, and what else there is this file does not show\n"
+    )
 
 
 def alter(line: dict[str, Any]) -> None:

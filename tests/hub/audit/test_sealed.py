@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 from sqlalchemy import select, text
 
 from hub.audit import AuditError, AuditLog, SealedLog
-from hub.audit.leaf import leaf_hash, make_row
-from hub.audit.merkle.note import open_checkpoint, sign_checkpoint
+from hub.audit.leaf import leaf_hash, make_row, tell
+from hub.audit.merkle.note import only, open_checkpoint, sign_checkpoint
 from hub.audit.merkle.proof import proves_growth, proves_inclusion
-from hub.audit.store import SealHeadRow
+from hub.audit.merkle.tree import WIDTH
+from hub.audit.store import SealHeadRow, TileRow
 from hub.database import Database
 from hub.keys import KeyRing, SealedError, open_signing_key
+from hub.keys.store import SigningKeyRow, add_signing_key
 from tests.hub.audit.sealed_log import READ, Log, make_keys, make_log
 
 
@@ -178,7 +180,7 @@ def put(log: Log, writer: int, seq: int, days: int) -> None:
         before = session.execute(
             text("select leaf_hash from audit_event where writer = :w and seq = :s"), {"w": writer, "s": seq - 1}
         ).scalar_one()
-        row = make_row(READ, log.clock.now() - timedelta(days=days), writer, seq, bytes(before))
+        row = make_row(tell(READ, log.clock.now() - timedelta(days=days)), writer, seq, bytes(before))
         values = ", ".join(f":{name}" for name in row)
         told = {**row, "action": str(READ.action), "outcome": str(READ.outcome), "at": row["at"].replace(tzinfo=None)}
         told["at"] = told["at"] if not log.database.sqlite else told["at"].isoformat(" ", "microseconds")
@@ -282,6 +284,31 @@ def test_history_written_anew_under_the_right_key_is_named_by_whoever_kept_a_che
     assert "history was rewritten: the first 320 events" in str(log.fault(log.kept[3]))
 
 
+def test_history_written_anew_is_named_however_the_stored_nodes_of_the_tree_were_dressed_up(
+    database: Database, tmp_path: Path
+) -> None:
+    """Whoever owns database and key leaves nodes of the old log where no root of so large a log looks any more."""
+    keys = make_keys(tmp_path)
+    mine = Log(database, SealedLog(database, keys))
+    mine.write(100, 155)
+    (kept,) = mine.kept
+    assert kept.size == WIDTH
+    anew = Database(f"sqlite:///{tmp_path / 'anew.db'}")
+    anew.create_all()
+    with database.read() as old, anew.begin() as session:
+        row = old.scalars(select(SigningKeyRow)).one()
+        add_signing_key(session, row.purpose, row.public, row.sealed)
+    other = Log(anew, SealedLog(anew, keys))
+    other.write(90, WIDTH**2)
+    assert "history was rewritten: the first 256 events" in str(other.fault(kept))
+    with anew.begin() as session:
+        tile = session.get_one(TileRow, (1, 0))
+        tile.hashes = kept.root + tile.hashes[len(kept.root) :]
+    assert other.fault() is None
+    assert "history was rewritten: the first 256 events" in str(other.fault(kept))
+    anew.close()
+
+
 def test_a_checkpoint_that_somebody_else_signed_is_forged(log: Log, tmp_path: Path) -> None:
     newest = log.sealed.checkpoint()
     with log.database.begin() as session:
@@ -289,7 +316,7 @@ def test_a_checkpoint_that_somebody_else_signed_is_forged(log: Log, tmp_path: Pa
     forged = sign_checkpoint(other, newest.size, newest.root)
     assert "forged" in str(log.fault(forged))
     with pytest.raises(AuditError, match="forged"):
-        open_checkpoint(newest.note.replace("\n321\n", "\n320\n"), other.public)
+        open_checkpoint(newest.note.replace("\n321\n", "\n320\n"), only(other.public))
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=40)

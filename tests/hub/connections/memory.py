@@ -23,6 +23,7 @@ from hub.sdk import (
     Page,
     Results,
     Right,
+    RightsReport,
     RightStatus,
     Secret,
     Selection,
@@ -66,6 +67,7 @@ class Far:
     parts: list[Selection] | None = None
     opened: int = 0
     closed: int = 0
+    excess: tuple[str, ...] = ()
     passwords: list[str] = field(default_factory=list)
 
 
@@ -91,8 +93,12 @@ class MemoryConnector:
     def entities(self, names: Collection[str] | None = None) -> Sequence[Entity]:
         return (LEAD,) if names is None or LEAD.name in names else ()
 
-    def plan(self, grant: Grant) -> str:
-        return f"grant {sorted(grant.reads)}"
+    def plan(self, grant: Grant, *, login: str | None = None) -> str:
+        return f"grant {sorted(grant.reads)}" + (f" to {login}" if login else "")
+
+    def verify(self, grant: Grant) -> RightsReport:
+        missing = ("update Lead",) if grant.writes else ()
+        return RightsReport(f"hub@{self.config.host}", missing, FAR.excess)
 
     def source(self) -> Self:
         return self

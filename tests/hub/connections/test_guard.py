@@ -180,6 +180,9 @@ def test_what_is_granted_passes(opened: GuardedConnection, far: memory.Far) -> N
     unknown_before = changes("Score", _before=pl.Series([None, None], dtype=pl.Null))
     assert len(destination.write(unknown_before, journal=NoJournal())) == 2
     assert opened.plan() == "grant ['Lead']"
+    assert opened.plan("hub_scores") == "grant ['Lead'] to hub_scores"
+    far.excess = ("delete Lead",)
+    assert opened.verify().excess == ("delete Lead",)
     assert opened.check().product == "Memory 1.0"
     assert opened.entities() == (memory.LEAD,)
     assert {name for name, _ in far.calls} == {"read", "lookup", "split", "follow", "acknowledge", "write"}

@@ -13,7 +13,7 @@ from hub.database import Database
 from hub.decisions import DecisionLog, SegmentFacts, Standing
 from hub.decisions import store as _tables  # noqa: F401  (so that create_all knows them)
 from hub.keys import KeyRing
-from hub.keys.file import FileKek
+from hub.keys.providers.file import FileKek
 
 NOW = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 

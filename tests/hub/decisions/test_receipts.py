@@ -12,6 +12,7 @@ import pytest
 from hub.database import Database
 from hub.decisions import DecisionError, DecisionLog, SegmentFacts, Standing, history, receipt
 from hub.decisions.log.log import DecisionLog as Log
+from hub.decisions.receipts import named_key
 
 IDS = ["00Q1", "00Q2", "00Q3"]
 MAPPING = "lead_score"
@@ -129,7 +130,7 @@ def test_a_key_is_read_as_the_mapping_has_it_or_refused_by_name(
     found = receipt(log, standing, MAPPING, {"nr": "7", "plant": "P1"})
     assert found.key == {"plant": "P1", "nr": 7}
     assert found.standing is not None
-    with pytest.raises(DecisionError, match="key field nr"):
+    with pytest.raises(DecisionError, match=r"key field nr of .* must be a whole number"):
         receipt(log, standing, MAPPING, {"nr": "seven", "plant": "P1"})
     with pytest.raises(DecisionError, match="is plant, nr"):
         receipt(log, standing, MAPPING, {"nr": "7"})
@@ -153,3 +154,25 @@ def test_a_pointer_to_another_record_is_no_receipt(log: DecisionLog, decided: Ca
     key = pl.DataFrame({"Id": ["00Q2"]}).to_struct("_key")
     with pytest.raises(DecisionError, match="no decision about this record"):
         list(history(log, (segment, 0), key))
+
+
+@pytest.mark.parametrize(
+    ("names", "given", "key"),
+    [
+        (["id"], ["17"], {"id": "17"}),
+        (["id"], ["id=17"], {"id": "17"}),
+        (["id"], ["a=b,c"], {"id": "a=b,c"}),
+        (["ward", "bed"], ["ward=A", "bed=1"], {"ward": "A", "bed": "1"}),
+        (["ward", "bed"], ["bed=1,ward=A=B"], {"ward": "A=B", "bed": "1"}),
+    ],
+)
+def test_a_key_is_understood_as_people_write_it(names: list[str], given: list[str], key: dict[str, str]) -> None:
+    assert named_key(names, given) == key
+
+
+@pytest.mark.parametrize(
+    "given", [["A"], ["ward=A"], ["ward=A,bed=1,bed=2"], ["ward=A", "bad=1"], ["ward=A,bed=1", "x=1"]]
+)
+def test_a_key_of_other_fields_names_those_it_has(given: list[str]) -> None:
+    with pytest.raises(DecisionError, match=r"the key has the fields ward, bed: ward=…,bed=…"):
+        named_key(["ward", "bed"], given)

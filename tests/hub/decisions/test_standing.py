@@ -112,6 +112,20 @@ def test_blocks_split_where_they_grow_and_rows_are_laid_over_where_few_change(
 
 
 @pytest.mark.usefixtures("small_blocks")
+def test_many_keys_that_lie_scattered_are_found_as_among_all(standing: Standing, placed: Placed, put: Put) -> None:
+    everyone = _many(5_000)
+    put(placed(everyone, version=[f"v{at}" for at in range(5_000)]))
+    put(placed(everyone.gather_every(250), version=["newer"] * 20))
+    asked = pl.concat([everyone.gather_every(10).reverse(), _keys("unknown")])
+    assert sum(each.rows for each in standing.view(MAPPING, asked).snapshot.blocks) > rules.SPARSE * len(asked)
+    some = standing.view(MAPPING, asked).frame
+    among_all = standing.view(MAPPING, pl.concat([asked, everyone])).frame.head(len(asked))
+    assert some.equals(among_all)
+    assert some["version"].to_list()[-2:] == ["newer", None]
+    assert some["version"].to_list().count("newer") == 20
+
+
+@pytest.mark.usefixtures("small_blocks")
 def test_rewriting_a_block_takes_in_what_was_laid_over_it(
     any_database: Database, standing: Standing, placed: Placed, put: Put
 ) -> None:
@@ -208,6 +222,20 @@ def test_mappings_do_not_see_each_other(any_database: Database, standing: Standi
         standing.put(session, standing.view("other", _keys("a")), placed(_keys("a"), state=["held"]))
     assert standing.states(MAPPING) == {"applied": 1}
     assert standing.states("other") == {"held": 1}
+
+
+def test_the_type_of_the_keys_is_known_while_some_record_stands(
+    any_database: Database, standing: Standing, placed: Placed, put: Put
+) -> None:
+    keys = pl.DataFrame({"Id": range(100)}, schema={"Id": pl.Int32}).to_struct("_key")
+    assert standing.key_type(MAPPING) is None
+    put(placed(keys))
+    assert standing.key_type(MAPPING) == keys.dtype
+    put(placed(keys[:1]))  # one of so many is laid over them
+    assert standing.key_type(MAPPING) == keys.dtype
+    with any_database.begin() as session:
+        standing.remove(session, MAPPING, keys)
+    assert standing.key_type(MAPPING) is None
 
 
 def test_a_key_that_changed_its_type_is_told_apart_in_words(standing: Standing, placed: Placed, put: Put) -> None:

@@ -22,7 +22,7 @@ from hub.decisions import Standing, key_hash
 from hub.decisions.standing import blocks
 from hub.decisions.standing import standing as rules
 from hub.keys import KeyRing
-from hub.keys.file import FileKek
+from hub.keys.providers.file import FileKek
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
 NAMES = ["", "a", "Zoë", "zoe", "日本", "\x00", "a\x00", "ß", "😀"]
@@ -196,7 +196,9 @@ def test_standing_is_what_a_dict_would_be(kind: str, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(rules, "OVER_ROWS", 12)
     monkeypatch.setattr(rules, "TIDY_EVERY", 3)
     monkeypatch.setattr(rules, "FEW_KEYS", 6)
+    monkeypatch.setattr(rules, "SPARSE", 2)
     monkeypatch.setattr(rules, "KEPT_BLOCKS", 2)
+    monkeypatch.setattr(rules, "PASSED_BLOCKS", 2)
     machine = type(f"Machine_{kind}", (Machine,), {"kind": kind})
     # Not shrunk: a database per attempt makes that longer than the test may take, and fifteen steps can be read.
     bounds = settings(max_examples=10, stateful_step_count=15, deadline=None, phases=[Phase.generate])

@@ -14,12 +14,17 @@ import pytest
 import rfc8785
 from hypothesis import assume, given
 from hypothesis import strategies as st
+from sqlalchemy import text
 
 from hub.database import Database
 from hub.keys import KeyRing, KeyringError, SealedError, canonical, open_ring, rotate
 from hub.keys.envelope import parse
+from hub.keys.providers.local import LocalKek
 from hub.settings import Settings, load_settings
 
+RING = KeyRing(
+    LocalKek("outer", {1: os.urandom(32)}, "here"), bytes(32), working=LocalKek("working", {1: os.urandom(32)}, "here")
+)
 PLACE = {"table": "secret", "row": "1", "kind": "password"}
 
 
@@ -79,9 +84,9 @@ def test_two_swapped_rows_do_not_open(ring: KeyRing) -> None:
 
 
 def test_the_wrapped_key_of_one_row_does_not_serve_another(ring: KeyRing) -> None:
-    one, two = (parse(ring.seal(each, PLACE)) for each in (b"one", b"two"))
-    length = len(one.wrapped).to_bytes(2, "big")
-    forged = one.header + length + one.wrapped + two.nonce + two.ciphertext
+    sealed = ring.seal(b"one", PLACE)
+    one, two = parse(sealed), parse(ring.seal(b"two", PLACE))
+    forged = sealed[: sealed.index(one.wrapped.content)] + one.wrapped.content + two.nonce + two.ciphertext
     with pytest.raises(SealedError):
         ring.open(forged, PLACE)
 
@@ -174,18 +179,57 @@ def test_processes_that_start_first_together_agree_on_the_key(tmp_path: Path, da
 def test_rotation_keeps_what_was_sealed_and_every_digest(settings: Settings, database: Database) -> None:
     old = open_ring(settings, database)
     sealed, digest = old.seal(b"x", PLACE), old.mac("record-key", b"k")
+    secret = old.seal(b"s", PLACE, directly=True)
     new = rotate(settings, database)
-    assert new.version == old.version + 1
+    assert new.version == 2
     assert new.open(sealed, PLACE) == b"x"
     assert new.mac("record-key", b"k") == digest
-    assert parse(new.seal(b"y", PLACE)).kek_version == new.version
-    # A process that began before the rotation opens what was sealed after it.
+    assert parse(new.seal(b"y", PLACE)).kek_version == 2
+    moved = new.rewrap(secret, PLACE)
+    assert parse(moved).kek_version == 2
+    assert parse(moved).ciphertext == parse(secret).ciphertext
+    assert new.open(moved, PLACE, directly=True) == b"s"
+
+
+def test_a_process_that_began_before_a_rotation_goes_on_without_a_restart(
+    settings: Settings, database: Database
+) -> None:
+    old = open_ring(settings, database)
+    old.seal(b"x", PLACE)
+    new = rotate(settings, database)
     assert old.open(new.seal(b"y", PLACE), PLACE) == b"y"
-    moved = new.rewrap(sealed, PLACE)
-    assert parse(moved).kek_version == new.version
-    assert parse(moved).ciphertext == parse(sealed).ciphertext
-    assert new.open(moved, PLACE) == b"x"
-    assert new.rewrap(moved, PLACE) == moved
+    assert old.open(new.seal(b"s", PLACE, directly=True), PLACE, directly=True) == b"s"
+    # What is sealed directly is under the new version at once.
+    assert parse(old.seal(b"s", PLACE, directly=True)).kek_version == 2
+
+
+def test_a_key_that_was_lost_with_the_root_is_not_made_anew(settings: Settings, database: Database) -> None:
+    open_ring(settings, database)
+    with database.begin() as session:
+        session.execute(text("delete from key_root"))
+    settings.key_file.unlink()
+    with pytest.raises(KeyringError, match="the table working_key holds sealed values, but the root"):
+        open_ring(settings, database)
+    assert not settings.key_file.exists()
+
+
+@given(st.binary(min_size=1, max_size=40), st.integers(min_value=0), st.integers(0, 7), st.booleans())
+def test_any_flipped_bit_is_refused(plain: bytes, place: int, bit: int, directly: bool) -> None:
+    forged = bytearray(RING.seal(plain, PLACE, directly=directly))
+    forged[place % len(forged)] ^= 1 << bit
+    with pytest.raises(SealedError):
+        RING.open(bytes(forged), PLACE, directly=directly)
+
+
+names = st.fixed_dictionaries({"name": st.text("abc/.", min_size=1, max_size=8), "version": st.sampled_from("123")})
+
+
+@given(st.lists(names, min_size=2, max_size=2, unique_by=lambda each: (each["name"], each["version"])), st.booleans())
+def test_any_two_swapped_rows_are_refused(places: list[dict[str, str]], directly: bool) -> None:
+    rows = [RING.seal(b"a password", each, directly=directly) for each in places]
+    for sealed, place in zip(reversed(rows), places, strict=True):
+        with pytest.raises(SealedError):
+            RING.open(sealed, place, directly=directly)
 
 
 def test_digests_of_different_purposes_differ(ring: KeyRing) -> None:

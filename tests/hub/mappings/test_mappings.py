@@ -13,7 +13,7 @@ from sqlalchemy import text as sql
 
 from hub.access import Actor, ActorKind
 from hub.audit import Action, AuditLog, Event
-from hub.connections import UnknownConnectionError
+from hub.connections import Connection, UnknownConnectionError
 from hub.database import Database
 from hub.keys import KeyRing, open_ring
 from hub.mappings import Mappings
@@ -27,7 +27,7 @@ from hub.mappings.types import (
     Watermark,
 )
 from hub.models import ModelNotFoundError, ModelVersion
-from hub.sdk import Cursor, Entity
+from hub.sdk import Cursor, Entity, Grant, RightsReport
 from hub.settings import load_settings
 
 ANNA, BERT = Actor(ActorKind.HUMAN, "anna"), Actor(ActorKind.HUMAN, "bert")
@@ -40,6 +40,8 @@ class Systems:
     def __init__(self, systems: dict[str, Sequence[Entity]]) -> None:
         self.systems = systems
         self.asked: list[str] = []
+        self.excess: tuple[str, ...] = ()
+        self.settings: dict[str, Any] = {"host": "crm.example.org"}
 
     def entities(self, name: str, names: Collection[str] | None = None) -> Sequence[Entity]:
         self.asked.append(name)
@@ -50,6 +52,15 @@ class Systems:
     def tells(self, name: str) -> bool:
         """No connection here tells of changes."""
         return False
+
+    def get(self, name: str) -> Connection:
+        at = datetime(2026, 1, 1, tzinfo=UTC)
+        return Connection(name, "memory", self.settings, ("password",), False, "human:anna", at)
+
+    def verify(self, name: str, grant: Grant) -> RightsReport:
+        """The login holds what it needs, and `excess` too."""
+        assert grant.reads
+        return RightsReport(f"hub@{name}", excess=self.excess)
 
 
 class Models:
@@ -194,8 +205,10 @@ def test_production_wants_a_preview_and_somebody_else(any_house: House, good: st
     assert any_house.actions() == [
         Action.MAPPING_CHECK,
         Action.MAPPING_SUBMIT,
+        Action.APPROVAL_REQUEST,
         Action.MAPPING_APPROVE,
         Action.MAPPING_PREVIEW,
+        Action.APPROVAL_USE,
         Action.MAPPING_PUBLISH,
     ]
 
@@ -308,14 +321,15 @@ def test_another_champion_compiles_anew(house: House, good: str) -> None:
     assert first.model.number == 3
 
 
-def test_a_model_version_knows_who_names_it_by_number(house: House, good: str, version: ModelVersion) -> None:
+def test_a_model_version_knows_who_names_it(house: House, good: str, version: ModelVersion) -> None:
     mappings = house.mappings()
     mappings.publish(good, ANNA)
     with house.database.read() as session:
-        assert list(model_users(session, version)) == []
+        assert list(model_users(session, version.name, str(version.number))) == []
+        assert list(model_users(session, version.name, "champion")) == ["mapping lead_score"]
     mappings.publish(good.replace("name: lead_conversion", "name: lead_conversion\n  use: 3"), ANNA)
     with house.database.read() as session:
-        assert list(model_users(session, version)) == ["mapping lead_score"]
+        assert list(model_users(session, version.name, str(version.number))) == ["mapping lead_score"]
 
 
 def test_the_watermark_of_a_complete_run_is_kept(any_house: House, good: str) -> None:

@@ -13,6 +13,8 @@ from sklearn.linear_model import LogisticRegression
 from sqlalchemy import select, update
 
 import hub.models
+from hub.access import local_caller
+from hub.access.approvals import ApprovalError, Approvals
 from hub.audit import Action, AuditLog
 from hub.database import Database
 from hub.keys import KeyRing, open_ring
@@ -96,7 +98,7 @@ def test_a_version_in_use_is_not_removed(
     enrol(fitted(), SAMPLE)
     with pytest.raises(ModelInUseError, match="version 1 of model lead is champion"):
         registry.remove("lead", 1, "human:anna")
-    mapped = Registry(database, keys, audit, users=lambda _session, version: [f"mapping score@{version.number}"])
+    mapped = Registry(database, keys, audit, users=lambda _session, _name, use: [f"mapping score@{use}"])
     with pytest.raises(ModelInUseError, match="is used by mapping score@2"):
         mapped.remove("lead", 2, "human:anna")
     assert [each.number for each in registry.versions("lead")] == [1, 2]
@@ -284,3 +286,29 @@ def test_a_notebook_registers_with_the_settings_around_it(
     monkeypatch.setenv("HUB_HOME", str(settings.home))
     version = hub.models.register("lead", fitted(), SAMPLE, owner="anna", alias="champion", actor="human:anna")
     assert registry.get("lead") == version
+
+
+def test_an_alias_in_use_moves_in_production_only_with_a_second_person(
+    enrol: Enrol, database: Database, keys: KeyRing, audit: AuditLog
+) -> None:
+    used: list[str] = []
+    strict = Registry(database, keys, audit, users=lambda _session, _name, _use: used, production=True)
+    approvals = Approvals(database, keys, audit)
+    enrol(fitted(), SAMPLE)
+    enrol(fitted(), SAMPLE)
+    assert strict.set_alias("lead", "champion", 1, "human:anna").aliases == ("champion",), "nothing uses it yet"
+    used.append("mapping score")
+    with pytest.raises(
+        ApprovalError, match="mapping score use the alias champion of model lead, so it takes two people"
+    ):
+        strict.set_alias("lead", "champion", 2, "human:ben")
+    (asked,) = approvals.list()
+    assert asked.authors == ("anna", "ben"), "who registered the version has a part in it"
+    for author in asked.authors:
+        with pytest.raises(ApprovalError, match="somebody else must approve"):
+            approvals.approve(asked.id, local_caller(author))
+    assert strict.get("lead").number == 1
+    approvals.approve(asked.id, local_caller("carla"))
+    assert strict.set_alias("lead", "champion", 2, "human:ben").number == 2
+    assert strict.get("lead").number == 2
+    assert strict.rollback("lead", "champion", "human:ben").number == 1, "back to what was approved before"

@@ -70,9 +70,8 @@ def make_site(
         connector: str = "sql",
         **settings: Any,
     ) -> Site:
-        monkeypatch.setattr("hub.runs.planning.MOST_SLICES", slices)
         home = settings.pop("home", None) or shutil.copytree(model_home, tmp_path / f"hub{len(made)}")
-        given = {"lease_seconds": 5, "poll_seconds": 0.5, "page_rows": 8, "log_level": "error"}
+        given = {"lease_seconds": 5, "poll_seconds": 0.5, "page_rows": 8, "log_level": "error", "slices": slices}
         configured = load_settings(home=home, **{**given, **settings})
         configure(configured, process="test")
         if connector == "telling":

@@ -9,6 +9,7 @@ import os
 import time
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import ClassVar
 
@@ -22,7 +23,7 @@ from hub.sdk import Compare, Context, Cursor, Operator, Page, Selection, Spec, U
 
 NAME = "telling"
 TABLES = (
-    "create table TOLD (NO integer primary key autoincrement, ID varchar(8))",
+    "create table TOLD (NO integer primary key autoincrement, ID varchar(8), AT integer default (strftime('%s')))",
     "create table SILENT (ID varchar(8) primary key)",
     "create trigger TELL_NEW after insert on PERSON begin insert into TOLD(ID) values (new.ID); end",
     "create trigger TELL_EDIT after update of X, Y, LIVES on PERSON begin insert into TOLD(ID) values (new.ID); end",
@@ -58,20 +59,22 @@ class TellingSql(SqlConnector):
             news = self._told(at)[: selection.page_rows]
             if news or time.monotonic() - spoken >= BEAT:
                 at, spoken = news[-1][0] if news else at, time.monotonic()
-                yield self._page(selection, [key for _, key in news], at)
+                since = min((moment for *_, moment in news), default=None)
+                page = self._page(selection, [key for _, key, _ in news], at)
+                yield replace(page, since=None if since is None else datetime.fromtimestamp(since, UTC))
             else:
                 self._context.pause(PAUSE)
 
     def acknowledge(self, cursor: Cursor) -> None:
         """Nothing: the cursor is all there is."""
 
-    def _told(self, at: int) -> list[tuple[int, str]]:
+    def _told(self, at: int) -> list[tuple[int, str, int]]:
         source = self.source()
         for page in source.read(Selection("SILENT", ("ID",))):
             if page.frame.height:
                 raise UnavailableError("The far side is silent.")
-        wanted = Selection("TOLD", ("NO", "ID"), where=Compare("NO", Operator.GT, at))
-        return [row for page in source.read(wanted) for row in page.frame.select("NO", "ID").iter_rows()]
+        wanted = Selection("TOLD", ("NO", "ID", "AT"), where=Compare("NO", Operator.GT, at))
+        return [row for page in source.read(wanted) for row in page.frame.select("NO", "ID", "AT").iter_rows()]
 
     def _page(self, selection: Selection, told: list[str], at: int, *, gap: bool = False) -> Page:
         keys = list(dict.fromkeys(told))

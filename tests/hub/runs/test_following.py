@@ -7,12 +7,15 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from prometheus_client import generate_latest
+from prometheus_client.parser import text_string_to_metric_families
 
+from hub.api.metrics import Metrics
 from hub.mappings import MappingError
-from hub.runs import Run, RunKind, RunState, Worker, cancel, keep_following, keep_up, start_following
+from hub.runs import Run, RunKind, RunState, Worker, cancel, keep_following, keep_up, progress, start_following, undo
 from tests.hub.runs.site import ME, Site, document
 from tests.hub.runs.telling import ECHO
-from tests.system.drill import runs, until
+from tests.system.drill import runs, work_by_turns
 
 Make = Callable[..., Site]
 FOLLOWS = {"read": "  changed_by: STAMP\n", "run": '  schedule: "0 0 1 1 *"\n  follow: true\n'}
@@ -31,17 +34,9 @@ def site(make_site: Make) -> Site:
 
 
 def work(site: Site, over: Callable[[], Any]) -> None:
-    """A worker of each kind by turns until `over`."""
-    light = site.worker()
-    follower = Worker(site.hub, "follow", f"test/follower{site.names}", stopping=lambda: bool(over()))
-
-    def step() -> bool:
-        while light.work():
-            pass
-        return bool(over()) or (follower.work() and False)
-
-    until(step)
-    follower.rest()
+    """Workers until `over`, of names that nobody had before."""
+    site.names += 1
+    work_by_turns(site.hub, f"test/{site.names}", over)
 
 
 def settle(site: Site) -> None:
@@ -159,6 +154,8 @@ def test_a_gap_is_reconciled_and_nothing_is_lost(site: Site) -> None:
     work(site, lambda: len(batches(site)) > settled and batches(site)[-1].state.final)
     found = batches(site)[-1]
     assert (found.kind, found.state, found.actor) == (RunKind.INCREMENTAL, RunState.DONE, "service:follower")
+    happened = progress(site.hub, following(site).id)["happened"]
+    assert happened == ["heard once that changes may never be told, and had a run look for them"]
     edit(site, "000006", 98.0)
     work(site, lambda: writes_of(site, "000006") == 2)
     assert [writes_of(site, f"00000{each}") for each in (3, 4, 5)] == [2, 2, 2]
@@ -295,3 +292,45 @@ def test_where_following_stood_outlasts_the_slices_of_its_run(site: Site, monkey
     (second,) = keep_following(site.hub)
     work(site, lambda: site.look(second).counts["applied"])
     assert (writes_of(site, "000003"), len(batches(site))) == (2, 1)
+
+
+def lags(site: Site) -> dict[str, float]:
+    """What the metrics tell of how late edits were written: each bound, the number and the sum."""
+    told = generate_latest(Metrics(site.hub).registry).decode()
+    (family,) = [each for each in text_string_to_metric_families(told) if each.name == "hub_followed_lag_seconds"]
+    assert {each.labels["mapping"] for each in family.samples} == {"risk"}
+    return {each.labels.get("le", each.name.rpartition("_")[2]): each.value for each in family.samples}
+
+
+def test_the_metrics_tell_how_long_an_edit_took_until_its_score_was_written(site: Site) -> None:
+    assert (lags(site)["count"], lags(site)["sum"]) == (0, 0)
+    edit(site, "000003", 95.0)
+    site.ask("update TOLD set AT = AT - 90")  # made a minute and a half ago, and nobody was there to follow
+    work(site, lambda: following(site).counts["applied"] == 1)
+    told = lags(site)
+    assert (told["count"], told["60.0"], told["300.0"]) == (1, 0, 1)
+    assert 90 <= told["sum"] <= 300
+    edit(site, "000004", 96.0)
+    site.ask("update TOLD set AT = AT + 3600 where ID = '000004'")  # by a clock that runs ahead of ours
+    work(site, lambda: following(site).counts["applied"] == 2)
+    assert (lags(site)["count"], lags(site)["0.5"], lags(site)["sum"]) == (2, 1, told["sum"])
+    site.ask("update PERSON set X = X where ID = '000005'")
+    work(site, lambda: following(site).counts["skipped"])
+    assert lags(site)["count"] == 2  # nothing was written
+
+
+def test_an_undo_of_a_run_that_follows_ends_it_first_and_takes_its_writes_back(site: Site) -> None:
+    before = site.scores()["000003"]
+    edit(site, "000003", 95.0)
+    work(site, lambda: following(site).counts["applied"])
+    run = following(site)
+    with site.hub.database.read() as session:
+        followed = site.hub.ledger.totals(session, site.hub.database.now(session)).followed["risk"]
+    assert (followed.held, followed.read, sum(followed.lags.counts)) == (False, 1, 1)
+
+    taken = site.carry(undo(site.hub, run.id, ME))
+
+    assert (taken.state, taken.counts["applied"]) == (RunState.DONE, 1)
+    assert site.scores()["000003"] == before
+    assert following(site).state is RunState.CANCELLED
+    assert keep_following(site.hub) == []  # the mapping is paused

@@ -5,10 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Generator, Iterator
 
-import numpy as np
 import pytest
 
-from hub.runs.execution.flow import MARKS, shared
 from hub.runs.execution.lanes import Lane, Lanes, SkippedError, made_by
 
 
@@ -64,11 +62,3 @@ def test_an_error_while_an_item_is_made_reaches_whoever_takes_it(lanes: Lanes) -
     assert next(found) == 1
     with pytest.raises(ValueError, match="this one"):
         next(found)
-
-
-def test_two_pages_share_a_record_only_where_a_hash_is_in_both() -> None:
-    some = np.arange(1000, dtype=np.uint64)
-    assert not shared(some, some + np.uint64(MARKS))  # the same marks, other hashes
-    assert not shared(some, some[:0])
-    assert not shared(some[:0], some)
-    assert shared(some, np.array([5 * MARKS, 999], np.uint64))

@@ -14,7 +14,9 @@ from sqlalchemy.orm import Session
 from hub.database import Database
 from hub.keys import KeyRing, open_ring
 from hub.runs import Counts, RunError, RunKind, RunState
-from hub.runs.store import LEAST_WRITTEN, Ledger, RunRow, SliceRow, abandon_worker
+from hub.runs.ledger.runs import LEAST_WRITTEN
+from hub.runs.ledger.tables import RunRow, SliceRow
+from hub.runs.store import Ledger, abandon_worker
 from hub.runs.types import (
     Claim,
     LostLeaseError,

@@ -28,7 +28,8 @@ from sqlalchemy.orm import Session
 from hub.database import Database
 from hub.keys import open_ring
 from hub.runs import Counts, RunError, RunKind, RunState
-from hub.runs.store import BellRow, Ledger, PageRow, RunRow, SliceRow, TickRow, abandon_worker
+from hub.runs.ledger.tables import BellRow, PageRow, RunRow, SliceRow, TickRow
+from hub.runs.store import Ledger, abandon_worker
 from hub.runs.types import Claim, LostLeaseError, PageRecord, PageState, RunPlan, SliceKind, SlicePlan, Stage
 from hub.settings import load_settings
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -23,7 +24,7 @@ from hub.runs import (
     undo,
 )
 from hub.runs.execution.lanes import SkippedError
-from hub.runs.planning import needed_rights
+from hub.runs.planning.preflight import needed_rights
 from hub.sdk import CheckReport, Grant, Mode, RightStatus
 from tests.hub.runs.site import IN_PLACE, ME, Site, document
 from tests.hub.runs.test_standing import by
@@ -42,6 +43,17 @@ def test_the_limit_holds_the_run_before_the_page_that_would_cross_it_and_a_perso
     assert (ended.state, by(ended), site.writes()) == (RunState.DONE, {"applied": 20}, 20)
     with pytest.raises(RunError, match="only a held run"):
         resume(site.hub, held.id, str(ME))
+
+
+def test_pages_are_no_larger_than_their_connector_says(make_site: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = make_site(page_rows=1_000)
+    catalogue = site.hub.connections.catalogue
+    spec = catalogue.spec("sql")
+    smaller = replace(spec, limits=replace(spec.limits, page_rows=7))
+    monkeypatch.setattr(catalogue, "spec", {"sql": smaller}.__getitem__)
+    site.run()
+    read = [each.event.detail["records"] for each in site.hub.audit.events(action=Action.PAGE_READ)]
+    assert sorted(read) == [6, 7, 7]
 
 
 def test_too_many_rejects_stop_the_run_what_is_written_stays_and_undo_is_offered(make_site: Make) -> None:
@@ -344,3 +356,13 @@ def test_kinds_of_runs_are_what_was_asked(make_site: Make) -> None:
     with pytest.raises(RunError, match="no earlier full run"):
         site.order(RunKind.INCREMENTAL)
     assert site.run(RunKind.FULL).kind is RunKind.FULL
+
+
+def test_what_a_run_put_up_with_is_told_in_the_right_number() -> None:
+    from hub.runs.planning.describing import sentences
+
+    assert sentences({"locked": (1, 1.0), "left": (2, 5.0), "waited": (1, 2.0)}) == [
+        "waited once for the far side, 2 s in all",
+        "sent 1 record again that somebody else had locked",
+        "sent 5 records again that a job of the far side had left unprocessed",
+    ]

@@ -25,6 +25,7 @@ from hub.sdk import (
     Page,
     RejectedError,
     Results,
+    RightsReport,
     Selection,
     UnavailableError,
     Value,
@@ -90,6 +91,13 @@ class MovesTheCursorTooFar(Mutant):
         return replace(page, cursor=Cursor({"event": at + bool(told)}))
 
 
+class TellsAHeapAtOnce(Mutant):
+    caught_by = "test_pages_of_a_stream_respect_page_rows"
+
+    def follow(self, selection: Selection, *, after: Cursor | None) -> Iterator[Page]:
+        return super().follow(replace(selection, page_rows=1_000), after=after)
+
+
 class TellsWhatWasThere(Mutant):
     caught_by = "test_an_edit_comes_with_the_record_as_it_stands"
 
@@ -153,8 +161,29 @@ class CallsABadLoginBusy(Mutant):
 class PlansTooMuch(Mutant):
     caught_by = "test_the_plan_names_what_to_grant"
 
-    def plan(self, grant: Grant) -> str:
+    def plan(self, grant: Grant, *, login: str | None = None) -> str:
         return "GRANT ALL ON Patient"
+
+
+class FindsNothingMissing(Mutant):
+    caught_by = "test_verify_names_a_missing_right"
+
+    def verify(self, grant: Grant) -> RightsReport:
+        return replace(super().verify(grant), missing=())
+
+
+class FindsTheNeededMissing(Mutant):
+    caught_by = "test_verify_finds_its_own_login_sufficient"
+
+    def verify(self, grant: Grant) -> RightsReport:
+        return replace(super().verify(grant), missing=("records.read",))
+
+
+class FindsNoExcess(Mutant):
+    caught_by = "test_verify_names_what_is_held_beyond_the_grant"
+
+    def verify(self, grant: Grant) -> RightsReport:
+        return replace(super().verify(grant), excess=())
 
 
 class ShowsWhatIsHidden(Mutant):

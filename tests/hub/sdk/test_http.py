@@ -217,6 +217,18 @@ def test_an_answer_above_the_cap_is_not_taken_in(server: Server, certificates: C
         http.send("GET", f"https://{server.host}/")
 
 
+@pytest.mark.parametrize("told", [[b"Content-Encoding: gzip, gzip"], [b"Content-Encoding: gzip"] * 2])
+def test_an_answer_that_is_packed_more_than_once_is_not_unpacked(
+    server: Server, http: Http, told: list[bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("zlib.decompressobj", None)
+    server.answers = [said(b"HTTP/1.1 200 OK", gzip.compress(gzip.compress(bytes(50_000_000))), *told)]
+    with pytest.raises(UnexpectedError, match="packed more than once"):
+        http.send("GET", f"https://{server.host}/")
+    with pytest.raises(UnexpectedError, match="packed more than once"), http.stream("GET", f"https://{server.host}/"):
+        raise AssertionError
+
+
 def test_cookies_are_kept_only_where_told_to(server: Server, http: Http, certificates: Certificates) -> None:
     server.answers = [said(b"HTTP/1.1 200 OK", b"", b"Set-Cookie: a=b; Path=/")]
     url = f"https://{server.host}/"

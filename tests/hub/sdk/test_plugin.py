@@ -131,3 +131,17 @@ def test_a_failure_is_recorded_as_one(session: pytest.Pytester, recorded: Path) 
 def test_nothing_is_recorded_unasked(session: pytest.Pytester, recorded: Path) -> None:
     run(session).assert_outcomes(passed=1, deselected=OTHERS)
     assert not (recorded / FILE).exists()
+
+
+def test_a_suite_that_is_run_in_parts_is_recorded_whole_while_the_code_is_the_same(
+    session: pytest.Pytester, recorded: Path
+) -> None:
+    second = "test_two_calls_agree"
+    run(session, "-k", ONE, "--conformance-record")
+    run(session, "-k", second, "--conformance-record")
+    told = json.loads((recorded / FILE).read_text(encoding="utf-8"))["stand_ins"]["memory"]
+    assert told["tests"] == {ONE: ["passed", ""], second: ["passed", ""]}
+    (recorded / "connector.py").write_text("X = 2\n", encoding="utf-8")
+    run(session, "-k", second, "--conformance-record")
+    told = json.loads((recorded / FILE).read_text(encoding="utf-8"))["stand_ins"]["memory"]
+    assert told["tests"] == {second: ["passed", ""]}

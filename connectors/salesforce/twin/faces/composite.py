@@ -9,11 +9,13 @@ from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 from connectors.salesforce.twin.faces.call import Answer, Call, Route, route
+from connectors.salesforce.twin.faults import PART
 from connectors.salesforce.twin.org.problems import RefusedError, not_found
 
 MOST_PARTS = 25
 MOST_HEAVY = 5
 """How many of the parts may be queries or collections."""
+OF_THE_WHOLE = frozenset({"accept", "authorization", "content-type"})
 HEAVY = ("query", "collections")
 ALLOWED = ("record", "describe", "query", "collections", "limits", "tooling")
 _REFERENCE = re.compile(r"@\{([^}]+)\}")
@@ -112,10 +114,13 @@ def _each(call: Call, parts: list[Any], made: list[dict[str, Any]], *, strict: b
     known: dict[str, Any] = {}
     for part in parts:
         name = part["referenceId"]
+        if (fault := call.site.faults.strike(PART)) is not None:
+            made.append(_shown(call.site.faults.refusal(fault), name))
+            continue
         try:
             url = _filled(str(part.get("url", "")), known)
             body = _filled_in(part.get("body"), known)
-            answer = _carry_out(call, str(part.get("method", "GET")), url, body)
+            answer = _carry_out(call, str(part.get("method", "GET")), url, body, part.get("httpHeaders"))
         except RefusedError as error:
             answer = Answer(error.body(), error.status)
         if answer.status < 400:
@@ -140,8 +145,10 @@ def _rolled_back(parts: list[Any], made: list[dict[str, Any]]) -> list[dict[str,
     return shown
 
 
-def _carry_out(call: Call, method: str, url: str, body: Any) -> Answer:
+def _carry_out(call: Call, method: str, url: str, body: Any, headers: Any = None) -> Answer:
+    """One part, under the headers of the whole call and its own; some are the whole call's alone."""
     split = urlsplit(url)
+    own = {str(name).lower(): str(value) for name, value in (headers if isinstance(headers, dict) else {}).items()}
     try:
         found, names = call.site.router.find(method.upper(), split.path)
         if not found.kind.startswith(ALLOWED):
@@ -151,7 +158,7 @@ def _carry_out(call: Call, method: str, url: str, body: Any) -> Answer:
             method=method.upper(),
             path=split.path,
             query=dict(parse_qsl(split.query, keep_blank_values=True)),
-            headers=call.headers,
+            headers={**call.headers, **{name: value for name, value in own.items() if name not in OF_THE_WHOLE}},
             body=b"" if body is None else json.dumps(body).encode(),
             user=call.user,
             token=call.token,

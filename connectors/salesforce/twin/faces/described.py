@@ -8,7 +8,7 @@ from typing import Any
 from connectors.salesforce.twin.faces.call import NEWEST, OLDEST, Answer, Call, Route, route
 from connectors.salesforce.twin.org.access import Rights
 from connectors.salesforce.twin.org.documents import Document, listed, urls_of
-from connectors.salesforce.twin.org.problems import not_found
+from connectors.salesforce.twin.org.problems import RefusedError, not_found
 from connectors.salesforce.twin.org.schema import ObjectType
 
 MOST_BATCH = 200
@@ -92,7 +92,9 @@ def children(call: Call, kind: ObjectType) -> list[dict[str, Any]]:
 
 
 def limits(call: Call) -> Answer:
-    """GET …/limits."""
+    """GET …/limits, for who may view the setup."""
+    if not call.site.org.access.of(call.user).administrator:
+        raise RefusedError("INSUFFICIENT_ACCESS", "This user does not have the View Setup and Configuration permission")
     journal, faces = call.site.journal, call.site
     remaining = max(0, journal.most - journal.used)
     full = {

@@ -114,9 +114,10 @@ def _bounded(compiled: Compiled) -> Select[Any]:
 
 def _count(call: Call, compiled: Compiled) -> int:
     with call.site.org.store.reading() as connection:
-        found = connection.execute(_bounded(compiled)).scalar() or 0
+        found = int(connection.execute(compiled.statement).scalar() or 0) - (compiled.query.offset or 0)
     call.detail["records"] = 0
-    return int(found)
+    limit = compiled.query.limit
+    return max(0, found if limit is None else min(found, limit))
 
 
 def _groups(call: Call, compiled: Compiled) -> dict[str, Any]:

@@ -7,6 +7,8 @@ from xml.etree import ElementTree as ET
 
 from connectors.salesforce.twin.faces.call import Answer, Call, Route, route
 from connectors.salesforce.twin.faces.oauth import SESSION_SECONDS
+from hub.sdk import UnexpectedError
+from hub.sdk.xml import judge_xml
 
 XML = "text/xml;charset=UTF-8"
 _ENVELOPE = (
@@ -40,13 +42,11 @@ def routes() -> list[Route]:
 
 def login(call: Call) -> Answer:
     """POST /services/Soap/u/59.0 with a login."""
-    # A document type could make a small text large, and a login needs none.
-    if len(call.body) > MOST_BYTES or b"<!DOCTYPE" in call.body or b"<!ENTITY" in call.body:
-        return _fault("UNKNOWN_EXCEPTION", "the message cannot be read")
     try:
-        root = ET.fromstring(call.body)  # noqa: S314  (no document type comes this far)
-    except ET.ParseError as error:
-        return _fault("UNKNOWN_EXCEPTION", f"the message cannot be read: {error}")
+        judge_xml(call.body, most_bytes=MOST_BYTES)
+    except UnexpectedError:
+        return _fault("UNKNOWN_EXCEPTION", "the message cannot be read")
+    root = ET.fromstring(call.body)  # noqa: S314  (it was judged)
     asked = next((each for each in root.iter() if _bare(each.tag) == "login"), None)
     if asked is None:
         return _fault("INVALID_OPERATION", "the twin answers a login and no other call of SOAP")

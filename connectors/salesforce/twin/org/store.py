@@ -66,7 +66,9 @@ class Store:
     """Records and state. Writing units take turns; readers see what was committed before they began."""
 
     def __init__(self, path: Path) -> None:
-        self._engine = create_engine(f"sqlite:///{path}", connect_args={"check_same_thread": False, "timeout": 60})
+        self._engine = create_engine(
+            f"sqlite:///{path}", hide_parameters=True, connect_args={"check_same_thread": False, "timeout": 60}
+        )
         event.listen(self._engine, "connect", _prepare)
         event.listen(self._engine, "begin", _begin)
         self._tables: dict[str, Table] = {}

@@ -76,7 +76,7 @@ def _number(of: Field) -> Reader:
     def read(value: Any) -> Any:
         if value is None or value == "":
             return None
-        if isinstance(value, bool):
+        if isinstance(value, bool) or (whole and isinstance(value, float) and not value.is_integer()):
             raise WrongTypeError
         try:
             number = Decimal(str(value).strip().replace(",", ""))

@@ -11,6 +11,7 @@ from sqlalchemy import ColumnElement, FromClause, Select, and_, case, func, or_,
 from sqlalchemy.sql.selectable import NamedFromClause
 
 from connectors.salesforce.twin.org.access import Rights
+from connectors.salesforce.twin.org.documents import NUMBERS
 from connectors.salesforce.twin.org.problems import RefusedError
 from connectors.salesforce.twin.org.schema import Field, ObjectType, Schema
 from connectors.salesforce.twin.org.store import Store
@@ -116,6 +117,8 @@ class Compiler:
         statement = select(*(each.label(f"c{place}") for place, each in enumerate(self._columns)))
         where = self._condition(query.where) if query.where else None
         groups = [self._groupable(each).value for each in query.group]
+        if query.aggregated:
+            self._check_order(query)
         order = [part for each in query.order for part in self._ordered(each)]
         assert self._from is not None
         statement = statement.select_from(self._from)
@@ -210,6 +213,9 @@ class Compiler:
         for one in query.selected:
             if isinstance(one, Aggregate):
                 names.append(one.alias or f"expr{sum(each.startswith('expr') for each in names)}")
+                if names[-1] in names[:-1]:
+                    words = f"duplicate alias: {names[-1]}"
+                    raise RefusedError("MALFORMED_QUERY", pointed(self._text, one.column, words))
                 self._add(self._function(one))
             elif isinstance(one, Path):
                 if one.text.lower() not in {each.text.lower() for each in query.group}:
@@ -227,7 +233,8 @@ class Compiler:
             return func.count(found.value)
         if one.function == "COUNT_DISTINCT":
             return func.count(found.value.distinct())
-        if not found.field.document.get("aggregatable", True):
+        adds = one.function in {"SUM", "AVG"}
+        if not found.field.document.get("aggregatable", True) or (adds and found.field.type not in NUMBERS):
             words = f"field {found.field.name} does not support aggregate operator {one.function}"
             raise RefusedError("MALFORMED_QUERY", pointed(self._text, one.column, words))
         functions: dict[str, Any] = {"MIN": func.min, "MAX": func.max, "SUM": func.sum, "AVG": func.avg}
@@ -295,6 +302,13 @@ class Compiler:
             words = f"field '{path.text}' can not be grouped in a query call"
             raise RefusedError("MALFORMED_QUERY", pointed(self._text, path.column, words))
         return found
+
+    def _check_order(self, query: Query) -> None:
+        grouped = {each.text.lower() for each in query.group}
+        for each in query.order:
+            if query.counting or each.path.text.lower() not in grouped:
+                words = f"Ordered field must be grouped or aggregated: {each.path.text}"
+                raise RefusedError("MALFORMED_QUERY", pointed(self._text, each.path.column, words))
 
     def _ordered(self, one: Any) -> list[ColumnElement[Any]]:
         found = self._find(one.path)

@@ -30,6 +30,7 @@ from hub.sdk import (
     Page,
     Results,
     Right,
+    RightsReport,
     RightStatus,
     Secret,
     Selection,
@@ -106,11 +107,19 @@ class StandIn:
         found = self._ask(lambda session: session.entity())
         return [found] if names is None or found.name in names else []
 
-    def plan(self, grant: Grant) -> str:
-        """One line for each entity."""
+    def plan(self, grant: Grant, *, login: str | None = None) -> str:
+        """One line for each entity; a login has its rights by its token."""
         lines = [f"GRANT read ON {name} ({', '.join(sorted(fields))})" for name, fields in sorted(grant.reads.items())]
         lines += [f"GRANT write ON {name} ({', '.join(sorted(each))})" for name, each in sorted(grant.writes.items())]
         return "\n".join(lines) or "nothing to grant"
+
+    def verify(self, grant: Grant) -> RightsReport:
+        """The rights over all records and those over notes, held against what the grant names."""
+        held = self._ask(lambda session: session.rights())
+        needed = {"records.read"} if grant.reads else set()
+        needed |= {"records.write"} if grant.writes else set()
+        needed |= {"notes.view"} if any("note" in fields for fields in grant.reads.values()) else set()
+        return RightsReport("clinic-hub", tuple(sorted(needed - held)), tuple(sorted(held - needed)))
 
     def source(self) -> Self:
         return self
@@ -369,6 +378,10 @@ class StandIn:
                 row.values.update({each.name: None for each in new})
 
         self._ask(add)
+
+    def granted(self, entity: str, fields: Sequence[Field]) -> str:
+        """Nothing: its login may write whatever there is."""
+        return ""
 
     # The wire
 

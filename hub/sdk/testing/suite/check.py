@@ -46,18 +46,34 @@ class CheckGroup:
             connector.check()
 
     def test_the_plan_names_what_to_grant(self, harness: Harness) -> None:
-        entity = harness.entity
-        written = frozenset({targets(harness)[0].name}) if entity.modes else frozenset()
-        grant = Grant(
-            reads={entity.name: frozenset(each.name for each in entity.fields)},
-            writes={entity.name: written} if written else {},
-            modes={entity.name: frozenset({min(entity.modes)})} if written else {},
-        )
+        entity, grant = harness.entity, _whole(harness)
         with opened(harness) as connector:
             plan = connector.plan(grant)
             nothing = connector.plan(Grant())
         assert entity.name in plan, "the plan does not name the entity"
         assert entity.name not in nothing, "the plan asks for more than the grant"
+
+    def test_verify_finds_its_own_login_sufficient(self, harness: Harness) -> None:
+        grant = _whole(harness)
+        with opened(harness) as connector:
+            report = connector.verify(grant)
+            again = connector.verify(grant)
+        assert report.identity.strip(), "verify does not say who we are"
+        assert not report.missing, f"the harness's own login lacks {report.missing}"
+        assert report == again, "the same rights are told in other words"
+
+    def test_verify_names_a_missing_right(self, harness: Harness) -> None:
+        throws(harness, Fault.RIGHT)
+        with opened(harness, Fault.RIGHT) as connector:
+            report = connector.verify(_whole(harness))
+        assert any(harness.hidden in each or harness.withheld in each for each in report.missing), report.missing
+
+    def test_verify_names_what_is_held_beyond_the_grant(self, harness: Harness) -> None:
+        entity = harness.entity
+        narrow = Grant(reads={entity.name: frozenset(entity.key)})
+        with opened(harness) as connector:
+            report = connector.verify(narrow)
+        assert report.excess or report.untold, "every right but those on the key is beyond the grant, and none is told"
 
     def test_the_roles_are_those_the_spec_names(self, harness: Harness) -> None:
         with opened(harness) as connector:
@@ -70,3 +86,14 @@ class CheckGroup:
         played = {name for name, role in roles.items() if role is not None}
         assert played <= harness.spec.roles, f"{played - harness.spec.roles} are played and not named"
         assert "destination" in harness.spec.roles or not harness.entity.modes & set(Mode)
+
+
+def _whole(harness: Harness) -> Grant:
+    """Every field is read; one is written where any can be."""
+    entity = harness.entity
+    written = frozenset({targets(harness)[0].name}) if entity.modes else frozenset()
+    return Grant(
+        reads={entity.name: frozenset(each.name for each in entity.fields)},
+        writes={entity.name: written} if written else {},
+        modes={entity.name: frozenset({min(entity.modes)})} if written else {},
+    )

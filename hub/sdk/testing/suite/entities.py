@@ -62,6 +62,9 @@ class EntitiesGroup:
         with opened(harness) as connector:
             told = _told(harness, connector)
         assert (told.modes, told.conditional) == (harness.entity.modes, harness.entity.conditional)
+        assert set(told.alternates) == set(harness.entity.alternates), "other keys are told than there are"
+        for each in told.alternates:
+            assert Mode.UPDATE in each.modes, f"what was written by {each.field} could not be taken back"
         assert set(harness.entity.changed_by) <= set(told.changed_by)
 
     def test_two_calls_agree(self, harness: Harness) -> None:

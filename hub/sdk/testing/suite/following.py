@@ -16,8 +16,9 @@ from hub.sdk.testing.suite.steps import lacks, selection
 class Following:
     """The pages of one stream, as they come; its connection belongs to its thread."""
 
-    def __init__(self, harness: Harness, after: Cursor | None) -> None:
+    def __init__(self, harness: Harness, after: Cursor | None, rows: int) -> None:
         self._harness = harness
+        self._rows = rows
         self._stop = threading.Event()
         self._pages: SimpleQueue[Page | BaseException] = SimpleQueue()
         self._thread = threading.Thread(target=self._follow, args=(after,), name="following", daemon=True)
@@ -69,7 +70,7 @@ class Following:
             with self._harness.open(context=Context(cancelled=self._stop.is_set)) as connector:
                 live = connector.live()
                 assert live is not None, "spec.roles names live, and this connection has none"
-                for page in live.follow(selection(self._harness), after=after):
+                for page in live.follow(selection(self._harness, rows=self._rows), after=after):
                     self._pages.put(page)
                     live.acknowledge(page.cursor)
         except BaseException as error:  # noqa: BLE001  raised again in the thread of the test
@@ -77,11 +78,11 @@ class Following:
 
 
 @contextmanager
-def following(harness: Harness, after: Cursor | None = None) -> Iterator[Following]:
-    """A stream from a cursor, or from now on; ended with the block."""
+def following(harness: Harness, after: Cursor | None = None, *, rows: int = 4) -> Iterator[Following]:
+    """A stream from a cursor, or from now on, in pages of so many records at most; ended with the block."""
     if "live" not in harness.spec.roles:
         lacks("the connector's type has no live role")
-    made = Following(harness, after)
+    made = Following(harness, after, rows)
     try:
         yield made
     finally:

@@ -72,6 +72,25 @@ class LiveGroup:
                 if rows[-1][field.name] == last[field.name]:
                     break
 
+    def test_pages_of_a_stream_respect_page_rows(self, harness: Harness) -> None:
+        field = targets(harness)[0]
+        with following(harness, rows=2) as stream:
+            made = seed(harness, records(harness, 8))
+            stream.gap()
+            _edit(harness, made[0], field)
+            _, page = stream.rows()
+        for each in made[1:]:
+            _edit(harness, each, field)
+        # What happened while nobody followed comes as one heap.
+        with following(harness, _stored(page.cursor), rows=2) as stream:
+            pages = _told(stream, harness.entity, {identity(harness.entity, each) for each in made[1:]})
+        largest = max(page.frame.height for page in pages)
+        assert largest <= 2, f"a page of {largest} records where at most 2 were asked for"
+        cut = next(n for n, page in enumerate(pages) if page.frame.height)
+        rest = {each for page in pages[cut + 1 :] for each in _of(harness.entity, page)}
+        with following(harness, _stored(pages[cut].cursor), rows=2) as stream:
+            _told(stream, harness.entity, rest)
+
     def test_a_deleted_record_is_told_as_deleted(self, harness: Harness) -> None:
         with following(harness) as stream:
             made = seed(harness, records(harness, 2))

@@ -23,7 +23,7 @@ from hub.sdk import (
     Value,
 )
 from hub.sdk.testing.harness import Harness, Record
-from hub.sdk.testing.records import another, canonical, identity, key_of, plain, records, same, stamp
+from hub.sdk.testing.records import another, canonical, identity, key_of, plain, records, same, stamp, structural
 from hub.sdk.testing.suite.steps import (
     everything_once,
     frame_of,
@@ -348,7 +348,7 @@ class ReadGroup:
 
 
 def _structural(harness: Harness, field: Field) -> bool:
-    return field.name in (*harness.entity.key, *harness.entity.changed_by)
+    return field.name in structural(harness.entity)
 
 
 def _numbered(harness: Harness, count: int) -> list[tuple[int, dict[str, Value]]]:

@@ -26,7 +26,7 @@ from hub.sdk import (
     Source,
 )
 from hub.sdk.testing.harness import Fault, Harness, Record
-from hub.sdk.testing.records import Change, canonical, changes, identity, key_of
+from hub.sdk.testing.records import Change, canonical, changes, identity, key_of, structural
 from hub.sdk.types import DELETED, INVALID, KEY, RESULT_SCHEMA, VERSION
 
 
@@ -225,8 +225,7 @@ def versions(harness: Harness) -> dict[tuple[str, ...], str | None]:
 
 def targets(harness: Harness) -> list[Field]:
     """The writable fields of the entity, which must be at least one where it takes any mode."""
-    found = [each for each in harness.entity.fields if each.writable and each.name not in harness.entity.key]
-    found = [each for each in found if each.name not in harness.entity.changed_by]
+    found = [each for each in harness.entity.fields if each.writable and each.name not in structural(harness.entity)]
     assert found, "the harness names an entity without a writable field"
     return found
 
@@ -234,8 +233,8 @@ def targets(harness: Harness) -> list[Field]:
 def readable(harness: Harness, kind: FieldType) -> Field:
     """The first field of a type that is neither key nor stamp nor a closed list; skips where there is none."""
     entity = harness.entity
-    structural = (*entity.key, *entity.changed_by)
-    found = [each for each in entity.fields if each.type is kind and each.name not in structural and not each.values]
+    free = [each for each in entity.fields if each.name not in structural(entity)]
+    found = [each for each in free if each.type is kind and not each.values]
     if not found:
         lacks(f"the entity's type has no {kind.value} field")
     return found[0]

@@ -246,7 +246,7 @@ class WriteGroup:
         assert _count(harness) == len(made)
 
     def test_upsert_makes_what_is_missing_and_changes_what_is_there(self, harness: Harness) -> None:
-        needs_destination(harness, Mode.UPSERT)
+        _keyed(harness, Mode.UPSERT)
         made = seed(harness, records(harness, 2))
         batch = [_whole(harness, 0, 30), _whole(harness, 21, 31)]
         for _ in range(2):
@@ -256,8 +256,33 @@ class WriteGroup:
             holds(harness, each.key, each.values)
         _untouched(harness, made[1:])
 
+    def test_upsert_rejects_a_bad_row_alone(self, harness: Harness) -> None:
+        _keyed(harness, Mode.UPSERT)
+        made = seed(harness, records(harness, 2))
+        batch = [_whole(harness, 0, 30), _whole(harness, 21, 31), _whole(harness, 22, 32)]
+        name, value = _bad(harness)
+        batch[1] = Change(batch[1].key, {**batch[1].values, name: value})
+        assert _states(write(harness, batch, mode=Mode.UPSERT)) == ["applied", "rejected", "applied"]
+        assert harness.stored(harness.entity.name, batch[1].key) is None
+        assert _count(harness) == len(made) + 1
+
+    def test_update_by_another_key_finds_the_record_and_never_creates(self, harness: Harness) -> None:
+        needs_destination(harness)
+        found = [each for each in harness.entity.alternates if Mode.UPDATE in each.modes]
+        if not found:
+            lacks("the entity's type has one key only")
+        harness.entity = harness.entity.keyed_by([found[0].field])
+        made = seed(harness, records(harness, 3))
+        absent = _whole(harness, 21, 30)
+        states = _states(write(harness, [absent, _whole(harness, 1, 31)]))
+        assert states[0] in ("rejected", "conflict"), f"a change of a record that is not there was {states[0]}"
+        assert states[1] == "applied"
+        holds(harness, key_of(harness.entity, made[1]), _whole(harness, 1, 31).values)
+        _untouched(harness, [made[0], made[2]])
+        assert _count(harness) == len(made)
+
     def test_create_makes_a_record_once(self, harness: Harness) -> None:
-        needs_destination(harness, Mode.CREATE)
+        _keyed(harness, Mode.CREATE)
         made = seed(harness, records(harness, 2))
         batch = [_whole(harness, 21, 30), _whole(harness, 22, 31)]
         for _ in range(2):
@@ -267,7 +292,7 @@ class WriteGroup:
             holds(harness, each.key, each.values)
 
     def test_create_never_changes_a_record_that_stands(self, harness: Harness) -> None:
-        needs_destination(harness, Mode.CREATE)
+        _keyed(harness, Mode.CREATE)
         made = seed(harness, records(harness, 2))
         states = _states(write(harness, [_whole(harness, 1, 30), _whole(harness, 22, 31)], mode=Mode.CREATE))
         assert states[0] in ("rejected", "conflict"), f"a record that stands was {states[0]}"
@@ -282,6 +307,17 @@ class WriteGroup:
         now = versions(harness)
         for each, row in zip(batch, results, strict=True):
             assert row["version"] in (None, now[identity(harness.entity, each.key)])
+
+
+def _keyed(harness: Harness, mode: Mode) -> None:
+    """Has the test name its records by a key that the mode goes by: the entity's own, or else an alternate."""
+    needs_destination(harness)
+    if mode in harness.entity.modes:
+        return
+    found = [each.field for each in harness.entity.alternates if mode in each.modes]
+    if not found:
+        lacks(f"the entity's type does not take {mode.value}")
+    harness.entity = harness.entity.keyed_by(found[:1])
 
 
 def _bad(harness: Harness) -> tuple[str, Value]:

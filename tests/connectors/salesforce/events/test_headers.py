@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from io import BytesIO
 from typing import Any
 
@@ -29,6 +30,7 @@ HEADER = {
         {"name": "recordIds", "type": TEXTS},
         {"name": "changeType", "type": "string"},
         {"name": "commitUser", "type": "string"},
+        {"name": "commitTimestamp", "type": "long"},
         {"name": "changedFields", "type": TEXTS},
     ],
 }
@@ -50,9 +52,15 @@ SCHEMA: Any = parse_schema(
 
 
 def header(*bitmaps: str, kind: str = "UPDATE", user: str = "005000000000001AAA") -> Header:
-    told = {"entityName": "Account", "recordIds": ["001000000000001AAA"], "changeType": kind, "commitUser": user}
+    told: dict[str, Any] = {
+        "entityName": "Account",
+        "recordIds": ["001000000000001AAA"],
+        "changeType": kind,
+        "commitUser": user,
+    }
+    told |= {"commitTimestamp": 1_764_000_000_250, "changedFields": list(bitmaps)}
     out = BytesIO()
-    schemaless_writer(out, SCHEMA, {"ChangeEventHeader": {**told, "changedFields": list(bitmaps)}})
+    schemaless_writer(out, SCHEMA, {"ChangeEventHeader": told})
     return Header.of(out.getvalue(), SCHEMA)
 
 
@@ -67,6 +75,10 @@ def header(*bitmaps: str, kind: str = "UPDATE", user: str = "005000000000001AAA"
 )
 def test_the_lowest_bit_is_the_first_field_of_the_schema(bitmap: str, moved: set[str]) -> None:
     assert header(bitmap).moved == moved
+
+
+def test_the_moment_of_the_commit_is_in_milliseconds() -> None:
+    assert header("0x02").at == datetime(2025, 11, 24, 16, 0, 0, 250_000, UTC)
 
 
 def test_parts_of_compound_fields_are_the_fields_that_queries_name() -> None:

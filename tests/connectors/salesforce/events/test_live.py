@@ -50,6 +50,23 @@ def test_new_records_and_deleted_ones_come(site: Site) -> None:
     assert (row["_key"], row["_deleted"], row["City"]) == ({"Id": lead}, True, None)
 
 
+def test_a_page_says_when_the_oldest_change_that_it_tells_of_was_committed(site: Site) -> None:
+    lead, other = site.lead(), site.lead()
+    before = site.follow()
+    site.control.edit(lead, {"City": "Start"})
+    before.rows()
+    cursor = before.last.cursor
+    before.stop()
+    last = site.control.told("Lead")["last"]
+    for record in (lead, other, lead):
+        site.control.edit(record, {"City": f"Town {time.monotonic()}"})
+    first, *_ = site.twin.site.org.store.changes_after(last, ["Lead"])
+    following = site.follow(after=cursor)
+    following.rows(2)
+    assert following.last.since == first.moment.replace(microsecond=first.moment.microsecond // 1000 * 1000)
+    assert following.until(lambda page: not page.frame.height).since is None
+
+
 def test_many_edits_of_one_record_are_one_row(site: Site) -> None:
     lead = site.lead()
     before = site.follow()
@@ -322,6 +339,18 @@ def test_a_session_that_ends_is_renewed_once_and_nothing_is_lost(site: Site) -> 
     site.control.edit(lead, {"City": "Oslo"})
     assert following.rows()[0]["City"] == "Oslo"
     assert len(site.control.calls(kind="login.oauth")) == logins + 1
+
+
+def test_sessions_that_die_one_after_the_other_are_renewed_as_long_as_each_was_good_for_something(site: Site) -> None:
+    following = site.follow()
+    for _ in range(4):
+        opened = len(site.control.calls(kind="pubsub.subscribe"))
+        site.control.kill_tokens()
+        following.until(lambda _: len(site.control.calls(kind="pubsub.subscribe")) > opened)  # noqa: B023
+        for _ in range(2):
+            following.until(lambda _: True)
+    lead = site.lead()
+    assert following.rows()[0]["Id"] == lead
 
 
 def test_sessions_that_end_at_once_are_not_asked_for_again_and_again(site: Site) -> None:

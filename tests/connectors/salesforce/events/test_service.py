@@ -23,6 +23,7 @@ from connectors.salesforce.events.pubsub_pb2 import (
     TopicInfo,
     TopicRequest,
 )
+from connectors.salesforce.twin.events.bus import replay_id
 from tests.connectors.salesforce.events.conftest import Site
 
 LEADS = "/data/LeadChangeEvent"
@@ -190,6 +191,49 @@ def test_a_stream_without_events_says_that_it_is_alive(alone: Site) -> None:
         come = next(stream)
         assert (len(come.events), come.pending_num_requested) == (0, 7)
         assert come.latest_replay_id
+        queue.put(None)
+
+
+def test_a_keepalive_does_not_wait_anew_where_the_clock_was_moved_on_while_an_event_was_told(
+    alone: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever hears an event may act on it before the service's own thread goes on."""
+    store, looked = alone.twin.site.org.store, alone.twin.site.org.store.changes_after
+
+    def heard(*asked: Any) -> Any:
+        found = looked(*asked)
+        if found:
+            alone.control.advance(271)
+        return found
+
+    with calling(alone) as caller:
+        queue, requests = asks(FetchRequest(topic_name=LEADS, num_requested=7))
+        stream = caller.subscribe(requests)
+        stream.initial_metadata()
+        monkeypatch.setattr(store, "changes_after", heard)
+        alone.lead()
+        assert [len(next(stream).events) for _ in range(2)] == [1, 0]
+        queue.put(None)
+
+
+def test_a_keepalive_names_the_place_of_all_that_was_committed_before_it_was_due(
+    alone: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, looked = alone.twin.site.org.store, alone.twin.site.org.store.changes_after
+
+    def meanwhile(*asked: Any) -> Any:
+        found = looked(*asked)
+        monkeypatch.undo()
+        alone.control.create("Account", [{"Name": "Another object"}])
+        alone.control.advance(271)
+        return found
+
+    with calling(alone) as caller:
+        queue, requests = asks(FetchRequest(topic_name=LEADS, num_requested=7))
+        stream = caller.subscribe(requests)
+        stream.initial_metadata()
+        monkeypatch.setattr(store, "changes_after", meanwhile)
+        assert next(stream).latest_replay_id == replay_id(store.told_bounds()[1])
         queue.put(None)
 
 

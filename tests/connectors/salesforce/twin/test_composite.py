@@ -81,6 +81,21 @@ def test_five_collections_ride_in_one_call(twin: Twin, rest: Rest) -> None:
     assert (call["counted"], call["detail"]["records"], call["detail"]["failed"]) == (1, 1000, 0)
 
 
+def test_a_part_may_have_headers_of_its_own_but_no_login(twin: Twin, rest: Rest) -> None:
+    given = {"LastName": "Same", "Company": "C", "Email": "same@composite.example"}
+    twin.control.create("Lead", [given])
+    twin.control.rule("duplicates", "Lead", "own", {"fields": ["Email"], "action": "alert"})
+    own = {"Sforce-Duplicate-Rule-Header": "allowSave=true", "Authorization": "Bearer nobody"}
+    parts = [
+        part("plain", "POST", "sobjects/Lead", given),
+        {**part("own", "POST", "sobjects/Lead", given), "httpHeaders": own},
+    ]
+    made = rest("POST", "composite", json={"compositeRequest": parts}).json()["compositeResponse"]
+    twin.control.rule("duplicates", "Lead", "own", None)
+    assert [each["httpStatusCode"] for each in made] == [400, 201]
+    assert made[0]["body"][0]["errorCode"] == "DUPLICATES_DETECTED"
+
+
 def test_a_batch_counts_each_of_its_parts(twin: Twin, rest: Rest) -> None:
     parts = [
         {"method": "GET", "url": "v59.0/sobjects/Lead/describe"},

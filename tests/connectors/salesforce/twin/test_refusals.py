@@ -57,6 +57,13 @@ QUERIES: dict[str, tuple[str, str]] = {
     "an offset beyond 2,000": ("SELECT Id FROM Lead OFFSET 2001", "NUMBER_OUTSIDE_VALID_RANGE"),
     "all fields of all records": ("SELECT FIELDS(ALL) FROM Lead", "MALFORMED_QUERY"),
     "a field that is not grouped": ("SELECT Name, COUNT(Id) FROM Lead GROUP BY Company", "MALFORMED_QUERY"),
+    "a field to sort groups by that is not grouped": (
+        "SELECT Industry, COUNT(Id) FROM Lead GROUP BY Industry ORDER BY Company",
+        "MALFORMED_QUERY",
+    ),
+    "a count in some order": ("SELECT COUNT() FROM Lead ORDER BY Company", "MALFORMED_QUERY"),
+    "the sum of texts": ("SELECT SUM(Company) FROM Lead", "MALFORMED_QUERY"),
+    "one name for two aggregates": ("SELECT COUNT(Id) n, COUNT(Name) n FROM Lead", "MALFORMED_QUERY"),
     "a moment to group by": ("SELECT CreatedDate, COUNT(Id) FROM Lead GROUP BY CreatedDate", "MALFORMED_QUERY"),
     "the tooling API's objects": ("SELECT Id FROM CustomField", "INVALID_TYPE"),
     "100,001 characters": ("SELECT Id FROM Lead" + " " * 100_000, "MALFORMED_QUERY"),
@@ -76,6 +83,11 @@ def test_a_record_is_refused_alone_and_in_a_collection(rest: Rest, given: dict[s
     answer = rest("POST", "composite/sobjects", json={"records": [record]})
     told = answer.json()[0]
     assert code == (told["errorCode"] if answer.status_code == 400 else told["errors"][0]["statusCode"])
+
+
+def test_json_takes_no_fraction_for_a_whole_number(rest: Rest) -> None:
+    assert rest.refused("POST", "sobjects/Lead", json={**NEW, "NumberOfEmployees": 1.5}) == (400, "JSON_PARSER_ERROR")
+    assert rest("POST", "sobjects/Lead", json={**NEW, "NumberOfEmployees": 2, "AnnualRevenue": 1.5}).status_code == 201
 
 
 @pytest.mark.parametrize(("given", "code"), WRITES.values(), ids=WRITES)

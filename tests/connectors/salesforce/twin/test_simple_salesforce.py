@@ -17,22 +17,18 @@ from simple_salesforce.exceptions import (
 )
 
 from connectors.salesforce.twin import Twin
+from tests.connectors.salesforce.orgs import key_pair
 from tests.connectors.salesforce.twin.conftest import session_to
 
 
-@pytest.fixture(scope="module")
-def key_pair() -> tuple[str, str]:
-    """A private key and its public one, as PEM."""
-    made = rsa.generate_private_key(public_exponent=65_537, key_size=2048)
-    private = made.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    public = made.public_key().public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
-    return private.decode(), public.decode()
+@pytest.fixture(scope="module", name="key_pair")
+def made_key_pair() -> tuple[str, str]:
+    return key_pair()
 
 
 def test_client_credentials_log_in(salesforce: Salesforce) -> None:
     assert salesforce.query("SELECT COUNT() FROM Lead")["totalSize"] >= 300
+    assert salesforce.query("SELECT COUNT() FROM Lead LIMIT 7")["totalSize"] == 7
 
 
 def test_a_signed_assertion_logs_in(twin: Twin, key_pair: tuple[str, str]) -> None:

@@ -1,0 +1,1 @@
+"""What the ledger is made of: its tables, and which slices are to be claimed next."""
