@@ -29,6 +29,12 @@ def model_home_on_postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 
 @pytest.fixture
+def lease_seconds() -> float:
+    """Short: workers die here, and what they held is taken up when it ends."""
+    return 5
+
+
+@pytest.fixture
 def make_distributed_site(
     request: pytest.FixtureRequest, make_site: Callable[..., Site], tmp_path: Path
 ) -> Iterator[Callable[..., Site]]:
@@ -68,6 +74,6 @@ def make_any_site(request: pytest.FixtureRequest) -> Callable[..., Site]:
 @pytest.fixture
 def quiet(make_site: Any) -> Site:
     """What it comes to when nothing goes wrong."""
-    found: Site = make_site(12, page_rows=5)
+    found: Site = make_site(12, page_rows=5, lease_seconds=60)
     found.run()
     return found

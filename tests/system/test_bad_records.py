@@ -45,7 +45,7 @@ def test_of_a_page_of_200_with_three_refused_a_killer_and_a_hanger_195_are_writt
     make_site: Make, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     quiet, site = (
-        make_site(200, page_rows=200),
+        make_site(200, page_rows=200, lease_seconds=60),
         make_site(200, page_rows=200, record_seconds=LIMIT, poll_seconds=0.2, lease_seconds=60),
     )
     quiet.run()

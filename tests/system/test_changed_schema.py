@@ -130,7 +130,7 @@ def test_a_run_whose_columns_change_holds_with_the_difference_and_goes_on_under_
     model_home: Path,
     request: pytest.FixtureRequest,
 ) -> None:
-    quiet = make_site(PEOPLE)
+    quiet = make_site(PEOPLE, lease_seconds=60)
     plain = BEFORE.replace('y: "Y"', 'y: "cast(0 as real)"')
     quiet.publish(plain)
     quiet.run()

@@ -43,9 +43,8 @@ class Runs(LedgerPart):
     def add(self, session: Session, plan: RunPlan, slices: Sequence[SlicePlan], pool: str) -> str:
         """Stores a new run with its slices; its id. RunError where the mapping has an active one."""
         follows, apart = plan.kind is RunKind.FOLLOW, plan.kind in (RunKind.REQUEST, RunKind.FOLLOW)
-        other = self.following(session, plan.mapping) if follows else self.active(session, plan.mapping)
-        if other is not None and plan.kind is not RunKind.REQUEST:
-            raise RunError(f"mapping {plan.mapping} already has an active run: {other}; cancel it or let it end")
+        if plan.kind is not RunKind.REQUEST:
+            self.refuse_second(session, plan.mapping, follows=follows)
         now = self._database.now(session)
         run = f"{now:%Y%m%d-%H%M%S}-{now.microsecond:05x}{secrets.randbits(12):03x}"
         session.add(
@@ -104,6 +103,15 @@ class Runs(LedgerPart):
     def active(self, session: Session, mapping: str) -> str | None:
         """The id of the mapping's run that is not final."""
         return session.scalar(select(RunRow.id).where(RunRow.active == mapping))
+
+    def refuse_second(self, session: Session, mapping: str, *, follows: bool = False) -> None:
+        """RunError where the mapping has an active run, or one that follows its live source, and says how it stands."""
+        other = self.following(session, mapping) if follows else self.active(session, mapping)
+        if other is None:
+            return
+        state, reason = session.execute(select(RunRow.state, RunRow.reason).where(RunRow.id == other)).one()
+        why = f": {reason}" if reason else ""
+        raise RunError(f"mapping {mapping} already has an active run, {other}, {state}{why}; cancel it or let it end")
 
     def following(self, session: Session, mapping: str) -> str | None:
         """The id of the run that follows the mapping's live source, unless it has ended."""

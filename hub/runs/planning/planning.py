@@ -20,7 +20,6 @@ from hub.runs.replays import Many
 from hub.runs.types import FOLLOWERS, PreflightError, Run, RunError, RunKind, RunPlan, RunState, SliceKind, SlicePlan
 from hub.sdk import Context, Selection
 
-ACTIVE = "mapping {0} already has an active run: {1}; cancel it or let it end"
 REPLAYED = frozenset({"rejected", "parked", "conflict", "unknown", "invalid"})
 SLICES_A_WORKER = 2
 """Slices of a full run, so that workers end at about the same time.
@@ -54,8 +53,7 @@ def start(hub: Installation, order: Order, beside: Callable[[Session], object] =
         log.warning("the login may do more than the mapping needs", mapping=order.mapping, excess=excess)
     with hub.database.read() as session:
         now = hub.database.now(session)
-        if (other := hub.ledger.active(session, order.mapping)) is not None:
-            raise RunError(ACTIVE.format(order.mapping, other))
+        hub.ledger.refuse_second(session, order.mapping)
         kind = order.kind or _kind(hub, session, compiled, now)
         since = hub.ledger.last(session, order.mapping, [RunKind.FULL, RunKind.INCREMENTAL])
     if kind is RunKind.INCREMENTAL and (since is None or since.head is None):
@@ -201,13 +199,10 @@ def add_run(
             action = Action.RUN_UNDO if plan.kind is RunKind.UNDO else Action.RUN_START
             hub.record(session, plan.actor, action, run, run=run, **told, **{k: v for k, v in detail.items() if v})
             beside(session)
-    except IntegrityError as error:
+    except IntegrityError:
         with hub.database.read() as session:
-            busy = hub.ledger.following if follows else hub.ledger.active
-            other = busy(session, plan.mapping)
-        if other is None:
-            raise
-        raise RunError(ACTIVE.format(plan.mapping, other)) from error
+            hub.ledger.refuse_second(session, plan.mapping, follows=follows)
+        raise
     hub.ring([pool])
     log.info("run started", run=run, **told)
     return run

@@ -52,8 +52,14 @@ def register(home: Path, url: str) -> None:
 
 
 @pytest.fixture
+def lease_seconds() -> float:
+    """Of installations that are told nothing else: so long that a machine which stands still for a moment ends none."""
+    return 60
+
+
+@pytest.fixture
 def make_site(
-    model_home: Path, tmp_path: Path, far_side: FarSide, monkeypatch: pytest.MonkeyPatch
+    model_home: Path, tmp_path: Path, far_side: FarSide, lease_seconds: float, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., Site]]:
     """Makes installations with the settings given, `records` in their far side and the mapping published.
 
@@ -71,8 +77,8 @@ def make_site(
         **settings: Any,
     ) -> Site:
         home = settings.pop("home", None) or shutil.copytree(model_home, tmp_path / f"hub{len(made)}")
-        given = {"lease_seconds": 5, "poll_seconds": 0.5, "page_rows": 8, "log_level": "error", "slices": slices}
-        configured = load_settings(home=home, **{**given, **settings})
+        given = {"lease_seconds": lease_seconds, "poll_seconds": 0.5, "page_rows": 8, "log_level": "error"}
+        configured = load_settings(home=home, **{**given, "slices": slices, **settings})
         configure(configured, process="test")
         if connector == "telling":
             telling.install(tmp_path, monkeypatch)

@@ -134,11 +134,14 @@ def test_a_phase_starts_when_every_slice_before_it_is_done(ledger: ClockedLedger
 
 def test_a_mapping_has_one_active_run_and_requests_beside_it(ledger: ClockedLedger) -> None:
     run = ledger.put()
-    with pytest.raises(RunError, match="already has an active run"):
+    with pytest.raises(RunError, match=f"already has an active run, {run}, queued; cancel it"):
         ledger.put()
     ledger.put(mapping="other")
     request = RunPlan("risk", "v", "m", RunKind.REQUEST, "human:anna", AT)
     ledger.database.retrying(lambda s: ledger.add(s, request, [], "default"))
+    assert ledger.move(run, RunState.HELD)
+    with pytest.raises(RunError, match=f"{run}, held: why; cancel it"):
+        ledger.put()
     assert ledger.move(run, RunState.CANCELLED)
     ledger.put()
 
