@@ -6,34 +6,21 @@ import gc
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from importlib import import_module
+from typing import Any
 
 import typer
 
-from hub.cli import (
-    access,
-    audit,
-    connections,
-    connectors,
-    decisions,
-    demo,
-    keys,
-    mappings,
-    models,
-    processes,
-    runs,
-    twin,
-)
 from hub.cli.output import RefusedError
 from hub.process import guard_memory
 
-ROOMS = {
-    room.__name__.rpartition(".")[2]: room.app
-    for room in (connectors, connections, models, mappings, runs, decisions, audit, access, keys)
-}
+ROOMS = ("connectors", "connections", "models", "mappings", "runs", "decisions", "audit", "access", "keys")
+OTHERS = ("processes", "demo", "twin")
+"""Modules with verbs that belong to no room."""
 
 
 def command_for(words: Sequence[str] = ()) -> typer.Typer:
-    """The whole command, or of it what these words can ask for: typer makes every verb before it looks for one."""
+    """The whole command, or of it what these words can ask for: whoever waits for one verb waits for no other's."""
     made = typer.Typer(
         name="hub",
         help="Puts machine-learning models into the systems people already work in.",
@@ -42,15 +29,20 @@ def command_for(words: Sequence[str] = ()) -> typer.Typer:
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    for name, room in ROOMS.items():
-        made.add_typer(room if not words or name in words else typer.Typer(help=room.info.help), name=name)
-    if not words or words[0] not in ROOMS:
-        for others in (processes, demo, twin):
-            others.add_to(made)
+    first = next((word for word in words if not word.startswith("-")), None)
+    if first in ROOMS:
+        made.add_typer(_part(first).app, name=first)
+        return made
+    for name in ROOMS:
+        room = _part(name).app
+        made.add_typer(typer.Typer(help=room.info.help) if words else room, name=name)
+    for name in OTHERS:
+        _part(name).add_to(made)
     return made
 
 
-app = command_for()
+def _part(name: str) -> Any:
+    return import_module(f"hub.cli.{name}")
 
 
 def main() -> None:

@@ -31,9 +31,9 @@ def verbs(group: Any = None, path: tuple[str, ...] = ()) -> Iterator[tuple[str, 
     """Every verb of the command line with its path as typed, sorted."""
     from typer.main import get_command
 
-    from hub.cli.main import app
+    from hub.cli.main import command_for
 
-    top: Any = get_command(app) if group is None else group
+    top: Any = get_command(command_for()) if group is None else group
     for name, command in sorted(top.commands.items()):
         if hasattr(command, "commands"):
             yield from verbs(command, (*path, name))

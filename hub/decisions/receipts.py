@@ -76,9 +76,12 @@ def history(log: DecisionLog, pointer: tuple[int, int] | None, key: pl.Series) -
         if pointer in passed:
             raise DecisionError(f"the decisions about this record lead in a circle through segment {pointer[0]}")
         if pointer not in known:
-            rows = log.beside(*pointer, key)
-            told |= log.told(rows[SEGMENT].unique().to_list())
-            known.update({(each[SEGMENT], each[ROW]): each for each in rows.to_dicts()})
+            told |= log.told([pointer[0]]) if pointer[0] not in told else {}
+            if pointer[0] not in told:
+                raise DecisionError(f"there is no segment {pointer[0]}")
+            rows = log.beside(*pointer, key, told[pointer[0]].file).to_dicts()
+            known.update({(each[SEGMENT], each[ROW]): each for each in rows})
+            told |= log.told(sorted(_segments_of(rows) - told.keys()))
         row = known.pop(pointer, None)
         if row is None or (row[LEAF] is None and row[KEY] != key[0]):
             raise DecisionError(f"row {pointer[1]} of segment {pointer[0]} is no decision about this record")
@@ -88,6 +91,12 @@ def history(log: DecisionLog, pointer: tuple[int, int] | None, key: pl.Series) -
         yield decision
         passed.add(pointer)
         pointer = decision.previous
+
+
+def _segments_of(rows: Sequence[Mapping[str, Any]]) -> set[int]:
+    """The segments of some rows, and those that the rows before them lie in: one look for all of them."""
+    before = {each[PREVIOUS]["segment"] for each in rows if each[PREVIOUS] is not None}
+    return {each[SEGMENT] for each in rows} | before - {None}
 
 
 def named_key(names: Sequence[str], given: Sequence[str]) -> dict[str, str]:

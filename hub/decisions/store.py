@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import ForeignKey, Index, String, Text, case, cast, delete, func, insert, select, update
+from sqlalchemy import ForeignKey, Index, String, Text, bindparam, case, cast, delete, func, insert, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from hub.database import Base, JsonDocument, insert_into, table_of
@@ -192,27 +192,34 @@ def find_segment(session: Session, segment_id: int) -> Segment | None:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What a receipt shows of the segment of one decision: its facts, its digest, and its results, sealed."""
+    """What a receipt shows of the segment of one decision: its facts, its digest, its results, sealed; and its file."""
 
     id: int
     facts: SegmentFacts
     root: bytes
     sealed: bytes | None
+    file: SegmentFile
+
+
+_SEGMENT, _FILE, _RESULT = (table_of(each) for each in (SegmentRow, DecisionFileRow, SegmentResultRow))
+_FACTS = [_SEGMENT.c[name] for name in SegmentFacts.__slots__]
+_PLACE = [_FILE.c[name] for name in ("id", "path", "key", "bounds", "size", "rows", "segments")]
+_TOLD = (  # made once and without objects: a receipt asks it again for each file that it comes through
+    select(_SEGMENT.c.id, _SEGMENT.c.root, _RESULT.c.sealed, *_PLACE, *_FACTS)
+    .join_from(_SEGMENT, _FILE)
+    .outerjoin(_RESULT, _RESULT.c.segment_id == _SEGMENT.c.id)
+    .where(_SEGMENT.c.id.in_(bindparam("ids", expanding=True)))
+)
 
 
 def find_told(session: Session, ids: Sequence[int]) -> list[Told]:
     """Those of the segments that are catalogued; no more of them than a receipt shows."""
-    names = tuple(SegmentFacts.__slots__)
-    facts = [getattr(SegmentRow, name) for name in names]
     found = []
     for start in range(0, len(ids), IN_LIMIT):
-        statement = (
-            select(SegmentRow.id, SegmentRow.root, SegmentResultRow.sealed, *facts)
-            .outerjoin(SegmentResultRow, SegmentResultRow.segment_id == SegmentRow.id)
-            .where(SegmentRow.id.in_(ids[start : start + IN_LIMIT]))
-        )
-        for number, root, sealed, *values in session.execute(statement):
-            found.append(Told(number, SegmentFacts(**dict(zip(names, values, strict=True))), root, sealed))
+        for row in session.execute(_TOLD, {"ids": ids[start : start + IN_LIMIT]}):
+            number, root, sealed, *rest = row
+            file, facts = SegmentFile(*rest[: len(_PLACE)]), SegmentFacts(*rest[len(_PLACE) :])
+            found.append(Told(number, facts, root, sealed, file))
     return found
 
 

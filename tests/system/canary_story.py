@@ -12,7 +12,7 @@ from pathlib import Path
 import polars as pl
 from typer.testing import CliRunner
 
-from hub.cli.main import app
+from hub.cli.main import command_for
 from hub.logs import configure
 from hub.runs import Scoring
 from hub.sdk import ConnectorError, Secret
@@ -75,7 +75,7 @@ def live(folder: Path) -> None:
     _fail(small)
     small.undo(run)
     for verb in VERBS:
-        told = CliRunner().invoke(app, [*verb, "--json"])
+        told = CliRunner().invoke(command_for(), [*verb, "--json"])
         print(verb, told.exit_code, told.output, repr(told.exception))
     print(small.hub.audit.verify())
 

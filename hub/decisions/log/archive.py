@@ -16,7 +16,7 @@ import polars as pl
 from hub.database import Database
 from hub.decisions import store
 from hub.decisions.keytext import key_text
-from hub.decisions.log.files import CHUNK_ROWS, OpenFile, pack
+from hub.decisions.log.files import CHUNK_ROWS, Form, OpenFile, pack
 from hub.decisions.log.files import store as store_file
 from hub.decisions.log.rows import ORDER, ROW, SEGMENT, bounds
 from hub.decisions.types import IntegrityError, Segment, SegmentFile
@@ -24,7 +24,7 @@ from hub.faults import around
 from hub.keys import KeyRing
 from hub.sdk import Clock
 
-COMPACT_CHUNK = 2_048
+COMPACT_CHUNK = 1_024
 """Rows of one chunk of a compacted file: what is decrypted to read one decision."""
 BRIEF_ROWS = 64
 """Rows up to which a file in the database is no Parquet."""
@@ -55,7 +55,8 @@ class Archive:
         many = segments > 1
         chunk_rows, order = (COMPACT_CHUNK, ORDER) if many else (CHUNK_ROWS, "")
         brief = inside and rows.height <= BRIEF_ROWS
-        content = pack(rows, data_key, file_id, chunk_rows=chunk_rows, order=order, brief=brief)
+        form = Form.PACKED if many else Form.STREAM if brief else Form.PARQUET
+        content = pack(rows, data_key, file_id, chunk_rows=chunk_rows, order=order, form=form)
         inside = inside and len(content) <= MOST_INSIDE
         place = INSIDE if inside else f"{self._clock.now():%Y/%m/%d}/"
         path = f"{place}{file_id:016x}-{secrets.token_hex(4)}.seg"
@@ -117,12 +118,12 @@ class Archive:
         parts = [opened.read(at, wanted).filter(pl.col(SEGMENT) == segment.id) for at in range(len(opened.chunks))]
         return pl.concat(parts).sort(ROW)
 
-    def row(self, segment: Segment, number: int, key: pl.Series) -> pl.DataFrame:
+    def row(self, file: SegmentFile, segment: int, number: int, key: pl.Series) -> pl.DataFrame:
         """One stored row, or those of its key that lie beside it in a compacted file (columns `_segment`, `_row`)."""
-        opened = self.open(file_of(segment))
-        if file_of(segment).segments == 1:
+        opened = self.open(file)
+        if file.segments == 1:
             row = opened.rows(number // CHUNK_ROWS, number % CHUNK_ROWS, 1)
-            return row.with_columns(pl.lit(segment.id, pl.Int64).alias(SEGMENT), pl.lit(number, pl.UInt32).alias(ROW))
+            return row.with_columns(pl.lit(segment, pl.Int64).alias(SEGMENT), pl.lit(number, pl.UInt32).alias(ROW))
         text = key_text(key)[0]
         parts = []
         for at, chunk in enumerate(opened.chunks):

@@ -6,7 +6,7 @@ import os
 import secrets
 import threading
 from bisect import bisect_left
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -19,20 +19,24 @@ from sqlalchemy.orm import Session
 from hub.database import Database
 from hub.decisions import store
 from hub.decisions.log import merkle, upkeep
-from hub.decisions.log.archive import Archive
+from hub.decisions.log.archive import Archive, file_of
 from hub.decisions.log.rows import LEAF, RESULTS, SALT, counts, normal, packed, unpacked
-from hub.decisions.types import STATE, DecisionError, IntegrityError, Segment, SegmentFacts
+from hub.decisions.types import STATE, DecisionError, IntegrityError, Segment, SegmentFacts, SegmentFile
 from hub.keys import KeyRing
 from hub.sdk import Clock, SystemClock
 
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What a receipt shows of the segment of one decision: its facts, its digest, and what the far side answered."""
+    """What a receipt shows of the segment of one decision: its facts, its digest, and what the far side answered.
+
+    `file` is where its rows were when this was told.
+    """
 
     facts: SegmentFacts
     root: bytes
     results: pl.DataFrame
+    file: SegmentFile
 
     def result(self, row: int) -> dict[str, Any]:
         """What the far side answered to one row; empty where nothing was sent or nothing is known yet."""
@@ -129,7 +133,7 @@ class DecisionLog:
         with self._database.read() as session:
             found = store.find_told(session, segment_ids)
         opened = ((each, self._open_results(each.id, each.sealed)) for each in found)
-        return {each.id: Told(each.facts, each.root, results) for each, results in opened}
+        return {each.id: Told(each.facts, each.root, results, each.file) for each, results in opened}
 
     def segment(self, segment_id: int) -> Segment:
         """A segment as catalogued. DecisionError where there is none."""
@@ -151,9 +155,18 @@ class DecisionLog:
         """Segments in the order they were written; `after` continues behind that one."""
         return store.list_segments(session, run=run, mapping=mapping, after=after, limit=limit)
 
-    def beside(self, segment_id: int, row: int, key: pl.Series) -> pl.DataFrame:
-        """The stored row of one decision, with others of the same key that cost nothing more to read."""
-        return self._reading(segment_id, lambda segment: self._archive.row(segment, row, key))[1]
+    def beside(self, segment_id: int, row: int, key: pl.Series, file: SegmentFile) -> pl.DataFrame:
+        """The stored row of one decision, with others of the same key that cost nothing more to read.
+
+        `file` is where its segment was told to be; it is looked up again where that is no longer so.
+        """
+        try:
+            return self._archive.row(file, segment_id, row, key)
+        except IntegrityError:
+            again = file_of(self.segment(segment_id))
+            if again == file:
+                raise
+            return self._archive.row(again, segment_id, row, key)
 
     def verify(self, segment_id: int) -> None:
         """Reads a segment whole and proves it against its catalogue row. IntegrityError names what differs."""
@@ -194,18 +207,15 @@ class DecisionLog:
         return upkeep.sweep(self._database, self._archive, older_than)
 
     def _stored(self, segment_id: int, columns: Sequence[str] | None) -> tuple[Segment, pl.DataFrame]:
-        return self._reading(segment_id, lambda segment: self._archive.rows(segment, columns))
-
-    def _reading(self, segment_id: int, read: Callable[[Segment], pl.DataFrame]) -> tuple[Segment, pl.DataFrame]:
         segment = self.segment(segment_id)
         try:
-            return segment, read(segment)
+            return segment, self._archive.rows(segment, columns)
         except IntegrityError:
             # Erased or compacted between the look in the catalogue and the look in the file?
             again = self.segment(segment_id)
             if again.file == segment.file:
                 raise
-            return again, read(again)
+            return again, self._archive.rows(again, columns)
 
     def _blank_results(self, session: Session, segment_id: int, rows: Sequence[int]) -> None:
         """Leaves of some rows' results nothing but their state."""

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.main import get_command
 
-from hub.cli.main import ROOMS, command_for
+from hub.cli.main import OTHERS, ROOMS, command_for
 
 ALWAYS = {"sklearn", "onnx", "onnxruntime", "skl2onnx", "skops", "pandas", "celery", "fastapi", "uvicorn", "redis"}
 FRAMES = {"polars", "numpy", "pyarrow", "sqlalchemy", "alembic", "sqlglot", "cryptography", "structlog"}
@@ -39,21 +39,28 @@ def test_help_imports_no_heavy_library(asked: list[str], tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("words", "rooms"),
+    ("words", "named", "whole"),
     [
-        (["--help"], set()),
-        (["serve", "--port", "0"], set()),
-        (["decisions", "show", "risk", "1"], {"decisions"}),
-        (["--", "runs", "list"], {"runs"}),
-        ([], set(ROOMS)),
+        (["--help"], set(ROOMS), set()),
+        (["serve", "--port", "0"], set(ROOMS), set()),
+        (["decisions", "show", "risk", "1"], {"decisions"}, {"decisions"}),
+        (["--", "runs", "list"], {"runs"}, {"runs"}),
+        (["decisoins", "show"], set(ROOMS), set()),
+        ([], set(ROOMS), set(ROOMS)),
     ],
-    ids=["help", "a process", "a room", "a room behind dashes", "nothing"],
+    ids=["help", "a process", "a room", "a room behind dashes", "a slip", "nothing"],
 )
-def test_no_verbs_are_made_but_of_the_rooms_that_are_named(words: list[str], rooms: set[str]) -> None:
+def test_no_verbs_are_made_but_of_the_room_that_is_named(words: list[str], named: set[str], whole: set[str]) -> None:
     """Typer takes longer over a hundred verbs than over its own import. Without words the shell may be completing."""
     made = getattr(get_command(command_for(words)), "commands", {})
-    assert {name for name in ROOMS if made[name].commands} == rooms
-    assert made.keys() >= set(ROOMS)
+    assert made.keys() & set(ROOMS) == named
+    assert {name for name in named if made[name].commands} == whole
+
+
+def test_a_verb_imports_no_room_but_its_own(tmp_path: Path) -> None:
+    code, names = loaded("decisions", "show", "risk", "1", "--at", "http://127.0.0.1:1", home=tmp_path, HUB_TOKEN="key")
+    assert code == 1
+    assert {f"hub.cli.{name}" for name in (*ROOMS, *OTHERS)} & names == {"hub.cli.decisions"}
 
 
 def test_a_look_at_a_receipt_imports_neither_models_nor_mappings_nor_the_worker(tmp_path: Path) -> None:

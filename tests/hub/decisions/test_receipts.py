@@ -13,6 +13,7 @@ from hub.database import Database
 from hub.decisions import DecisionError, DecisionLog, SegmentFacts, Standing, history, receipt
 from hub.decisions.log.log import DecisionLog as Log
 from hub.decisions.receipts import named_key
+from hub.decisions.types import SegmentFile
 
 IDS = ["00Q1", "00Q2", "00Q3"]
 MAPPING = "lead_score"
@@ -104,9 +105,9 @@ def test_one_compacted_file_is_read_once_for_a_whole_history(
     reads: list[int] = []
     beside = Log.beside
 
-    def counted(self: Log, segment_id: int, row: int, key: pl.Series) -> object:
+    def counted(self: Log, segment_id: int, row: int, key: pl.Series, file: SegmentFile) -> object:
         reads.append(segment_id)
-        return beside(self, segment_id, row, key)
+        return beside(self, segment_id, row, key, file)
 
     monkeypatch.setattr(Log, "beside", counted)
     assert len(receipt(log, standing, MAPPING, {"Id": "00Q1"}).decisions) == 6
@@ -154,6 +155,23 @@ def test_a_pointer_to_another_record_is_no_receipt(log: DecisionLog, decided: Ca
     key = pl.DataFrame({"Id": ["00Q2"]}).to_struct("_key")
     with pytest.raises(DecisionError, match="no decision about this record"):
         list(history(log, (segment, 0), key))
+
+
+def test_a_history_goes_on_where_its_files_are_replaced_while_it_is_read(
+    log: DecisionLog, decided: Callable[..., int]
+) -> None:
+    segments = [decided(turn, IDS) for turn in range(3)]
+    key, other = (pl.DataFrame({"Id": [each]}).to_struct("_key") for each in ("00Q2", "00Q3"))
+    read = history(log, (segments[2], 1), key)
+    assert next(read).segment == segments[2]
+    assert log.erase(MAPPING, other) == 3
+    assert [each.segment for each in read] == [segments[1], segments[0]]
+
+
+def test_a_pointer_to_no_segment_is_named(log: DecisionLog) -> None:
+    key = pl.DataFrame({"Id": ["00Q2"]}).to_struct("_key")
+    with pytest.raises(DecisionError, match="there is no segment 7"):
+        list(history(log, (7, 0), key))
 
 
 @pytest.mark.parametrize(
