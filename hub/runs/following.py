@@ -12,14 +12,15 @@ from datetime import timedelta
 
 from sqlalchemy.orm import Session
 
+from hub.access.approvals import ApprovalError
 from hub.connections import ConnectionsError
 from hub.logs import Log
 from hub.mappings import Compiled, MappingsError, Published
 from hub.models import ModelError
 from hub.runs.installation import Installation
-from hub.runs.planning.planning import Order, add_run, page_rows_of, plan_of, refuse_paused, start
+from hub.runs.planning.planning import Order, add_run, page_rows_of, plan_of, refuse_paused, replay, start
 from hub.runs.planning.preflight import inspect
-from hub.runs.types import LeftOff, Run, RunError, RunKind, RunState, SliceKind, SlicePlan
+from hub.runs.types import STAYED_OPEN, LeftOff, Run, RunError, RunKind, RunState, SliceKind, SlicePlan
 from hub.sdk import ConnectorError
 
 FOLLOWER = "service:follower"
@@ -34,6 +35,8 @@ AGAIN_SECONDS = 60.0
 
 NEW, MOVED = "following begins", "the mapping or its model changed"
 GAP = "the far side could not tell everything that changed"
+OPEN = ("conflict", "unknown")
+"""The states of records whose answers stayed open."""
 
 log = Log(__name__)
 
@@ -126,9 +129,10 @@ def has_ended(hub: Installation, run: Run, pages: int) -> bool:
         return hub.database.now(session) - run.created_at >= PERIOD
 
 
-def reconcile(hub: Installation, run: Run, owed: Sequence[str]) -> bool:
-    """Orders the run that finds what following may have missed; False, and the reason told, where that cannot be yet.
+def order_owed(hub: Installation, run: Run, owed: Sequence[str]) -> bool:
+    """Orders the run that is owed beside one that follows; False, and the reason told, where that cannot be yet.
 
+    It looks at the records whose answers stayed open alone, unless other changes may have been missed as well.
     UnavailableError where the far side is away.
     """
 
@@ -136,13 +140,16 @@ def reconcile(hub: Installation, run: Run, owed: Sequence[str]) -> bool:
         hub.ledger.settle_debt(session, run.id)
 
     try:
-        ordered = start(hub, Order(run.mapping, FOLLOWER), settle)
-    except (RunError, MappingsError, ConnectionsError, ModelError) as error:
-        why = f"a reconciliation is due ({'; '.join(owed)}) and cannot start: {error}"
+        if {*owed} == {STAYED_OPEN}:
+            ordered = replay(hub, run.mapping, FOLLOWER, OPEN, settle)
+        else:
+            ordered = start(hub, Order(run.mapping, FOLLOWER), settle)
+    except (RunError, MappingsError, ConnectionsError, ModelError, ApprovalError) as error:
+        why = f"another run is due ({'; '.join(owed)}) and cannot start: {error}"
         hub.database.retrying(lambda s: hub.ledger.tell(s, run.id, why), repeatable=True)
-        log.warning("no reconciliation", run=run.id, why=why)
+        log.warning("owed run not started", run=run.id, why=why)
         return False
-    log.info("reconciliation ordered", run=run.id, by=ordered, why=list(owed))
+    log.info("owed run ordered", run=run.id, by=ordered, why=list(owed))
     return True
 
 

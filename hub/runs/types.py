@@ -231,6 +231,9 @@ class Claim:
 FOLLOWERS = "follow"
 """The pool of the slices that follow a live source; a process of it carries one of them and nothing else."""
 
+STAYED_OPEN = "some answers stayed open"
+"""Why a run that follows owes another look: writes nobody answered, or that met somebody's newer one."""
+
 SHRINK = 8
 """What failed as one is tried again in parts this many times smaller, down to one record."""
 

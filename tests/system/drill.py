@@ -32,7 +32,7 @@ from hub.worker.supervisor import _variables
 from tests.hub.runs.site import Site
 
 DIED = 137
-PATIENCE = 60.0
+PATIENCE = 150.0
 """Seconds after which what was waited for is given up; nothing in a drill takes nearly as long."""
 AGAIN = frozenset({CONFLICT, UNKNOWN, REJECTED, PARKED, None})
 """What the far side may have answered (None: nothing) to a decision whose input is rightly decided once more."""

@@ -19,7 +19,7 @@ from tests.system.drill import Make, assert_master_property, lone_worker, settle
 LATE = timedelta(seconds=30)
 """Far less than the hour by which clocks are off here."""
 PATIENCE = 120.0
-pytestmark = pytest.mark.timeout(240)
+pytestmark = pytest.mark.timeout(400)
 
 
 @pytest.fixture

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import replace
@@ -16,10 +16,10 @@ from sqlalchemy.orm import Session
 from hub.runs.execution.carriage import Carriage
 from hub.runs.execution.heartbeat import Heartbeat, Looks
 from hub.runs.execution.lanes import Lanes
-from hub.runs.following import GAP, has_ended, keep_following, reconcile
+from hub.runs.following import GAP, has_ended, keep_following, order_owed
 from hub.runs.installation import Installation
 from hub.runs.pages import Intent, Load, Trip
-from hub.runs.types import Claim, PageState
+from hub.runs.types import STAYED_OPEN, Claim, PageState
 from hub.sdk import Happening
 
 LOOK_SECONDS = 0.5
@@ -29,7 +29,9 @@ QUIET_SECONDS = 2.0
 SILENT_SECONDS = 30.0
 """A live source that says nothing for so long breaks its word of a page every ten seconds; its thread may hang."""
 OWED_SECONDS = 30.0
-"""After a reconciliation that could not be ordered, it is tried again."""
+"""After a run that is owed could not be ordered, that is tried again."""
+OPEN_SECONDS = 10.0
+"""How long answers may stay open before another run looks into them: what hindered them may be over by then."""
 
 _END: Final = object()
 Step: TypeAlias = Callable[[], None]
@@ -54,6 +56,7 @@ class Following(Carriage):
         self._stays = stays
         self._quiet_since = time.monotonic()
         self._checked = self._ordered = float("-inf")
+        self._open_since: float | None = None
         self._begun = False
 
     def carry(self) -> None:
@@ -106,14 +109,16 @@ class Following(Carriage):
     def _move_on(self, load: Load) -> None:
         """A page without records: a newer cursor, or the word that some changes may never be told."""
         if load.gap or not self._begun or load.cursor != self._claim.cursor:
-            owed = [GAP] if load.gap and not self._owed() else None
-            self._hub.database.retrying(lambda s: self._store_place(s, load.cursor, owed), repeatable=True)
+            missed = load.gap and not {*self._owed()} - {STAYED_OPEN}
+            self._hub.database.retrying(lambda s: self._store_place(s, load.cursor, missed=missed), repeatable=True)
             self._claim, self._begun = replace(self._claim, cursor=load.cursor), True
 
-    def _store_place(self, session: Session, cursor: str | None, owed: Sequence[str] | None) -> None:
+    def _store_place(self, session: Session, cursor: str | None, *, missed: bool) -> None:
         ledger, claim = self._hub.ledger, self._claim
-        ledger.move_on(session, claim, cursor, owed)
-        ledger.put_up_with(session, claim.run, {Happening.MISSED.value: (1, 1.0)} if owed else {})
+        ledger.move_on(session, claim, cursor)
+        if missed:
+            ledger.owe(session, claim, GAP)
+            ledger.put_up_with(session, claim.run, {Happening.MISSED.value: (1, 1.0)})
 
     def _owed(self) -> tuple[str, ...]:
         with self._hub.database.read() as session:
@@ -145,10 +150,15 @@ class Following(Carriage):
         keep_following(self._hub)
 
     def _settle_debt(self, now: float) -> None:
-        """Orders the reconciliation that is owed, once there is a cursor that it comes after; then it is met."""
-        if self._claim.cursor is not None and now - self._ordered >= OWED_SECONDS and (owed := self._owed()):
-            self._ordered = now
-            reconcile(self._hub, self._trip.run, owed)
+        """Orders the run that is owed, once there is a cursor that it comes after; then the debt is met."""
+        if self._claim.cursor is None or now - self._ordered < OWED_SECONDS or not (owed := self._owed()):
+            return
+        if owed == (STAYED_OPEN,):
+            self._open_since = now if self._open_since is None else self._open_since
+            if now - self._open_since < OPEN_SECONDS:
+                return
+        self._ordered, self._open_since = now, None
+        order_owed(self._hub, self._trip.run, owed)
 
     @contextmanager
     def _arriving(self) -> Iterator[Generator[Load | None]]:

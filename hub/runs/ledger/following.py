@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from sqlalchemy import and_, select, update
 from sqlalchemy.orm import Session
 
@@ -39,8 +37,8 @@ class Followers(LedgerPart):
         other = select(RunRow.id).where(RunRow.active == mapping, RunRow.state.in_(GOING_STATES))
         return session.scalar(other) is not None
 
-    def move_on(self, session: Session, claim: Claim, cursor: str | None, owed: Sequence[str] | None = None) -> None:
-        """Moves a slice that follows behind a page without records; `owed` says why a reconciliation is due.
+    def move_on(self, session: Session, claim: Claim, cursor: str | None) -> None:
+        """Moves a slice that follows behind a page without records.
 
         Without a cursor the far side has none yet, and whatever stood there is no longer a place to go on from.
         A failed attempt stays counted: the page that failed may be the next one.
@@ -50,16 +48,21 @@ class Followers(LedgerPart):
             session.execute(update(RunRow).where(RunRow.id == claim.run).values(reason=None))
         row.waits, row.turns = 0, 0
         row.cursor = self._seal(cursor)
-        if owed is not None:
-            row.subject = list(owed)
         session.flush()
 
+    def owe(self, session: Session, claim: Claim, why: str) -> None:
+        """Notes why another run of the mapping is due beside what follows."""
+        row = self._held(session, claim, settling=True)
+        if why not in row.subject:
+            row.subject = [*row.subject, why]
+            session.flush()
+
     def owed(self, session: Session, run: str) -> tuple[str, ...]:
-        """Why a reconciliation is due before what follows knows of every change; empty where it does."""
+        """Why another run is due before what follows can answer for every record; empty where it can."""
         return tuple(session.scalars(select(SliceRow.subject).where(SliceRow.run == run)).one())
 
     def settle_debt(self, session: Session, run: str) -> None:
-        """A reconciliation is ordered."""
+        """The run that is owed is ordered."""
         session.execute(update(SliceRow).where(SliceRow.run == run).values(subject=[]))
         session.execute(update(RunRow).where(RunRow.id == run).values(reason=None))
 

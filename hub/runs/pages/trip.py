@@ -19,9 +19,11 @@ from sqlalchemy.orm import Session
 from hub.audit import Action
 from hub.decisions import (
     APPLIED,
+    CONFLICT,
     PLANNED,
     REJECTED,
     UNCHANGED,
+    UNKNOWN,
     Prepared,
     Segment,
     Snapshot,
@@ -45,7 +47,7 @@ from hub.runs.pages.shape import changes_since, shape_of
 from hub.runs.pages.staging import seal, unseal
 from hub.runs.pages.trail import Trail
 from hub.runs.pages.undoing import undo_segment
-from hub.runs.types import Claim, Counts, PageRecord, PageState, Run, RunKind, RunState, SliceKind
+from hub.runs.types import STAYED_OPEN, Claim, Counts, PageRecord, PageState, Run, RunKind, RunState, SliceKind
 from hub.sdk import Mode, Results, Tally, UnexpectedError
 from hub.sdk.shared import Told
 
@@ -447,6 +449,8 @@ class Trip:
             self.trail.written(session, intent.segment, by_state, doubtful)
             if by_state.get(APPLIED):
                 hub.ledger.note_lag(session, claim, intent.number)
+            if self.run.kind is RunKind.FOLLOW and (by_state.get(UNKNOWN) or by_state.get(CONFLICT)):
+                hub.ledger.owe(session, claim, STAYED_OPEN)  # perhaps no event will come to settle them
         if stand is not None:
             self.trail.parked(session, claim, stand[1])
         if intent.segment is None and not self.run.ahead:

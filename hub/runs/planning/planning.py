@@ -107,9 +107,16 @@ def _written(hub: Installation, run: str) -> tuple[Run, list[int], datetime]:
         return hub.ledger.run(session, run), segments, hub.database.now(session)
 
 
-def replay(hub: Installation, mapping: str, actor: str, states: tuple[str, ...]) -> str:
+def replay(
+    hub: Installation,
+    mapping: str,
+    actor: str,
+    states: tuple[str, ...],
+    beside: Callable[[Session], object] = lambda _session: None,
+) -> str:
     """Starts a run over the records of a mapping that stand rejected, parked and so on; its id.
 
+    What `beside` does belongs to the same transaction.
     ApprovalError in production for more records than the setting allows, until another person approved it.
     """
     published = hub.mappings.get(mapping)
@@ -127,6 +134,7 @@ def replay(hub: Installation, mapping: str, actor: str, states: tuple[str, ...])
     def note(session: Session) -> None:
         many.use(hub, session, actor)
         hub.record(session, actor, Action.RECORD_REPLAY, f"mapping:{mapping}", states=list(states))
+        beside(session)
 
     return add_run(hub, plan, slices, note)
 

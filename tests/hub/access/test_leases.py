@@ -24,10 +24,10 @@ from hub.audit import Action
 from hub.runs import RunKind, RunState
 from hub.runs.types import Claim
 from hub.sdk import Grant, Secret, UnexpectedError
-from tests.hub.runs.conftest import far_side, make_site, model_home, site
+from tests.hub.runs.conftest import far_side, lease_seconds, make_site, model_home, site
 from tests.hub.runs.site import ME, Site
 
-__all__ = ["far_side", "make_site", "model_home", "site"]
+__all__ = ["far_side", "lease_seconds", "make_site", "model_home", "site"]
 GRANT = Grant(reads={"PERSON": frozenset({"ID"})})
 
 

@@ -13,6 +13,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from hub.api.metrics import Metrics
 from hub.mappings import MappingError
 from hub.runs import Run, RunKind, RunState, Worker, cancel, keep_following, keep_up, progress, start_following, undo
+from hub.runs.following import GAP
+from hub.runs.pages import Trip
+from hub.runs.types import STAYED_OPEN
 from tests.hub.runs.site import ME, Site, document
 from tests.hub.runs.telling import ECHO
 from tests.system.drill import runs, work_by_turns
@@ -21,7 +24,7 @@ Make = Callable[..., Site]
 FOLLOWS = {"read": "  changed_by: STAMP\n", "run": '  schedule: "0 0 1 1 *"\n  follow: true\n'}
 NOW = "strftime('%Y-%m-%d %H:%M:%f', 'now')"
 
-pytestmark = pytest.mark.timeout(120)
+pytestmark = pytest.mark.timeout(300)
 
 
 @pytest.fixture
@@ -159,6 +162,47 @@ def test_a_gap_is_reconciled_and_nothing_is_lost(site: Site) -> None:
     edit(site, "000006", 98.0)
     work(site, lambda: writes_of(site, "000006") == 2)
     assert [writes_of(site, f"00000{each}") for each in (3, 4, 5)] == [2, 2, 2]
+
+
+def test_a_write_that_met_a_newer_one_is_settled_by_another_run_where_no_event_will_come(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody else wrote the score itself while ours was on its way: of that their far side tells nobody."""
+    monkeypatch.setattr("hub.runs.execution.following.OPEN_SECONDS", 0.2)
+    send, met = Trip.send, []
+
+    def late(self: Trip, *given: Any, **more: Any) -> Any:
+        if not met:
+            met.append(self.run.id)
+            site.ask(f"update PERSON set SCORE = 1, BAND = 'Low', STAMP = {NOW} where ID = '000003'")
+        return send(self, *given, **more)
+
+    monkeypatch.setattr(Trip, "send", late)
+    edit(site, "000003", 95.0)
+    work(site, lambda: following(site).counts["conflict"])
+    settle(site)
+    assert met == [following(site).id]
+    _, replayed = batches(site)
+    assert (replayed.kind, replayed.actor, replayed.counts.to_json()) == (
+        RunKind.REPLAY,
+        "service:follower",
+        {"read": 1, "applied": 1},
+    )
+    assert site.scores()["000003"][1] == "High"
+    assert site.states().get("conflict") is None
+
+
+def test_a_gap_is_noted_where_answers_stayed_open_already(site: Site) -> None:
+    run = following(site).id
+    with site.hub.database.begin() as session:
+        claim = site.hub.ledger.claim(session, "follow", "test/owes", 60, run)
+        assert claim is not None
+        for why in (STAYED_OPEN, GAP, STAYED_OPEN):
+            site.hub.ledger.owe(session, claim, why)
+        assert site.hub.ledger.owed(session, run) == (STAYED_OPEN, GAP)
+        site.hub.ledger.release(session, claim)
+    settle(site)
+    assert [each.kind for each in batches(site)] == [RunKind.FULL, RunKind.INCREMENTAL]
 
 
 def test_a_paused_mapping_is_followed_no_more_and_goes_on_where_it_left_off(site: Site) -> None:

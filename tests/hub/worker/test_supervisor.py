@@ -17,14 +17,14 @@ import pytest
 from hub.runs import RunState
 from hub.runs.installation import Installation
 from hub.worker import Supervisor
-from tests.hub.runs.conftest import far_side, make_site, model_home
+from tests.hub.runs.conftest import far_side, lease_seconds, make_site, model_home
 from tests.hub.runs.site import Site
 
-__all__ = ["far_side", "make_site", "model_home"]
+__all__ = ["far_side", "lease_seconds", "make_site", "model_home"]
 Make = Callable[..., Site]
 
 
-def until(what: Callable[[], object], seconds: float = 45) -> Any:
+def until(what: Callable[[], object], seconds: float = 150) -> Any:
     """What `what` answers as soon as that is something; other processes are waited for, so the real clock is."""
     pause, end = threading.Event(), time.monotonic() + seconds
     while not (found := what()):
@@ -66,7 +66,7 @@ def test_a_record_that_kills_its_process_is_parked_after_three_and_the_rest_pass
     run = site.order()
     monkeypatch.setenv("HUB_FAULT", "exit:before score@000004")
     with Supervisor(site.hub.settings, until_idle=True) as supervisor:
-        assert supervisor.wait(80)
+        assert supervisor.wait(200)
         # Once in a page of eight, three times alone; nobody waited for a lease of a minute to run out.
         assert supervisor.replaced == 4
     found = site.look(run)
