@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
+from hub.decisions.keytext import key_text
 from hub.decisions.log.log import DecisionLog, Told
 from hub.decisions.log.rows import LEAF, ROW, SEGMENT
 from hub.decisions.standing.standing import Standing
@@ -69,28 +70,30 @@ def history(log: DecisionLog, pointer: tuple[int, int] | None, key: pl.Series) -
     The chain ends at the first decision, or where the record was erased. DecisionError where it leads to another
     record or in a circle.
     """
+    text = key_text(key)[0]
     told: dict[int, Told] = {}
     known: dict[tuple[int, int], dict[str, Any]] = {}
     passed: set[tuple[int, int]] = set()
-    while pointer is not None:
-        if pointer in passed:
-            raise DecisionError(f"the decisions about this record lead in a circle through segment {pointer[0]}")
-        if pointer not in known:
-            told |= log.told([pointer[0]]) if pointer[0] not in told else {}
-            if pointer[0] not in told:
-                raise DecisionError(f"there is no segment {pointer[0]}")
-            rows = log.beside(*pointer, key, told[pointer[0]].file).to_dicts()
-            known.update({(each[SEGMENT], each[ROW]): each for each in rows})
-            told |= log.told(sorted(_segments_of(rows) - told.keys()))
-        row = known.pop(pointer, None)
-        if row is None or (row[LEAF] is None and row[KEY] != key[0]):
-            raise DecisionError(f"row {pointer[1]} of segment {pointer[0]} is no decision about this record")
-        if row[LEAF] is not None:
-            return
-        decision = _decision(told[pointer[0]], row)
-        yield decision
-        passed.add(pointer)
-        pointer = decision.previous
+    with log.telling() as tell:
+        while pointer is not None:
+            if pointer in passed:
+                raise DecisionError(f"the decisions about this record lead in a circle through segment {pointer[0]}")
+            if pointer not in known:
+                told |= tell([pointer[0]]) if pointer[0] not in told else {}
+                if pointer[0] not in told:
+                    raise DecisionError(f"there is no segment {pointer[0]}")
+                rows = log.beside(*pointer, text, told[pointer[0]].file).to_dicts()
+                known.update({(each[SEGMENT], each[ROW]): each for each in rows})
+                told |= tell(sorted(_segments_of(rows) - told.keys()))
+            row = known.pop(pointer, None)
+            if row is None or (row[LEAF] is None and row[KEY] != key[0]):
+                raise DecisionError(f"row {pointer[1]} of segment {pointer[0]} is no decision about this record")
+            if row[LEAF] is not None:
+                return
+            decision = _decision(told[pointer[0]], row)
+            yield decision
+            passed.add(pointer)
+            pointer = decision.previous
 
 
 def _segments_of(rows: Sequence[Mapping[str, Any]]) -> set[int]:

@@ -10,10 +10,9 @@ import io
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import polars as pl
 from cryptography.exceptions import InvalidTag
@@ -50,8 +49,7 @@ class Form(Enum):
         return buffer.getvalue()
 
 
-@dataclass(frozen=True, slots=True)
-class Chunk:
+class Chunk(NamedTuple):
     """Where a chunk lies in the file, how many rows it has, and its first and last key text where rows are in order."""
 
     offset: int

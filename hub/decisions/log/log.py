@@ -6,8 +6,9 @@ import os
 import secrets
 import threading
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -128,12 +129,17 @@ class DecisionLog:
             sealed = store.load_results(session, segment_id)
         return self._open_results(segment_id, sealed)
 
-    def told(self, segment_ids: Sequence[int]) -> dict[int, Told]:
-        """What a receipt shows of several segments, by number, in one look."""
+    @contextmanager
+    def telling(self) -> Iterator[Callable[[Sequence[int]], dict[int, Told]]]:
+        """While open: what a receipt shows of several segments, by number, in one look each time it is asked."""
         with self._database.read() as session:
-            found = store.find_told(session, segment_ids)
-        opened = ((each, self._open_results(each.id, each.sealed)) for each in found)
-        return {each.id: Told(each.facts, each.root, results, each.file) for each, results in opened}
+
+            def told(segment_ids: Sequence[int]) -> dict[int, Told]:
+                found = store.find_told(session, segment_ids)
+                opened = ((each, self._open_results(each.id, each.sealed)) for each in found)
+                return {each.id: Told(each.facts, each.root, results, each.file) for each, results in opened}
+
+            yield told
 
     def segment(self, segment_id: int) -> Segment:
         """A segment as catalogued. DecisionError where there is none."""
@@ -155,18 +161,19 @@ class DecisionLog:
         """Segments in the order they were written; `after` continues behind that one."""
         return store.list_segments(session, run=run, mapping=mapping, after=after, limit=limit)
 
-    def beside(self, segment_id: int, row: int, key: pl.Series, file: SegmentFile) -> pl.DataFrame:
+    def beside(self, segment_id: int, row: int, text: str, file: SegmentFile) -> pl.DataFrame:
         """The stored row of one decision, with others of the same key that cost nothing more to read.
 
-        `file` is where its segment was told to be; it is looked up again where that is no longer so.
+        `text` is the key's. `file` is where its segment was told to be; it is looked up again where that is no longer
+        so.
         """
         try:
-            return self._archive.row(file, segment_id, row, key)
+            return self._archive.row(file, segment_id, row, text)
         except IntegrityError:
             again = file_of(self.segment(segment_id))
             if again == file:
                 raise
-            return self._archive.row(again, segment_id, row, key)
+            return self._archive.row(again, segment_id, row, text)
 
     def verify(self, segment_id: int) -> None:
         """Reads a segment whole and proves it against its catalogue row. IntegrityError names what differs."""

@@ -105,9 +105,9 @@ def test_one_compacted_file_is_read_once_for_a_whole_history(
     reads: list[int] = []
     beside = Log.beside
 
-    def counted(self: Log, segment_id: int, row: int, key: pl.Series, file: SegmentFile) -> object:
+    def counted(self: Log, segment_id: int, row: int, text: str, file: SegmentFile) -> object:
         reads.append(segment_id)
-        return beside(self, segment_id, row, key, file)
+        return beside(self, segment_id, row, text, file)
 
     monkeypatch.setattr(Log, "beside", counted)
     assert len(receipt(log, standing, MAPPING, {"Id": "00Q1"}).decisions) == 6
