@@ -36,20 +36,19 @@ LONGEST_PAUSE = 30.0
 LIBRARIES = {
     "POLARS_MAX_THREADS": "1",
     "MALLOC_ARENA_MAX": "2",
-    "MALLOC_MMAP_THRESHOLD_": "1048576",
-    "MALLOC_TRIM_THRESHOLD_": "16777216",
-    "MALLOC_TOP_PAD_": "1048576",
+    "MALLOC_MMAP_THRESHOLD_": "67108864",
+    "MALLOC_TRIM_THRESHOLD_": "536870912",
+    "MALLOC_TOP_PAD_": "67108864",
     "ARROW_DEFAULT_MEMORY_POOL": "system",
-    "_RJEM_MALLOC_CONF": "narenas:2,dirty_decay_ms:100,muzzy_decay_ms:0",
+    "_RJEM_MALLOC_CONF": "narenas:2,dirty_decay_ms:5000,muzzy_decay_ms:0",
 }
 """What a worker's libraries are told where its environment says nothing else.
 
 The lanes of a worker keep more than one core busy by themselves: polars' own threads would take turns with them, which
-costs some per cent of a run's time. Its allocators are told to give back what a large page took when it is done.
-One heap of the C library for each thread, a threshold that grows with the largest buffer so far, Arrow's own pool, and
-polars' heaps (jemalloc's, four for each core, whose free pages count as ours for half a second or for ever) would each
-keep it. Up to 16 MB at the end of a heap stay, which else would be asked for anew with each buffer of a page: that
-takes a tenth of a run's time.
+costs some per cent of a run's time. A heap of the C library for each thread, Arrow's own pool, and polars' heaps
+(jemalloc's, four for each core) would each keep what their largest page took. But what a buffer of a page gives back at
+once the next one asks for anew, and each time every core is interrupted: that takes a tenth of a run's time. So it is
+given back once a page (`hub.process.give_back_memory`), and by polars after five seconds.
 """
 MOST_FAILED_STARTS = 5
 """Starts in a row that end before the first sign of life, after which `until_idle` gives up."""
