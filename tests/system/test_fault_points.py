@@ -178,7 +178,7 @@ NOT_HERE = {
     "fields made at the far side, noted": "commit of connections._note_provision",
     "whoever asks for a second person asks again": "commit of DualControl.ask",
     "a far side that proves nothing is told of each time it is called": "commit of Connections._note_untrusted",
-    "a word about a run that goes on, said again soon": "commit of following.reconcile",
+    "a word about a run that goes on, said again soon": "commit of following.order_owed",
     "a dead worker's leases run out by themselves": "commit of worker.abandon",
     "whoever logs in, or is logged out, does it again": "commit of Sessions.",
     "the first administrator is made whole or not at all": "commit of LocalAccounts.",
