@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 from sqlalchemy import text
 
-from hub.access import Scope
+from hub.access import Role, Scope
 from hub.api.access import LOGINS_BURST
 from hub.audit import Action, Outcome
 from hub.console import add_to
@@ -131,6 +131,9 @@ def test_a_mapping_out_of_sight_is_as_unknown_as_one_that_is_not(house: House) -
 
 
 def test_the_first_administrator_is_made_in_a_browser(house: House) -> None:
+    for each in house.hub.people.list_people():
+        if each.disabled_at is None and Role.ADMIN.value in each.claimed:  # of a test that came before
+            house.hub.people.disable(each.name, actor=ME)
     setup, _ = house.hub.people.local.make_setup(actor=ME)
     browser = house.browser()
     told = browser.post("/setup/enrol", {"setup": setup.reveal(), "name": "root"}).json()
