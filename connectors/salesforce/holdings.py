@@ -115,9 +115,7 @@ def _rows(
     """All records whose `by` is one of the values; a login has far fewer of them than one answer holds."""
     if not values:
         return ()
-    listed = ", ".join(soql.literal(each) for each in values)
-    asked = f"SELECT {', '.join(fields)} FROM {entity} WHERE {by} IN ({listed})"  # noqa: S608 - our own names
-    found: Sequence[Mapping[str, Any]] = client.query(asked)["records"]
+    found: Sequence[Mapping[str, Any]] = client.query(soql.query(entity, fields, [soql.one_of(by, values)]))["records"]
     return found
 
 

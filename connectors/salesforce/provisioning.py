@@ -58,7 +58,7 @@ class SalesforceProvisioner:
 
     def _standing(self, entity: str) -> set[str]:
         """The custom fields of an object, those that this login cannot see with them."""
-        asked = f"SELECT DeveloperName FROM CustomField WHERE TableEnumOrId = {soql.literal(entity)}"  # noqa: S608
+        asked = soql.query("CustomField", ["DeveloperName"], [soql.equal("TableEnumOrId", entity)])
         told = self._client.call("GET", "tooling/query", WHAT, params={"q": asked})
         return {each["DeveloperName"] for each in told["records"]}
 
@@ -76,8 +76,7 @@ class SalesforceProvisioner:
 
     def _found(self, entity: str, key: Mapping[str, str], values: Mapping[str, Any]) -> str:
         """The id of the record with this key, made where there is none; rights that it lacks are given to it."""
-        where = " AND ".join(f"{name} = {soql.literal(value)}" for name, value in key.items())
-        asked = f"SELECT {', '.join(('Id', *values))} FROM {entity} WHERE {where}"  # noqa: S608  (names of ours)
+        asked = soql.query(entity, ["Id", *values], [soql.equal(*each) for each in key.items()])
         for found in self._client.query(asked)["records"]:
             lacking = {name: True for name, value in values.items() if value is True and not found[name]}
             if lacking:

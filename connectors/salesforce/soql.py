@@ -1,7 +1,8 @@
-"""SOQL text from a typed selection: names that describe told, values quoted, nothing else."""
+"""SOQL text from a typed selection: names that are names, values quoted, nothing else."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
@@ -14,6 +15,7 @@ from hub.sdk import AllOf, AnyOf, Compare, Entity, Filter, Operator, UnexpectedE
 MOST_CHARACTERS = 14_000
 """Of a query once it is percent-encoded: address and headers together may hold 16,384 bytes."""
 
+_NAME = re.compile(r"[A-Za-z]\w*(?:\.[A-Za-z]\w*)*", re.ASCII)
 _SIGNS = {
     Operator.EQ: "=",
     Operator.NE: "!=",
@@ -35,16 +37,48 @@ def select(
     limit: int | None = None,
     backwards: bool = False,
 ) -> str:
-    """One query. UnexpectedError names a field that the entity does not have."""
-    parts = [f"SELECT {', '.join(name_of(entity, each) for each in dict.fromkeys(fields))} FROM {entity.name}"]  # noqa: S608  (names of describe alone)
+    """One query of what describe told. UnexpectedError names a field that the entity does not have."""
+    names = [name_of(entity, each) for each in fields]
+    keys = [name_of(entity, each) for each in order]
+    return query(entity.name, names, conditions, order=keys, limit=limit, backwards=backwards)
+
+
+def query(
+    entity: str,
+    fields: Iterable[str],
+    conditions: Sequence[str] = (),
+    *,
+    order: Sequence[str] = (),
+    limit: int | None = None,
+    backwards: bool = False,
+) -> str:
+    """One query of what nobody described, such as the org's own setup. UnexpectedError for a name that is none."""
+    parts = [f"SELECT {', '.join(named(each) for each in dict.fromkeys(fields))} FROM {named(entity)}"]  # noqa: S608
     if conditions:
         parts.append("WHERE " + " AND ".join(f"({each})" for each in conditions))
     if order:
         ending = " DESC" if backwards else ""
-        parts.append("ORDER BY " + ", ".join(name_of(entity, each) + ending for each in order))
+        parts.append("ORDER BY " + ", ".join(named(each) + ending for each in order))
     if limit is not None:
         parts.append(f"LIMIT {limit:d}")
     return " ".join(parts)
+
+
+def one_of(field: str, values: Iterable[Value]) -> str:
+    """The condition that a field is one of these values."""
+    return f"{named(field)} IN ({', '.join(literal(each) for each in values)})"
+
+
+def equal(field: str, value: Value) -> str:
+    """The condition that a field is this value."""
+    return f"{named(field)} = {literal(value)}"
+
+
+def named(name: str) -> str:
+    """A name of an object or field as it may stand in a query; UnexpectedError where it is none."""
+    if not _NAME.fullmatch(name):
+        raise UnexpectedError("a query was asked for a name that no object or field of Salesforce can have")
+    return name
 
 
 def room(text: str) -> int:

@@ -80,7 +80,7 @@ def parsed(lines: Iterable[str]) -> tuple[list[Holding], list[str]]:
         if found is None:
             strange.append("PROXY for another account" if line.startswith("GRANT PROXY") else "a right of another form")
             continue
-        schema, table = _target(found["target"])
+        schema, table = (_plain(name) if name is not None else None for name in (found["schema"], found["table"]))
         for right, columns in _RIGHT.findall(found["rights"]):
             named = frozenset(_plain(name) for name in re.findall(_QUOTED, columns)) if columns else None
             held.append(Holding(right.strip(), schema, table, named))
@@ -93,15 +93,8 @@ _QUOTED = r"`(?:[^`]|``)*`"
 _RIGHT = re.compile(rf"([A-Z][A-Z ]*[A-Z])(?: (\({_QUOTED}(?:, {_QUOTED})*\)))?")
 _GRANT = re.compile(
     rf"GRANT (?P<rights>{_RIGHT.pattern}(?:, {_RIGHT.pattern})*) ON (?:(?:FUNCTION|PROCEDURE|PACKAGE|PACKAGE BODY) )?"
-    rf"(?P<target>\*\.\*|{_QUOTED}\.(?:\*|{_QUOTED})) TO "
+    rf"(?:\*\.\*|(?P<schema>{_QUOTED})\.(?:\*|(?P<table>{_QUOTED}))) TO "
 )
-
-
-def _target(text: str) -> tuple[str | None, str | None]:
-    if text == "*.*":
-        return None, None
-    schema, table = re.match(rf"({_QUOTED})\.(\*|{_QUOTED})", text).groups()  # type: ignore[union-attr]
-    return _plain(schema), None if table == "*" else _plain(table)
 
 
 def _plain(quoted: str) -> str:

@@ -40,7 +40,7 @@ class Open:
         return Credential("sql", {}, {}, minted=False)
 
     def token(self, connection: str, grant: Grant, refused: str | None, seconds: float | None) -> Token:
-        raise NotImplementedError
+        raise AssertionError(f"{connection} has nothing minted, so no token of it is asked for")
 
 
 def broker(database: Database, fence: Callable[[Session, Holder], float | None] = lambda *_: 60.0) -> LeaseBroker:
