@@ -38,30 +38,19 @@ def select(
     backwards: bool = False,
 ) -> str:
     """One query of what describe told. UnexpectedError names a field that the entity does not have."""
-    names = [name_of(entity, each) for each in fields]
-    keys = [name_of(entity, each) for each in order]
-    return query(entity.name, names, conditions, order=keys, limit=limit, backwards=backwards)
-
-
-def query(
-    entity: str,
-    fields: Iterable[str],
-    conditions: Sequence[str] = (),
-    *,
-    order: Sequence[str] = (),
-    limit: int | None = None,
-    backwards: bool = False,
-) -> str:
-    """One query of what nobody described, such as the org's own setup. UnexpectedError for a name that is none."""
-    parts = [f"SELECT {', '.join(named(each) for each in dict.fromkeys(fields))} FROM {named(entity)}"]  # noqa: S608
-    if conditions:
-        parts.append("WHERE " + " AND ".join(f"({each})" for each in conditions))
+    parts = [query(entity.name, (name_of(entity, each) for each in fields), conditions)]
     if order:
         ending = " DESC" if backwards else ""
-        parts.append("ORDER BY " + ", ".join(named(each) + ending for each in order))
+        parts.append("ORDER BY " + ", ".join(name_of(entity, each) + ending for each in order))
     if limit is not None:
         parts.append(f"LIMIT {limit:d}")
     return " ".join(parts)
+
+
+def query(entity: str, fields: Iterable[str], conditions: Sequence[str] = ()) -> str:
+    """One query of what nobody described, such as the org's own setup. UnexpectedError for a name that is none."""
+    text = f"SELECT {', '.join(named(each) for each in dict.fromkeys(fields))} FROM {named(entity)}"  # noqa: S608
+    return " WHERE ".join((text, " AND ".join(f"({each})" for each in conditions))) if conditions else text
 
 
 def one_of(field: str, values: Iterable[Value]) -> str:

@@ -10,9 +10,9 @@ from hub.sdk import UnexpectedError
 
 def test_a_query_of_the_orgs_own_setup_holds_names_and_quoted_values() -> None:
     conditions = [soql.equal("ParentId", "0PS'x"), soql.one_of("Field", ["Lead.Score__c", "a\\b"])]
-    assert soql.query("FieldPermissions", ["Id", "Id", "Parent.Name"], conditions, order=["Id"], limit=2) == (
+    assert soql.query("FieldPermissions", ["Id", "Id", "Parent.Name"], conditions) == (
         "SELECT Id, Parent.Name FROM FieldPermissions WHERE (ParentId = '0PS\\'x') AND"
-        " (Field IN ('Lead.Score__c', 'a\\\\b')) ORDER BY Id LIMIT 2"
+        " (Field IN ('Lead.Score__c', 'a\\\\b'))"
     )
 
 
@@ -21,7 +21,6 @@ def test_what_is_no_name_comes_into_no_query(name: str) -> None:
     for made in (
         lambda: soql.query(name, ["Id"]),
         lambda: soql.query("User", [name]),
-        lambda: soql.query("User", ["Id"], order=[name]),
         lambda: soql.equal(name, "x"),
         lambda: soql.one_of(name, ["x"]),
     ):

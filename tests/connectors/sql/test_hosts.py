@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import socket
-import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,25 +10,9 @@ import pytest
 from connectors.sql.config import SqlConfig
 from connectors.sql.connector import SqlConnector
 from hub.sdk import Context, UnavailableError, UnexpectedError
+from tests.canaries import canary
 
-
-@pytest.fixture
-def canary() -> Iterator[tuple[int, list[Any]]]:
-    """A port of this machine, and who connected to it."""
-    seen: list[Any] = []
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def listen() -> None:
-            while True:
-                try:
-                    link, peer = listener.accept()
-                except OSError:
-                    return
-                seen.append(peer)
-                link.close()
-
-        threading.Thread(target=listen, daemon=True).start()
-        yield listener.getsockname()[1], seen
+__all__ = ["canary"]
 
 
 @pytest.mark.parametrize("dialect", ["postgresql", "mariadb"])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 
 from hub.access import Caller, local_caller
 from hub.access.approvals import Approval, ApprovalKind, Approvals
@@ -13,18 +12,6 @@ from hub.sdk import Json
 ANNA, BERT, CARLA = local_caller("anna"), local_caller("bert"), local_caller("carla")
 CONTENT: dict[str, Json] = {"model": "lead", "alias": "champion", "to": 2}
 ASKED = (ApprovalKind.MODEL, "model:lead", CONTENT)
-
-
-class Clock:
-    """Time that a test moves."""
-
-    at = datetime(2026, 5, 1, tzinfo=UTC)
-
-    def now(self) -> datetime:
-        return self.at
-
-    def monotonic(self) -> float:
-        return self.at.timestamp()
 
 
 def ask(

@@ -14,7 +14,8 @@ from hub.access import Actor, ActorKind, Caller, Rights, local_caller
 from hub.access.approvals import ApprovalError, Approvals, ApprovalState
 from hub.audit import Action, AuditLog
 from hub.database import Database
-from tests.hub.access.asking import ANNA, BERT, CARLA, CONTENT, Clock, ask, use
+from tests.clocks import SetClock
+from tests.hub.access.asking import ANNA, BERT, CARLA, CONTENT, ask, use
 
 KEY_OF_ANNA = Caller(Actor(ActorKind.SERVICE, "nightly"), "Anna ", Rights(), "a key")
 
@@ -139,16 +140,16 @@ def test_what_was_refused_is_not_used_and_can_be_asked_for_anew(approvals: Appro
 
 
 def test_an_approval_runs_out_given_or_not(approvals: Approvals, any_database: Database) -> None:
-    any_database.clock = clock = Clock()
+    any_database.clock = clock = SetClock()
     waiting, given = ask(approvals, any_database, days=1), ask(approvals, any_database, days=1, alone=False)
     assert waiting.id == given.id
     approvals.approve(given.id, BERT)
-    clock.at += timedelta(days=1, seconds=1)
+    clock.moment += timedelta(days=1, seconds=1)
     assert approvals.get(given.id).state is ApprovalState.EXPIRED
     assert use(approvals, any_database) is None
     late = ask(approvals, any_database)
     assert late.id != given.id
-    clock.at += timedelta(days=8)
+    clock.moment += timedelta(days=8)
     with pytest.raises(ApprovalError, match="is expired; nobody decides"):
         approvals.approve(late.id, BERT)
 

@@ -18,14 +18,15 @@ from hub.access.types import PERSONAL, WHOLE
 from hub.audit import Action, AuditLog, Outcome
 from hub.database import Database
 from hub.logs import Log, begin
-from tests.hub.access.asking import ANNA, BERT, CARLA, CONTENT, Clock, ask, use
+from tests.clocks import SetClock
+from tests.hub.access.asking import ANNA, BERT, CARLA, CONTENT, ask, use
 
 WHY = "nobody else on call, and scores are wrong"
 
 
 @pytest.fixture(autouse=True)
-def clock(any_database: Database) -> Clock:
-    any_database.clock = made = Clock()
+def clock(any_database: Database) -> SetClock:
+    any_database.clock = made = SetClock()
     return made
 
 
@@ -73,10 +74,12 @@ def test_it_lets_nothing_else_through(approvals: Approvals, any_database: Databa
     assert use(approvals, any_database, {**CONTENT, "to": 3}) is None
 
 
-def test_it_holds_for_an_hour_whatever_is_confirmed(approvals: Approvals, any_database: Database, clock: Clock) -> None:
+def test_it_holds_for_an_hour_whatever_is_confirmed(
+    approvals: Approvals, any_database: Database, clock: SetClock
+) -> None:
     asked = ask(approvals, any_database)
-    assert approvals.break_glass(asked.id, ANNA, WHY).expires_at == clock.at + timedelta(hours=1)
-    clock.at += timedelta(hours=1, seconds=1)
+    assert approvals.break_glass(asked.id, ANNA, WHY).expires_at == clock.moment + timedelta(hours=1)
+    clock.moment += timedelta(hours=1, seconds=1)
     assert approvals.get(asked.id).state is ApprovalState.EXPIRED
     assert use(approvals, any_database) is None
     assert [each.id for each in approvals.list()] == [asked.id], "it was broken, and somebody has to look at it"
@@ -164,14 +167,14 @@ def test_each_step_is_told_by_an_action_of_its_own_and_breaking_it_in_the_log(
 
 
 def test_what_nobody_confirmed_within_a_day_is_told_of_once(
-    approvals: Approvals, any_database: Database, audit: AuditLog, clock: Clock, lines: list[Any]
+    approvals: Approvals, any_database: Database, audit: AuditLog, clock: SetClock, lines: list[Any]
 ) -> None:
     asked = ask(approvals, any_database)
     approvals.break_glass(asked.id, ANNA, WHY)
     use(approvals, any_database)
-    clock.at += timedelta(hours=23)
+    clock.moment += timedelta(hours=23)
     assert approvals.tell_overdue() == 0
-    clock.at += timedelta(hours=1)
+    clock.moment += timedelta(hours=1)
     lines.clear()
     assert [approvals.tell_overdue(), approvals.tell_overdue()] == [1, 0]
     assert [(each["log_level"], each["approval"], each["by"]) for each in lines] == [("error", asked.id, "human:anna")]
@@ -181,11 +184,13 @@ def test_what_nobody_confirmed_within_a_day_is_told_of_once(
     assert not approvals.approve(asked.id, BERT).unconfirmed, "late is better than never"
 
 
-def test_what_was_confirmed_in_time_is_not_told_of(approvals: Approvals, any_database: Database, clock: Clock) -> None:
+def test_what_was_confirmed_in_time_is_not_told_of(
+    approvals: Approvals, any_database: Database, clock: SetClock
+) -> None:
     asked = ask(approvals, any_database)
     approvals.break_glass(asked.id, ANNA, WHY)
     approvals.approve(asked.id, BERT)
-    clock.at += timedelta(days=2)
+    clock.moment += timedelta(days=2)
     assert approvals.tell_overdue() == 0
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 from sqlalchemy import text
@@ -12,21 +12,9 @@ from hub.audit import Action, AuditLog, Checkpoint, Event, SealedLog
 from hub.database import Database
 from hub.keys import KeyRing
 from hub.keys.providers.file import FileKek
+from tests.clocks import SetClock
 
 READ = Event("service:nightly", Action.PAGE_READ, "mapping:lead_score", run="r1", digest="ab" * 32, detail={"rows": 7})
-
-
-class SetClock:
-    """A clock that stands where it is put."""
-
-    def __init__(self) -> None:
-        self.moment = datetime(2026, 1, 1, tzinfo=UTC)
-
-    def now(self) -> datetime:
-        return self.moment
-
-    def monotonic(self) -> float:
-        return self.moment.timestamp()
 
 
 @dataclass

@@ -19,21 +19,9 @@ from hub.audit import Action, AuditError, AuditLog, Event, Outcome
 from hub.audit.leaf import leaf_hash, make_row, tell
 from hub.database import Database
 from hub.sdk import Clock
+from tests.clocks import SetClock
 
 READ = Event("service:nightly", Action.PAGE_READ, "mapping:lead_score", run="r1", digest="ab" * 32, detail={"rows": 7})
-
-
-class SetClock:
-    """A clock that stands where it is put."""
-
-    def __init__(self) -> None:
-        self.moment = datetime(2026, 1, 1, tzinfo=UTC)
-
-    def now(self) -> datetime:
-        return self.moment
-
-    def monotonic(self) -> float:
-        return self.moment.timestamp()
 
 
 @pytest.fixture

@@ -24,7 +24,8 @@ from hub.audit.retention.pruning import digest
 from hub.audit.store import CheckpointRow, KeyChangeRow, PrunedRow
 from hub.database import Database
 from hub.keys import open_signing_key
-from tests.hub.audit.sealed_log import READ, Log, SetClock, make_log
+from tests.clocks import SetClock
+from tests.hub.audit.sealed_log import READ, Log, make_log
 from tests.hub.audit.test_export import judged, whole
 from tests.system.drill import until
 

@@ -32,6 +32,7 @@ from hub.runs.ledger.tables import BellRow, PageRow, RunRow, SliceRow, TickRow
 from hub.runs.store import Ledger, abandon_worker
 from hub.runs.types import Claim, LostLeaseError, PageRecord, PageState, RunPlan, SliceKind, SlicePlan, Stage
 from hub.settings import load_settings
+from tests.clocks import SetClock
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 LEASE = 10.0
@@ -39,22 +40,6 @@ LIMIT = 40
 WORKERS = ("w1", "w2", "w3")
 MAPPINGS = st.sampled_from(["risk", "churn"])
 STALE = 30.0
-
-
-@dataclass
-class TurnedClock:
-    """A clock that moves when it is told to."""
-
-    moment: datetime = START
-
-    def now(self) -> datetime:
-        return self.moment
-
-    def monotonic(self) -> float:
-        return (self.moment - START).total_seconds()
-
-    def sleep(self, seconds: float) -> None:
-        self.moment += timedelta(seconds=seconds)
 
 
 @dataclass
@@ -121,7 +106,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def __init__(self, database: Database, ledger: Ledger) -> None:
         super().__init__()
         self.database, self.ledger = database, ledger
-        self.clock = database.clock = TurnedClock()
+        self.clock = database.clock = SetClock(START)
         self.known = Known()
         with database.begin() as session:
             for table in (PageRow, SliceRow, RunRow, BellRow, TickRow):
@@ -140,7 +125,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def _start(self, mapping: str, phases: list[int]) -> None:
         plan = RunPlan(mapping, "v" * 64, "m" * 64, RunKind.FULL, "human:anna", self.clock.moment, changed_limit=LIMIT)
         slices = [SlicePlan(SliceKind.READ, phase, selection="{}", page_rows=8) for phase in phases]
-        self.clock.sleep(0.001)  # runs of one moment are told apart by nothing
+        self.clock.pass_(seconds=0.001)  # runs of one moment are told apart by nothing
         active = any(each.mapping == mapping and not each.state.final for each in self.known.runs.values())
         if active:
             with pytest.raises(RunError):
@@ -173,7 +158,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.sampled_from([0.5, LEASE / 2, LEASE + 0.1, 40.0, 400.0]))
     def pass_time(self, seconds: float) -> None:
-        self.clock.sleep(seconds)
+        self.clock.pass_(seconds=seconds)
 
     # -- workers -----------------------------------------------------------------------------------------------------
 
@@ -187,7 +172,7 @@ class LedgerMachine(RuleBasedStateMachine):
     def oversleep(self, data: st.DataObject) -> None:
         """A worker freezes past its lease, others take what there is, and it comes back with its old claim."""
         sleeper = self._one(data)
-        self.clock.sleep(LEASE + 1)
+        self.clock.pass_(seconds=LEASE + 1)
         for each in WORKERS:
             if each != sleeper and each not in self.known.hands:
                 self._claim(each)
@@ -431,7 +416,7 @@ class LedgerMachine(RuleBasedStateMachine):
                 for each in whole.parts:
                     each.epoch, each.attempt, each.waits = each.epoch + 1, 0, 0
                     each.lease_until = each.not_before = None
-        self.clock.sleep(1_000)
+        self.clock.pass_(seconds=1_000)
         while self._claim("w9") is not None:
             self._finish("w9")
         self.the_ledger_says_what_the_model_says()

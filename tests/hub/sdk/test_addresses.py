@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import socket
-import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,9 +10,10 @@ import pytest
 from hub.sdk import ConnectorError, Context, UnavailableError, UnexpectedError
 from hub.sdk.http import Http
 from hub.sdk.network.addresses import resolve
+from tests.canaries import canary
 from tests.hub.sdk.test_http import Server, certificates, said
 
-__all__ = ["certificates"]
+__all__ = ["canary", "certificates"]
 
 PUBLIC = "93.184.216.34"
 LOCAL = (
@@ -59,25 +58,6 @@ NEVER = (
     "255.255.255.255",
     "240.0.0.1",
 )
-
-
-@pytest.fixture
-def canary() -> Iterator[tuple[int, list[Any]]]:
-    """A port on every address of this machine, and who connected to it."""
-    seen: list[Any] = []
-    with socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True) as listener:
-
-        def listen() -> None:
-            while True:
-                try:
-                    link, peer = listener.accept()
-                except OSError:
-                    return
-                seen.append(peer)
-                link.close()
-
-        threading.Thread(target=listen, daemon=True).start()
-        yield listener.getsockname()[1], seen
 
 
 def _url(host: str, port: int) -> str:

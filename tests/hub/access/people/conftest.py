@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
 
 import pytest
 from cryptography.hazmat.primitives.hashes import SHA1
@@ -17,26 +16,11 @@ from hub.audit import Action, AuditLog, Event, Outcome
 from hub.database import Database
 from hub.keys import KeyRing, open_ring
 from hub.settings import load_settings
+from tests.clocks import SetClock
 
 ANNA = Actor(ActorKind.HUMAN, "anna")
 PASSWORD = "correct horse battery"
 HERE = "192.0.2.1"
-
-
-class SetClock:
-    """A clock that stands where it is put."""
-
-    def __init__(self) -> None:
-        self.moment = datetime(2026, 1, 1, tzinfo=UTC)
-
-    def now(self) -> datetime:
-        return self.moment
-
-    def monotonic(self) -> float:
-        return self.moment.timestamp()
-
-    def pass_(self, **span: float) -> None:
-        self.moment += timedelta(**span)
 
 
 @dataclass
