@@ -39,7 +39,7 @@ def preview(hub: Installation, text: str, actor: Actor, limit: int = 10) -> Answ
         now = hub.database.now(session)
     trip = Trip(hub, _passing_run(compiled, now, str(actor)), compiled)
     with trip.travelling():
-        rows = trip.decide(trip.feature(trip.first_page(limit))).decisions
+        rows = trip.online.decide(trip.online.feature(trip.first_page(limit))).decisions
     subjects = [hub.subjects.name(compiled.document.mapping, each) for each in key_text(rows["_key"])]
     hub.mappings.note_preview(
         text, actor, {"records": rows.height, "subjects": subjects, **trip.trail.told_of_reading()}

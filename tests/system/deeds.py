@@ -179,7 +179,7 @@ DEEDS = (
     Deed(
         "follow", "commit of following._is_due", Action.RUN_CANCEL, _followed_to_its_limit, FOLLOWS, connector="telling"
     ),
-    Deed("score on request", "commit of Trip.remember.commit", Action.SCORE_REQUEST, steers=True),
+    Deed("score on request", "commit of Online.remember.commit", Action.SCORE_REQUEST, steers=True),
     Deed("score and write", "commit of planning.add_run", Action.RUN_START, steers=True),
     Deed("keep up", "commit of upkeep.keep_up", None, ran, steers=True),
     Deed("keep up", "commit of upkeep._close_ended", Action.WRITE_OUTCOME, _left_open, steers=True),

@@ -3,9 +3,10 @@
 from hub.runs.pages.inline import Columns, checked, framed, inline, keys_of
 from hub.runs.pages.judging import Featured, Judged
 from hub.runs.pages.loading import Load
+from hub.runs.pages.online import Askers, Concluded
 from hub.runs.pages.shape import changes_since
 from hub.runs.pages.staging import score_page, set_aside
-from hub.runs.pages.trip import Askers, Concluded, Hashes, Intent, LimitError, Ready, Trip, open_trip, refused
+from hub.runs.pages.trip import Hashes, Intent, LimitError, Ready, Trip, open_trip, refused
 
 __all__ = [
     "Askers",

@@ -4,43 +4,38 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 from sqlalchemy.orm import Session
 
-from hub.audit import Action
 from hub.decisions import (
     APPLIED,
     CONFLICT,
     PLANNED,
     REJECTED,
-    UNCHANGED,
     UNKNOWN,
     Prepared,
-    Segment,
-    Snapshot,
     View,
     key_hash,
-    key_text,
 )
 from hub.faults import reach
 from hub.mappings import Compiled, Facts, Pipeline
 from hub.models import Scorer
 from hub.runs.installation import Installation
-from hub.runs.pages.columns import put
 from hub.runs.pages.far_sides import FarSides
 from hub.runs.pages.inline import inline, overlaid
 from hub.runs.pages.judging import Featured, Judge, Judged, Scored, completed
-from hub.runs.pages.landing import Terms, changes_of, rows_of, shown_after, standing_after, unanswered
+from hub.runs.pages.landing import Terms, changes_of, rows_of, standing_after, unanswered
 from hub.runs.pages.loading import Load, Loader
+from hub.runs.pages.online import Online
 from hub.runs.pages.parking import Parking
 from hub.runs.pages.sending import SENT_BEFORE, Sending
 from hub.runs.pages.shape import changes_since, shape_of
@@ -68,31 +63,6 @@ class Intent:
     seen: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
-class Concluded:
-    """Decisions made on the spot, and where those of `keys` stood before, in their order."""
-
-    decisions: pl.DataFrame
-    keys: pl.DataFrame
-    view: View
-
-    def only(self, keys: Sequence[tuple[Any, ...]]) -> Concluded:
-        """The decisions on records of these keys, in this order, and where each of them stood."""
-        decided, stood = _rows_at(self.decisions["_key"].struct.unnest(), keys), _rows_at(self.keys, keys)
-        rows = replace(self.view, frame=_picked(self.view.frame, stood))
-        return Concluded(_picked(self.decisions, decided), _picked(self.keys, stood), rows)
-
-
-@dataclass(frozen=True, slots=True)
-class Remembering:
-    """Decisions made on the spot as a segment, and where their records stand with them; not stored yet."""
-
-    segment: Segment
-    view: View
-    after: Prepared | None
-    subjects: Sequence[str]
-
-
 Hashes: TypeAlias = NDArray[np.uint64]
 
 
@@ -107,10 +77,6 @@ class Ready:
     hashes: Hashes
     featured: Featured | None
     parked: Counts
-
-
-Askers: TypeAlias = tuple[str, int, int]
-"""Who asked, the first row of theirs in the segment, and how many."""
 
 
 class Trip:
@@ -137,6 +103,7 @@ class Trip:
         self.trail = Trail(hub, run, compiled)
         self._parking = Parking(compiled, hub.standing)
         self._judge = Judge(compiled, self._pipeline, lambda: self._scorer, hub.standing, facts, readers)
+        self.online = Online(hub, run, compiled, self._judge, self.trail)
 
     @property
     def compiled(self) -> Compiled:
@@ -258,50 +225,6 @@ class Trip:
         keys = pl.DataFrame(schema=self._compiled.source.schema(self._compiled.source.key))
         for index, segment in enumerate(claim.subject[done:], start=done + 1):
             yield Load(empty, keys, str(index), segment=int(segment))
-
-    # -- on the spot ---------------------------------------------------------------------------------------------
-
-    def feature(self, load: Load) -> Featured:
-        """The features of some records that are due whatever their standing."""
-        return replace(self._judge.features(load), forced=True)
-
-    def decide(self, featured: Featured) -> Concluded:
-        """The decisions on some records; nothing is stored."""
-        sifted = self._judge.sift(featured)
-        return Concluded(self._judge.judge(sifted).decisions, sifted.keys, sifted.view)
-
-    def decide_late(self, featured: Featured | pl.Series) -> Concluded:
-        """What the mapping's fallback decides without the model, of these features or, without any, of these keys."""
-        sifted = self._judge.sift(self._judge.blank(featured) if isinstance(featured, pl.Series) else featured)
-        return Concluded(self._judge.judge_late(sifted), sifted.keys, sifted.view)
-
-    def remembering(self, made: Concluded) -> Remembering:
-        """Decisions made on the spot, ready to be stored; what can fail because of a record fails here."""
-        shown = [UNCHANGED if each == PLANNED else each for each in made.decisions["_state"].to_list()]
-        frame = put(completed(made.decisions, self._compiled), pl.Series("_state", shown, pl.String()))
-        segment = self._hub.log.write(self.trail.facts("request", 0, 0), frame, inside=True)
-        stood = shown_after(frame, made.view.frame, segment.id, self.run.logical_at)
-        subjects = [self._hub.subjects.name(self.run.mapping, each) for each in key_text(frame["_key"])]
-        return Remembering(segment, made.view, self._hub.standing.prepare(made.view, stood), subjects)
-
-    def remember(self, made: Remembering, told: Sequence[Askers]) -> None:
-        """Stores decisions with one event for each who asked, durable when this returns; nothing is written back.
-
-        The records stay due: what their far side holds was not changed, so the next run looks at them again.
-        """
-
-        def commit(session: Session) -> Snapshot | None:
-            self._hub.log.catalogue(session, made.segment)
-            after = self._hub.standing.put(session, made.view, made.after)
-            subject, digest = f"mapping:{self.run.mapping}", made.segment.root.hex()
-            for actor, first, records in told:
-                detail = {"records": records, "segment": str(made.segment.id), "row": first}
-                detail |= {"subjects": list(made.subjects[first : first + records]), **self.trail.told_of_reading()}
-                self._hub.record(session, actor, Action.SCORE_REQUEST, subject, digest=digest, **detail)
-            return after
-
-        stored = self._hub.database.retrying(commit, stored=lambda s, _: self._hub.log.catalogued(s, made.segment))
-        self._hub.standing.keep(stored)
 
     # -- judging and the first commit ----------------------------------------------------------------------------
 
@@ -567,15 +490,6 @@ def open_trip(hub: Installation, run: str) -> Trip:
 def refused(results: Results) -> bool:
     """Whether a record of the page was rejected, so that a limit has to be looked at before the next is written."""
     return bool((results.frame["state"] == REJECTED).any())
-
-
-def _rows_at(frame: pl.DataFrame, keys: Sequence[tuple[Any, ...]]) -> list[int]:
-    at = {key: row for row, key in enumerate(frame.rows())}
-    return [at[key] for key in keys]
-
-
-def _picked(frame: pl.DataFrame, rows: list[int]) -> pl.DataFrame:
-    return frame if rows == list(range(frame.height)) else frame[rows]
 
 
 def _by_row(decisions: pl.DataFrame, results: Results) -> pl.DataFrame:

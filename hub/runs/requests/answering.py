@@ -120,10 +120,10 @@ def answer(trip: Trip, requests: Sequence[Request]) -> None:
         page = framed(trip.compiled.source, requests[0].fields(trip.compiled), [each.columns for each in requests])
         with trip.travelling():
             told = _told(requests, page["_key"])
-            featured = trip.feature(_load(trip, told, page))
+            featured = trip.online.feature(_load(trip, told, page))
             for each, _ in told:
                 each.featured = featured
-            concluded = trip.decide(featured)
+            concluded = trip.online.decide(featured)
             store(trip, concluded, [(each, keys) for each, keys in told if each.hold()])
     except (UnavailableError, UnauthorizedError, DatabaseError, SQLAlchemyError) as error:
         _fail(requests, error)
@@ -142,7 +142,7 @@ def answer_late(trip: Trip, request: Request) -> None:
     known: Featured | pl.Series = page["_key"]
     if request.featured is not None:
         known = request.featured.only(page["_key"])
-    store(trip, trip.decide_late(known), [(request, page["_key"])])
+    store(trip, trip.online.decide_late(known), [(request, page["_key"])])
 
 
 Asked = tuple[Request, pl.Series]
@@ -177,7 +177,7 @@ def store(trip: Trip, concluded: Concluded, told: Sequence[Asked]) -> None:
     decided = set(concluded.decisions["_key"].struct.unnest().rows())
     due = [[key for key in keys.struct.unnest().rows() if key in decided] for _, keys in told]
     concluded = concluded.only([key for each in due for key in each])
-    made = trip.remembering(concluded) if concluded.decisions.height else None
+    made = trip.online.remembering(concluded) if concluded.decisions.height else None
     segments = () if made is None else (made.segment,)
     first = 0
     events: list[Askers] = []
@@ -189,7 +189,7 @@ def store(trip: Trip, concluded: Concluded, told: Sequence[Asked]) -> None:
             events.append((each.actor, first, len(found)))
         first += len(found)
     if made is not None:
-        trip.remember(made, events)
+        trip.online.remember(made, events)
     for (each, _), given in zip(told, answers, strict=True):
         each.settle(given)
 
