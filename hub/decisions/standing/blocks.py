@@ -5,11 +5,15 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import polars as pl
 
 from hub.decisions.keytext import key_text
 from hub.decisions.types import KEY, STANDING_COLUMNS, STANDING_STATES, DecisionError
+
+if TYPE_CHECKING:
+    from polars._typing import PolarsDataType
 
 TEXT = "_text"
 VALUES = "values."
@@ -83,8 +87,7 @@ def nested(rows: pl.DataFrame, fields: Mapping[str, pl.DataType] | None = None) 
     ]
     if rows["state"].null_count() == rows.height:
         kinds = {**{name: rows.schema[name] for name in SCHEMA}, HAS_VALUES: pl.Struct(fields) if fields else pl.Null()}
-        none = [pl.Series(name, [None], kinds[name]).new_from_index(0, rows.height) for name in STANDING_COLUMNS]
-        return pl.DataFrame(none)
+        return _nothing({name: kinds[name] for name in STANDING_COLUMNS}, rows.height)
     values = pl.when(pl.col(HAS_VALUES)).then(pl.struct(parts)) if parts else pl.lit(None)
     wanted = [values.alias(name) if name == HAS_VALUES else pl.col(name) for name in STANDING_COLUMNS]
     return rows.select_seq(wanted) if rows.height <= FEW_ROWS else rows.select(wanted)
@@ -163,8 +166,13 @@ def aligned(texts: pl.Series, parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
         return rows
     rows = rows.select(pl.exclude(KEY))
     if rows.is_empty() or (rows[TEXT] < texts.min()).all():  # new keys are above all others more often than not
-        return rows.clear(len(texts))
+        return _nothing(rows.schema, len(texts))
     return texts.alias(TEXT).to_frame().join(rows, on=TEXT, how="left", maintain_order="left")
+
+
+def _nothing(schema: Mapping[str, PolarsDataType], height: int) -> pl.DataFrame:
+    """Rows of nulls; `clear` of polars asks a query for each column."""
+    return pl.DataFrame([pl.Series(name, [None], dtype).new_from_index(0, height) for name, dtype in schema.items()])
 
 
 def split(rows: pl.DataFrame) -> list[pl.DataFrame]:
