@@ -138,7 +138,8 @@ class Settings(BaseSettings):
         0,
         ge=0,
         le=1024,
-        description="Parts of a full run, which as many workers can share; 0: two for each HUB_WORKERS.",
+        description="Parts of a full run, which as many workers can share; 0: one, or two for each of several"
+        " HUB_WORKERS.",
     )
     followers: int = Field(4, ge=0, le=64, description="Live sources one supervisor follows, with a process for each.")
     worker_memory_mb: int = Field(1500, ge=200, description="A worker above this is replaced after its slice.")

@@ -112,14 +112,18 @@ class Standing:
         self, mapping: str, seen: NDArray[np.uint64], fields: Mapping[str, pl.DataType] | None = None
     ) -> Iterator[pl.DataFrame]:
         """The records that stand (and have not left) but whose key's hash is not in `seen`, block by block."""
+        import numpy as np
+
         from hub.decisions.keyhash import among, in_order, key_hash
 
         known = in_order(seen)
         for rows in self._scan(mapping):
-            standing = rows.filter(pl.col("state") != LEFT)
-            if not standing.is_empty():
-                missing = ~among(key_hash(standing[KEY]), known)
-                yield from _nonempty(standing.filter(pl.Series(missing)), fields)
+            hashes = key_hash(rows[KEY])
+            ordered = np.sort(hashes)
+            missing = ordered[~among(ordered, known)]
+            if missing.size:
+                unseen = pl.Series(among(hashes, missing))
+                yield from _nonempty(rows.filter(unseen & (rows["state"] != LEFT)), fields)
 
     def in_state(
         self, mapping: str, *states: str, fields: Mapping[str, pl.DataType] | None = None

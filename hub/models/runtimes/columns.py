@@ -179,7 +179,7 @@ class Plan:
                     block = apply_step(block, name, by)
                 part[:, group.targets] = block
             for each, taken in zip(self.tables, codes, strict=True):
-                part[:, each.targets] = each.table[taken[at : at + rows]]
+                part[:, each.targets] = each.table.take(taken[at : at + rows], axis=0)
             yield part
 
     def to_bytes(self) -> bytes:

@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Self
 
-from hub.decisions.keyhash import among, in_order
+from hub.decisions.keyhash import among
 from hub.process import give_back_memory
 from hub.runs.execution.lanes import Lane, Lanes, SkippedError
 from hub.runs.pages import Hashes, Intent, Judged, Load, Ready, Trip, refused
@@ -20,8 +20,6 @@ UNDER_WAY = 3
 
 @dataclass(frozen=True, slots=True)
 class _Page:
-    """`hashes` are in order."""
-
     hashes: Hashes
     stored: Future[Future[Future[None]] | None]
 
@@ -62,7 +60,7 @@ class Flow:
         while len(self._pages) >= UNDER_WAY:
             self._finish()
         stored = self._store.give(self._stored, number, page.load, judged, page.hashes)
-        self._pages.append(_Page(in_order(page.hashes), stored))
+        self._pages.append(_Page(page.hashes, stored))
 
     def settle(self) -> None:
         """Waits for all pages that are under way."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from sqlalchemy import and_, delete, select
+from sqlalchemy import and_, delete, func, select
 from sqlalchemy.orm import Session
 
 from hub.runs.ledger.part import LedgerPart
@@ -143,12 +143,15 @@ class Pages(LedgerPart):
         row = session.get(PageRow, (claim.run, claim.number, page))
         return None if row is None else row.journal
 
-    def seen(self, session: Session, run: str) -> Iterator[bytes]:
-        """The key hashes that the pages of a run stored, a few pages' at a time: eight bytes a record are many."""
-        query = select(PageRow.seen).where(PageRow.run == run, PageRow.seen.is_not(None))
-        for each in session.scalars(query.execution_options(yield_per=8)):
-            assert each is not None
-            yield each
+    def seen(self, session: Session, run: str) -> tuple[int, Iterator[bytes]]:
+        """The key hashes that the pages of a run stored: how many bytes, and these, a few pages' at a time.
+
+        Eight bytes a record are many, so that whoever keeps them makes room for them once.
+        """
+        stored = PageRow.run == run, PageRow.seen.is_not(None)
+        size = session.scalar(select(func.sum(func.length(PageRow.seen))).where(*stored))
+        query = select(PageRow.seen).where(*stored).execution_options(yield_per=8)
+        return int(size or 0), (each for each in session.scalars(query) if each is not None)
 
     def source_counts(self, session: Session, run: str) -> Counts:
         """What became of the records that a run read from the source itself."""

@@ -29,6 +29,7 @@ from hub.decisions import (
 from hub.faults import reach
 from hub.mappings import Compiled, Facts, Pipeline
 from hub.models import Scorer
+from hub.process import give_back_memory
 from hub.runs.installation import Installation
 from hub.runs.pages.far_sides import FarSides
 from hub.runs.pages.inline import inline, overlaid
@@ -68,9 +69,10 @@ Hashes: TypeAlias = NDArray[np.uint64]
 
 @dataclass(frozen=True, slots=True)
 class Ready:
-    """A page as it is judged: a hash of each record's key (two pages that share none share no record), its features.
+    """A page as it is judged: a hash of each record's key, sorted, and its features.
 
-    There are none in a page of decisions to undo. `parked` counts the records that were kept out of it.
+    Two pages that share no hash share no record. A page of decisions to undo has no features. `parked` counts the records
+    that were kept out of it.
     """
 
     load: Load
@@ -187,10 +189,13 @@ class Trip:
         """The key hashes of what the run read from the source, where a slice must not meet those records again."""
         if claim.kind is not SliceKind.ABSENT and not (claim.kind is SliceKind.DUE and self.run.ahead):
             return np.empty(0, dtype=np.uint64)
+        give_back_memory()
         with self._hub.database.read() as session:
-            kept = bytearray()
-            for each in self._hub.ledger.seen(session, self.run.id):
-                kept += each
+            size, stored = self._hub.ledger.seen(session, self.run.id)
+            kept, at = bytearray(size), 0
+            for each in stored:
+                kept[at : at + len(each)] = each
+                at += len(each)
             hashes = np.frombuffer(kept, dtype=np.uint64)
             hashes.sort()  # where they lie: of millions, a second copy is what a worker must not need
             read = self._hub.ledger.source_counts(session, self.run.id).read
@@ -230,7 +235,7 @@ class Trip:
 
     def make_ready(self, load: Load, *, park: str | None = None) -> Ready:
         """What can be made of a page before the one ahead of it is judged. `park` is why nothing is computed of it."""
-        hashes = np.concatenate([key_hash(load.frame["_key"]), key_hash(load.gone.to_struct("_key"))])
+        hashes = np.sort(np.concatenate([key_hash(load.frame["_key"]), key_hash(load.gone.to_struct("_key"))]))
         if load.segment is not None:
             return Ready(load, hashes, None, Counts())
         open_, parked = self._parking.without_parked(load)

@@ -22,7 +22,7 @@ from hub.sdk import Context, Selection
 
 REPLAYED = frozenset({"rejected", "parked", "conflict", "unknown", "invalid"})
 SLICES_A_WORKER = 2
-"""Slices of a full run, so that workers end at about the same time.
+"""Slices of a full run for each of several workers, so that they end at about the same time; one for one worker.
 
 More would slow each one down: reading, judging and writing overlap within a slice, and no longer where it ends.
 """
@@ -268,7 +268,8 @@ def _slices(
     Full: the source in parts, then what is still due, then who is gone. Incremental: what moved, then what is due.
     """
     document, page_rows, kind = compiled.document, page_rows_of(hub, compiled), plan.kind
-    most = hub.settings.slices or SLICES_A_WORKER * hub.settings.workers
+    workers = hub.settings.workers
+    most = hub.settings.slices or (SLICES_A_WORKER * workers if workers > 1 else 1)
     if plan.expected is not None:  # a part smaller than a page only costs another page
         most = min(most, max(1, -(-plan.expected // page_rows)))
     pipeline = Pipeline(compiled)
