@@ -14,7 +14,7 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 import polars as pl
 from sqlalchemy.orm import Session
@@ -71,6 +71,14 @@ class _MovedError(Exception):
     """A block was written by another between two statements: look again."""
 
 
+class _Picked(NamedTuple):
+    """Where some scattered keys stood, in a mapping's standing of that number and epoch."""
+
+    of: tuple[str, int, int]
+    texts: frozenset[str]
+    rows: list[pl.DataFrame]
+
+
 class Standing:
     """The standing of every mapping. Safe to share between threads; only committed state is kept between calls."""
 
@@ -79,6 +87,7 @@ class Standing:
         self._keys = keys
         self._snapshots: dict[str, Snapshot] = {}
         self._open: OrderedDict[int, pl.DataFrame] = OrderedDict()
+        self._picked: _Picked | None = None
         self._lock = threading.Lock()
 
     # --- reading ------------------------------------------------------------------------------------------------------
@@ -391,11 +400,22 @@ class Standing:
     def _few_of_many(
         self, session: Session, snapshot: Snapshot, places: Sequence[int], texts: pl.Series
     ) -> list[pl.DataFrame]:
-        """The rows of keys that lie scattered, some blocks at a time: all of these together would be most there is."""
-        wanted, found = texts.alias(TEXT).to_frame(), []
+        """The rows of keys that lie scattered, some blocks at a time: all of these together would be most there is.
+
+        A page is looked up when it is judged and again when it is settled; where nothing was written in between, the
+        blocks are not opened twice.
+        """
+        of, asked = (snapshot.mapping, snapshot.seq, snapshot.epoch), frozenset(texts.to_list())
+        with self._lock:
+            picked = self._picked
+        if picked is not None and picked.of == of and asked <= picked.texts:
+            return picked.rows
+        wanted, found = texts.alias(TEXT).to_frame(), list[pl.DataFrame]()
         for first in range(0, len(places), PASSED_BLOCKS):
             rows = blocks.stacked(self._rows(session, snapshot, places[first : first + PASSED_BLOCKS]))
             found.append(rows.join(wanted, on=TEXT, how="semi", maintain_order="left"))
+        with self._lock:
+            self._picked = _Picked(of, asked, found)
         return found
 
     def _rows(self, session: Session, snapshot: Snapshot, places: Sequence[int]) -> list[pl.DataFrame]:

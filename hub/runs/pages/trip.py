@@ -71,8 +71,8 @@ Hashes: TypeAlias = NDArray[np.uint64]
 class Ready:
     """A page as it is judged: a hash of each record's key, sorted, and its features.
 
-    Two pages that share no hash share no record. A page of decisions to undo has no features. `parked` counts the records
-    that were kept out of it.
+    Two pages that share no hash share no record. A page of decisions to undo has no features. `parked` counts the
+    records that were kept out of it.
     """
 
     load: Load

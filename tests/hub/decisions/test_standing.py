@@ -126,6 +126,24 @@ def test_many_keys_that_lie_scattered_are_found_as_among_all(standing: Standing,
 
 
 @pytest.mark.usefixtures("small_blocks")
+def test_scattered_keys_open_their_blocks_once_until_something_is_written(
+    standing: Standing, placed: Placed, put: Put, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(placed(_many(10_000)))
+    asked = _many(10_000).gather_every(10)
+    before = standing.view(MAPPING, asked).frame
+    loads: list[object] = []
+    load = rules.store.load_blobs
+    monkeypatch.setattr(rules.store, "load_blobs", lambda *given: loads.append(given) or load(*given))
+    assert standing.view(MAPPING, asked.gather_every(2).reverse()).frame.equals(before.gather_every(2).reverse())
+    assert not loads
+    put(placed(asked.head(1), version=["newer"]))
+    assert standing.view(MAPPING, asked).frame["version"].to_list() == ["newer", *before["version"].to_list()[1:]]
+    assert standing.view(MAPPING, _many(10_000).gather_every(9)).frame["version"].to_list()[0] == "newer"
+    assert loads
+
+
+@pytest.mark.usefixtures("small_blocks")
 def test_rewriting_a_block_takes_in_what_was_laid_over_it(
     any_database: Database, standing: Standing, placed: Placed, put: Put
 ) -> None:
