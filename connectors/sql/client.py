@@ -64,6 +64,21 @@ class UnknownOutcomeError(UnavailableError):
     """The connection was lost while a transaction was being committed: nobody knows whether it was."""
 
 
+class _Held:
+    """The rows of one parameter, for as long as they are wanted."""
+
+    def __init__(self, rows: object) -> None:
+        self._rows: object | None = rows
+
+    def let_go(self) -> None:
+        self._rows = None
+
+    def __call__(self) -> object:
+        if self._rows is None:
+            raise RuntimeError("a statement is sent after the transaction in which its rows were given")
+        return self._rows
+
+
 class Client(ABC):
     """One connection of one thread to one database, and how that product reads, compares and takes values.
 
@@ -80,6 +95,7 @@ class Client(ABC):
         self.config = config
         self.context = context
         self.connection: Any = None
+        self._held: list[_Held] = []
 
     def addresses(self) -> list[str]:
         """Where the host stands, looked up for this connection and judged; what is connected to is one of these."""
@@ -110,7 +126,28 @@ class Client(ABC):
     @contextmanager
     def matches(self, frame: pl.DataFrame, columns: Mapping[str, Column | None]) -> Iterator[sa.FromClause]:
         """A rowset that outlives other statements of this connection, for a read of several pages."""
-        yield self.rowset(frame, columns)
+        with self._letting_go():
+            yield self.rowset(frame, columns)
+
+    def bound_rows(self, name: str, rows: object) -> sa.BindParameter[Any]:
+        """Rows as a parameter, until the transaction or the `matches` ends within which they are asked for.
+
+        SQLAlchemy's statements are cycles, which Python takes apart only now and then: by themselves, those of a run
+        would hold the rows of some twenty pages.
+        """
+        held = _Held(rows)
+        self._held.append(held)
+        return sa.bindparam(name, callable_=held, unique=True, type_=sa.types.NullType())
+
+    @contextmanager
+    def _letting_go(self) -> Iterator[None]:
+        before = len(self._held)
+        try:
+            yield
+        finally:
+            for each in self._held[before:]:
+                each.let_go()
+            del self._held[before:]
 
     @property
     def default_schema(self) -> str | None:
@@ -139,13 +176,14 @@ class Client(ABC):
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """One transaction. LostError before the commit means that nothing was done; after it, nobody knows."""
-        try:
-            for statement in self.begin:
-                self.send(statement, ())
-            yield
-        except BaseException:
-            self.roll_back()
-            raise
+        with self._letting_go():
+            try:
+                for statement in self.begin:
+                    self.send(statement, ())
+                yield
+            except BaseException:
+                self.roll_back()
+                raise
         try:
             self.send("COMMIT", ())
         except (ContentionError, FullError, RejectedError):

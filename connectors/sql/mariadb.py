@@ -271,7 +271,7 @@ class MariaClient(CountingClient):
             # The names are our own letters and numbers, the kinds come from the table above.
             kinds.append(f"{name} {kind} PATH '$.{name}' ERROR ON ERROR")
         rows = frame.select(made).select(row=pl.struct(pl.all()).struct.json_encode())["row"]
-        document: sa.BindParameter[Any] = sa.bindparam("document", _Document(f"[{','.join(rows)}]"), unique=True)
+        document = self.bound_rows("document", _Document(f"[{','.join(rows)}]"))
         text = sa.text(f"SELECT * FROM JSON_TABLE(:document, '$[*]' COLUMNS ({', '.join(kinds)})) AS j")  # noqa: S608
         return text.bindparams(document).columns(*(sa.column(name) for name in frame.columns)).subquery()
 

@@ -229,11 +229,7 @@ class PostgresClient(Client):
                 series, kind = frame[name], _carried(dtype)
             else:
                 series, kind = frame.select(text_of(column.field, name) if column else pl.col(name))[name], "text"
-            arrays.append(
-                sa.cast(
-                    sa.bindparam(f"rows_{name}", series, unique=True, type_=sa.types.NullType()), Native(kind + "[]")
-                )
-            )
+            arrays.append(sa.cast(self.bound_rows(f"rows_{name}", series), Native(kind + "[]")))
         return sa.func.unnest(*arrays).table_valued(*frame.columns).render_derived()
 
     # --- values -----------------------------------------------------------------------------------------------

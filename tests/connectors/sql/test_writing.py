@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 from datetime import datetime
 from decimal import Decimal
 from threading import Thread
 
 import polars as pl
 import pytest
+import sqlalchemy as sa
 
+from connectors.sql.mariadb import _Document
 from hub.sdk import Field, FieldType, Grant, Mode, RejectedError, UnavailableError, UnexpectedError
 from tests.connectors.sql.conftest import World, changes, entity, read, write
 
@@ -51,6 +54,37 @@ def test_a_row_refused_by_a_trigger_is_rejected_with_a_reason(world: World) -> N
     assert [row["state"] for row in rows] == ["applied"] * 3 + ["rejected"] * 2
     assert "trigger" in rows[4]["reason"]
     assert "secret" not in rows[4]["reason"]
+
+
+def test_what_was_written_is_let_go_without_the_garbage_collector(world: World) -> None:
+    _scores(world, 3_000)
+    with world.open() as connector:
+        told = entity(connector, "t")
+        write(connector, changes(told, [{"id": 1, "score": 1.0}]))
+        gc.collect()
+        gc.disable()
+        try:
+            rows = write(connector, changes(told, [{"id": n, "score": 2.0} for n in range(3_000)]))
+            kept = [type(each) for each in gc.get_objects() if _holds(each, 3_000)]
+        finally:
+            gc.enable()
+    assert {row["state"] for row in rows} == {"applied"}
+    assert kept == []
+
+
+def _holds(each: object, rows: int) -> bool:
+    return isinstance(each, _Document) or (isinstance(each, pl.Series | pl.DataFrame) and len(each) >= rows)
+
+
+@pytest.mark.service("postgresql")
+def test_rows_are_not_sent_after_their_transaction(postgresql: World) -> None:
+    with postgresql.open() as connector:
+        client = connector._client
+        with client.transaction():
+            rows = sa.select(client.rowset(pl.DataFrame({"n": [1, 2]}), {}))
+            assert client.rows(rows)["n"].to_list() == [1, 2]
+        with pytest.raises(RuntimeError, match="after the transaction"):
+            client.rows(rows)
 
 
 def test_what_would_be_cut_is_rejected_before_it_is_sent(world: World) -> None:
