@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
@@ -25,6 +27,8 @@ CHUNK: Final = 100_000
 IN_CACHE: Final = 4_096
 """Rows per call of a graph of ours on the CPU: what its columns go through stays in the cache, in memory used again."""
 CUDA: Final = "CUDAExecutionProvider"
+EXACT: Final = {"use_tf32": "0", "cudnn_conv_algo_search": "DEFAULT"}
+"""By itself CUDA multiplies with ten bits and lets algorithms race: a score would depend on who computes it."""
 
 _TYPES: Final[Mapping[int, str]] = {
     TensorProto.FLOAT: "float32",
@@ -37,13 +41,19 @@ _TYPES: Final[Mapping[int, str]] = {
 
 
 def open_session(content: bytes, *, cuda: bool = False) -> Any:
-    """A session of one thread that logs errors only; on CUDA where asked for and present."""
+    """A session of one thread that logs errors only; on a card where asked for and ONNX Runtime is built for CUDA.
+
+    Without a card, or without CUDA's libraries, ONNX Runtime says so and computes on the CPU: the answers are the same.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    present = onnxruntime.get_available_providers()
-    wanted = [CUDA] if cuda and CUDA in present else []
+    wanted = []
+    if cuda and CUDA in onnxruntime.get_available_providers():
+        with redirect_stdout(sys.stderr):  # where it complains; what a worker prints is read by its supervisor
+            onnxruntime.preload_dlls()
+        wanted.append((CUDA, EXACT))
     return onnxruntime.InferenceSession(content, options, providers=[*wanted, "CPUExecutionProvider"])
 
 

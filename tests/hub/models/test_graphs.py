@@ -21,7 +21,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from hub.models import ModelRefusedError, ModelVersion, Registry, SampleError, Task, Way
-from hub.models.runtimes.onnx import read_graph
+from hub.models.runtimes.onnx import CUDA, open_session, read_graph
 
 Enrol = Callable[..., ModelVersion]
 # Values that 32 bits hold exactly, so that scikit-learn and a 32-bit graph see the same rows.
@@ -199,3 +199,18 @@ def test_the_graph_is_what_onnx_runtime_says_itself(tmp_path: Path, enrol: Enrol
     direct = session.run(None, {session.get_inputs()[0].name: ROWS.astype(np.float32)})[1][:, 1]
     version = enrol(save(graph, tmp_path / "m.onnx"), SAMPLE)
     np.testing.assert_allclose(registry.load(version).predict(SAMPLE)["probability"], direct, atol=1e-7)
+
+
+def test_a_card_is_asked_for_all_bits_and_for_no_race(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = []
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [CUDA, "CPUExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: print("no such library"))
+    monkeypatch.setattr(onnxruntime, "InferenceSession", lambda _content, _options, providers: asked.append(providers))
+    open_session(b"", cuda=True)
+    open_session(b"")
+    ((card, told), rest), plain = asked
+    assert (card, rest, plain) == (CUDA, "CPUExecutionProvider", ["CPUExecutionProvider"])
+    assert (told["use_tf32"], told["cudnn_conv_algo_search"]) == ("0", "DEFAULT")
+    assert capsys.readouterr() == ("", "no such library\n")
