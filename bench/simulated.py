@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
+import pyarrow as pa
 
 from bench import dataset
 from bench.ours import install
+from bench.peers import connect_adbc
 from bench.places import fill
 from hub.runs import Installation
 
@@ -50,7 +52,7 @@ class Simulated:
 
     hub: Installation
     clock: Calendar
-    customer: sqlite3.Connection
+    customer: Any
     leads: int
     moved: int = 0
 
@@ -58,9 +60,10 @@ class Simulated:
         """The customer changes a number of these leads, one after the other."""
         values = np.random.default_rng(self.moved).normal(0.0, 1.0, len(ids)).round(3)
         stamps = range(self.moved + 1, self.moved + 1 + len(ids))
-        rows = zip(values.tolist(), stamps, ids.tolist(), strict=True)
-        with self.customer:
-            self.customer.executemany(f"UPDATE {dataset.TABLE} SET n0 = ?, moved = ? WHERE id = ?", rows)
+        rows = pa.table({"n0": values, "moved": pa.array(stamps, pa.int64()), "id": ids})
+        with self.customer.cursor() as cursor:
+            cursor.executemany(f"UPDATE {dataset.TABLE} SET n0 = ?, moved = ? WHERE id = ?", rows)
+        self.customer.commit()
         self.moved += len(ids)
 
 
@@ -69,8 +72,11 @@ def simulate(folder: Path, leads: int) -> Simulated:
     url = f"sqlite:///{folder / 'customer.db'}"
     dataset.train(folder).sample.write_parquet(folder / "sample.parquet")
     fill(url, dataset.rows(leads).with_columns(moved=pl.lit(0, pl.Int64)))
-    customer = sqlite3.connect(folder / "customer.db")
-    customer.execute(f"CREATE INDEX moved ON {dataset.TABLE} (moved, id)")
+    # By the library that the hub reads with: two of them in one process miss each other's locks, and break the file.
+    customer = connect_adbc(url)
+    with customer.cursor() as cursor:
+        cursor.execute(f"CREATE INDEX moved ON {dataset.TABLE} (moved, id)")
+    customer.commit()
     clock = Calendar()
     home = folder / "home"
     hub = install(

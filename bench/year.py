@@ -72,7 +72,11 @@ def _days(site: Simulated, folder: Path, arguments: argparse.Namespace) -> Itera
         for _ in range(A_DAY):
             site.edit(draw.choice(site.leads, arguments.year_changed, replace=False) + 1)
             site.clock.turn()
-            runs += len(tick(site.hub))
+            if not (started := tick(site.hub)):
+                with site.hub.database.read() as session:
+                    last = site.hub.ledger.runs(session, limit=1)[0]
+                raise SystemExit(f"run {runs} of the year is {last.state.value}: {last.reason}")
+            runs += len(started)
             while worker.work():
                 pass
             _date(site, folder / "home")
