@@ -11,8 +11,8 @@ import traceback
 import weakref
 from collections import Counter
 from collections.abc import Callable
-from functools import cached_property, partial
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from typing import TYPE_CHECKING, Any, TextIO, cast
 from urllib.parse import quote, quote_plus
 
 from hub.sdk import Secret
@@ -35,6 +35,19 @@ _waiting: list[Callable[[], None]] = []
 _turn = threading.RLock()  # one that its holder may take again: a secret may end wherever memory is collected
 
 
+class _StandardError:
+    """Standard error as it is when a line is written: whoever puts another in its place may close that one again."""
+
+    def write(self, text: str) -> None:
+        sys.stderr.write(text)
+
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+_standard_error = cast("TextIO", _StandardError())
+
+
 def configure(settings: Settings, *, process: str, later: bool = False) -> None:
     """Sets up logging of this process; libraries' own messages take the same way.
 
@@ -44,7 +57,7 @@ def configure(settings: Settings, *, process: str, later: bool = False) -> None:
     _waiting[:] = [partial(_configure_lines, settings, process)]
     if not later or "structlog" in sys.modules:
         begin()
-    ours = logging.StreamHandler(sys.stderr)
+    ours = logging.StreamHandler(_standard_error)
     ours.setFormatter(_Library("%(levelname)s %(name)s %(message)s"))
     logging.basicConfig(level=logging.WARNING, handlers=[ours])
     sys.excepthook = lambda kind, error, trace: print(without_secrets(traced((kind, error, trace))), file=sys.stderr)  # noqa: T201
@@ -66,15 +79,12 @@ class Log:
     def __init__(self, name: str) -> None:
         self._name = name
 
-    @cached_property
-    def _lines(self) -> Any:
+    def __getattr__(self, level: str) -> Any:
         import structlog
 
         begin()
-        return structlog.get_logger(self._name)
-
-    def __getattr__(self, level: str) -> Any:
-        return getattr(self._lines, level)
+        # Anew each time: one that is kept writes for ever as things were set up when it first wrote.
+        return getattr(structlog.get_logger(self._name), level)
 
 
 def _configure_lines(settings: Settings, process: str) -> None:
@@ -98,7 +108,7 @@ def _configure_lines(settings: Settings, process: str) -> None:
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
         # One write a line: several processes may share a pipe, and each line is to stay whole.
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(_standard_error),
         cache_logger_on_first_use=True,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import subprocess
 import sys
@@ -47,6 +48,26 @@ def test_a_value_from_outside_cannot_begin_a_line(tmp_path: Path, capsys: pytest
     [line] = capsys.readouterr().err.splitlines()
     assert "one\\ntwo" in line
     assert "\x1b" not in line
+
+
+def test_lines_go_to_standard_error_as_it_is_when_they_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = io.StringIO(), io.StringIO()
+    log, kept = Log("module"), structlog.get_logger("connector")
+    monkeypatch.setattr(sys, "stderr", first)
+    configure(load_settings(home=tmp_path, log_format="json"), process="test")
+    log.warning("one")
+    kept.warning("two")
+    assert [json.loads(line)["event"] for line in first.getvalue().splitlines()] == ["one", "two"]
+    first.close()
+    monkeypatch.setattr(sys, "stderr", second)
+    log.warning("three")
+    kept.warning("four")
+    assert [json.loads(line)["event"] for line in second.getvalue().splitlines()] == ["three", "four"]
+    with structlog.testing.capture_logs() as captured:
+        log.warning("five")
+    assert [each["event"] for each in captured] == ["five"]
 
 
 @pytest.mark.parametrize(("later", "others"), [("True", set()), ("False", {"structlog", "rich"})])
