@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 
 from bench.simulated import Simulated, simulate
+from hub.access.leases import sweep
 from hub.runs import Worker, keep_up, tick
 
 A_DAY, A_YEAR = 96, 35_040
@@ -81,6 +82,7 @@ def _days(site: Simulated, folder: Path, arguments: argparse.Namespace) -> Itera
                 pass
             _date(site, folder / "home")
             keep_up(site.hub)
+            sweep(site.hub.database, site.hub.audit)
         spent = time.process_time() - begun
         told = {"runs": runs, "cpu_seconds": spent, **_size(folder / "home")}
         print(json.dumps(told), file=sys.stderr, flush=True)
