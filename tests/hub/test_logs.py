@@ -20,7 +20,7 @@ from hub.settings import load_settings
 
 @pytest.fixture(autouse=True)
 def as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """What a test sets up here writes to that test's own stream, which is closed when others log."""
+    """What a test sets up here, the hooks for what nobody caught among it, is not for the tests after it."""
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)
     monkeypatch.setattr(threading, "excepthook", threading.excepthook)
     yield
